@@ -1,0 +1,92 @@
+#include "base/io.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+int io_write_all(int fd, const void *data, size_t len)
+{
+        const char *p = data;
+
+        while (len > 0) {
+                ssize_t n = write(fd, p, len);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                p += n;
+                len -= (size_t)n;
+        }
+        return 0;
+}
+
+ssize_t io_pread_all(int fd, void *data, size_t len, off_t offset)
+{
+        size_t done = 0;
+
+        while (done < len) {
+                ssize_t n = pread(fd, (char *)data + done, len - done, offset + (off_t)done);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        break;
+                done += (size_t)n;
+        }
+        return (ssize_t)done;
+}
+
+int io_read_to_end(int fd, size_t limit, struct buffer *ret)
+{
+        size_t start = ret->len;
+
+        for (;;) {
+                ssize_t n;
+                int r = buffer_reserve(ret, 4096);
+                if (r < 0)
+                        return r;
+                n = read(fd, ret->data + ret->len, 4096);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        return 0;
+                ret->len += (size_t)n;
+                ret->data[ret->len] = '\0';
+                if (ret->len - start > limit)
+                        return -EFBIG;
+        }
+}
+
+int io_read_file(int dirfd, const char *path, size_t limit, struct buffer *ret)
+{
+        _cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return -errno;
+        return io_read_to_end(fd, limit, ret);
+}
+
+int io_mkdir_parents(const char *path, mode_t mode)
+{
+        _cleanup_free_ char *copy = strdup(path);
+        struct stat st;
+
+        if (!copy)
+                return -ENOMEM;
+        for (char *p = copy + 1; *p; p++) {
+                if (*p != '/')
+                        continue;
+                *p = '\0';
+                if (mkdir(copy, mode) < 0 && errno != EEXIST)
+                        return -errno;
+                *p = '/';
+        }
+        if (mkdir(copy, mode) < 0 && errno != EEXIST)
+                return -errno;
+        if (stat(copy, &st) < 0)
+                return -errno;
+        return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}

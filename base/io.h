@@ -1,0 +1,23 @@
+/*
+ * Whole reads and writes over descriptors: short transfers and EINTR are dealt with here and nowhere else.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/buffer.h"
+
+/** Writes all LEN bytes; 0 or a negative errno (some bytes may have been written then). */
+int io_write_all(int fd, const void *data, size_t len);
+
+/** Reads up to LEN bytes at OFFSET; the count, less than LEN only at the end of the file; or a negative errno. */
+ssize_t io_pread_all(int fd, void *data, size_t len, off_t offset);
+
+/** Reads all that is left of FD into RET (appended). -EFBIG beyond LIMIT bytes. */
+int io_read_to_end(int fd, size_t limit, struct buffer *ret);
+
+/** Opens PATH (relative to DIRFD) and reads it whole; errors of open(2) and io_read_to_end. */
+int io_read_file(int dirfd, const char *path, size_t limit, struct buffer *ret);
+
+/** Makes folder PATH and its missing parents with MODE; 0 also if it is there already. */
+int io_mkdir_parents(const char *path, mode_t mode);

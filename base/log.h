@@ -1,0 +1,50 @@
+/*
+ * The log: lines to standard error or the system log. Library code returns errors; only the boundary (a FUSE operation, an
+ * RPC handler, a thread's main loop, main) logs, once. Never a token, never a file's contents.
+ * Thread-safe; a line is written whole.
+ */
+#pragma once
+
+#include "base/clock.h"
+#include "base/util.h"
+
+enum log_level {
+        LOG_LEVEL_ERROR,
+        LOG_LEVEL_WARNING,
+        LOG_LEVEL_INFO,
+        LOG_LEVEL_DEBUG,
+};
+
+/** Sets the program name that starts each line and the highest level that is written. */
+void log_setup(const char *program, enum log_level max_level);
+
+/** From now on lines go to syslog(3) (facility daemon): for a daemon that has left its terminal. */
+void log_to_syslog(void);
+
+/** Reads "error", "warning", "info" or "debug"; -EINVAL for anything else, *ret_level untouched. */
+int log_level_parse(const char *text, enum log_level *ret_level);
+
+/** Writes one line. LEVEL above the limit is dropped. errno is kept. */
+void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);
+
+#define log_error(...)   log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warning(...) log_write(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+/** State of one rate-limited place in the code: at most 10 lines in 10 seconds, then a count of what was left out. */
+struct log_limit {
+        _Atomic int64_t window_start_ns;
+        _Atomic unsigned count;
+};
+
+/** True if this place may log now. Says, once a window, how many lines were left out before. */
+int log_limit_pass(struct log_limit *limit, const char *what);
+
+/** Logs from a place that a peer or the kernel can trigger at will. */
+#define log_limited(level, what, ...)                                                                                  \
+        do {                                                                                                           \
+                static struct log_limit limit_;                                                                        \
+                if (log_limit_pass(&limit_, what))                                                                     \
+                        log_write(level, __VA_ARGS__);                                                                 \
+        } while (0)

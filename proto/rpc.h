@@ -1,0 +1,218 @@
+/*
+ * gRPC as the rest of fsyncfs sees it: channels and blocking streams for the worker, an event loop of calls for the
+ * master. The only room that includes <grpc/...>; nothing of gRPC core's shows through this header.
+ *
+ * Life cycle: rpc_init() in a process that will not fork any more (gRPC core does not survive a fork), then channels or a
+ * server, then rpc_shutdown().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+
+#define RPC_DEFAULT_PORT 9666
+
+/** Starts and ends gRPC core; counted, so that calls may nest. Call after the last fork. */
+void rpc_init(void);
+void rpc_shutdown(void);
+
+/** gRPC's status codes (https://grpc.github.io/grpc/core/md_doc_statuscodes.html), the numbers of the wire. */
+enum rpc_code {
+        RPC_OK = 0,
+        RPC_CANCELLED = 1,
+        RPC_UNKNOWN = 2,
+        RPC_INVALID_ARGUMENT = 3,
+        RPC_DEADLINE_EXCEEDED = 4,
+        RPC_NOT_FOUND = 5,
+        RPC_ALREADY_EXISTS = 6,
+        RPC_PERMISSION_DENIED = 7,
+        RPC_RESOURCE_EXHAUSTED = 8,
+        RPC_FAILED_PRECONDITION = 9,
+        RPC_ABORTED = 10,
+        RPC_OUT_OF_RANGE = 11,
+        RPC_UNIMPLEMENTED = 12,
+        RPC_INTERNAL = 13,
+        RPC_UNAVAILABLE = 14,
+        RPC_DATA_LOSS = 15,
+        RPC_UNAUTHENTICATED = 16,
+};
+
+struct rpc_status {
+        enum rpc_code code;
+        char message[256]; /* for people; cut if longer, control characters replaced */
+};
+
+/** "NOT_FOUND" and so on; "UNKNOWN" for a number outside the table. */
+const char *rpc_code_name(enum rpc_code code);
+
+/**
+ * The errno for a status: OK 0, CANCELLED -ECANCELED, INVALID_ARGUMENT -EINVAL, DEADLINE_EXCEEDED -ETIMEDOUT,
+ * NOT_FOUND -ENOENT, ALREADY_EXISTS -EEXIST, PERMISSION_DENIED and UNAUTHENTICATED -EACCES, RESOURCE_EXHAUSTED -EBUSY,
+ * FAILED_PRECONDITION -ESTALE (a content that no longer matches), ABORTED -EAGAIN, OUT_OF_RANGE -ERANGE,
+ * UNIMPLEMENTED -EOPNOTSUPP, UNAVAILABLE -EHOSTUNREACH, DATA_LOSS -EBADMSG, the rest -EIO.
+ */
+int rpc_status_errno(const struct rpc_status *status);
+
+/* ---- the worker's side: blocking, one thread per stream at a time unless said otherwise ---- */
+
+struct rpc_channel;
+struct rpc_stream;
+
+struct rpc_channel_options {
+        const char *token; /* sent as metadata "authorization"; borrowed during the call; NULL: none */
+        size_t receive_max_bytes; /* the largest message accepted; 0: 4 MiB */
+};
+
+/** A channel to TARGET ("host:port", "[v6]:port" or "unix:/path"). Connects lazily, reconnects by itself. -ENOMEM, -EINVAL. */
+int rpc_channel_new(const char *target, const struct rpc_channel_options *options, struct rpc_channel **ret);
+
+/** NULL is fine. All streams of the channel must have been freed. */
+void rpc_channel_free(struct rpc_channel *channel);
+
+/**
+ * Waits until the channel is connected. 0; -ETIMEDOUT after TIMEOUT_MS; or, as soon as the first attempt failed,
+ * -ECONNREFUSED (retrying goes on in the background, a later call can succeed). Thread-safe.
+ */
+int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms);
+
+struct rpc_stream_options {
+        int idle_timeout_ms; /* no message for so long: the call is cancelled, -ETIMEDOUT; 0: forever */
+        bool wait_for_ready; /* wait (within idle_timeout_ms) for a connection instead of failing at once */
+};
+
+/**
+ * Opens a call of METHOD ("/package.Service/Method") and sends nothing yet. Does not wait for the peer.
+ * -ENOMEM. Free with rpc_stream_free.
+ */
+int rpc_stream_open(struct rpc_channel *channel, const char *method, const struct rpc_stream_options *options,
+                    struct rpc_stream **ret);
+
+/** Sends one message (copied); waits until the transport has taken it. -EPIPE: the call has ended, see rpc_stream_finish. */
+int rpc_stream_send(struct rpc_stream *stream, const void *data, size_t len);
+
+/** Says that no more messages follow. Errors as rpc_stream_send. */
+int rpc_stream_close_send(struct rpc_stream *stream);
+
+enum rpc_receive {
+        RPC_END = 0,     /* no more messages: rpc_stream_finish tells why */
+        RPC_MESSAGE = 1,
+};
+
+/**
+ * Waits for the next message: RPC_MESSAGE with RET_DATA (contiguous, borrowed until the next call on this stream), RPC_END,
+ * -ETIMEDOUT (idle; the call is cancelled) or -ECANCELED (rpc_stream_cancel).
+ */
+int rpc_stream_receive(struct rpc_stream *stream, const uint8_t **ret_data, size_t *ret_len);
+
+/** Cancels if the stream has not ended, then waits for the status. An idle time-out reads as DEADLINE_EXCEEDED. */
+void rpc_stream_finish(struct rpc_stream *stream, struct rpc_status *ret_status);
+
+/** Ends the call as soon as possible: a blocked send or receive returns. Thread-safe; any number of times. */
+void rpc_stream_cancel(struct rpc_stream *stream);
+
+/** Cancels if need be, waits for gRPC to let go of everything, frees. NULL is fine. */
+void rpc_stream_free(struct rpc_stream *stream);
+
+/**
+ * One request, one reply: RET_REPLY is malloc'ed and the caller's if the status is OK. Returns 0 if the exchange took place
+ * (look at RET_STATUS), -ENOMEM otherwise.
+ */
+int rpc_unary(struct rpc_channel *channel, const char *method, const struct rpc_stream_options *options,
+              const void *request, size_t request_len, struct rpc_status *ret_status, uint8_t **ret_reply,
+              size_t *ret_reply_len);
+
+/* ---- the master's side: calls as state machines on a few event threads ---- */
+
+struct rpc_server;
+struct rpc_call;
+
+/**
+ * What a method does. All callbacks of one call run on one and the same event thread, one at a time; they must not block for
+ * long. A callback may call any rpc_call_* function. `closed` is the last, comes exactly once after a successful `start`, and
+ * frees the state.
+ */
+struct rpc_call_ops {
+        /* Mandatory. A call has come in (and was authorized). Makes the call's state, and usually asks for the first message
+         * with rpc_call_receive. Negative errno: the call fails with INTERNAL, no further callback. */
+        int (*start)(struct rpc_call *call, void *service, void **ret_state);
+        /* Mandatory. A whole request message, borrowed for the callback, after rpc_call_receive. */
+        void (*message)(struct rpc_call *call, void *state, const uint8_t *data, size_t len);
+        /* Optional. The peer sends no more, after rpc_call_receive. */
+        void (*half_close)(struct rpc_call *call, void *state);
+        /* Mandatory for methods that send more than one message: what rpc_call_send took is on its way; send the next. */
+        void (*writable)(struct rpc_call *call, void *state);
+        /* Optional. Somebody called rpc_call_wake. */
+        void (*wake)(struct rpc_call *call, void *state);
+        /* Mandatory. Over: finished, cancelled or the peer is gone. Free the state. No rpc_call_* afterwards. */
+        void (*closed)(struct rpc_call *call, void *state);
+};
+
+struct rpc_method {
+        const char *name; /* "/grpc.SyncService/StreamFileScan" */
+        const struct rpc_call_ops *ops;
+};
+
+struct rpc_server_options {
+        const struct rpc_method *methods; /* borrowed for the server's life; any other name is answered UNIMPLEMENTED */
+        size_t n_methods;
+        void *service;   /* handed to start, authorize and observe */
+        unsigned threads; /* event threads; 0: 4 */
+        size_t memory_bytes; /* gRPC's resource quota; 0: 256 MiB */
+        /* Optional. Before start: RPC_OK lets the call in, anything else is its status. AUTHORIZATION is the metadata's value
+         * or NULL. Any thread. */
+        enum rpc_code (*authorize)(void *service, const char *method, const char *authorization);
+        /* Optional. After a call's end, for metrics. METHOD is the known name or "other". Any thread. */
+        void (*observe)(void *service, const char *method, enum rpc_code code, int64_t duration_ns);
+};
+
+/** A server that listens nowhere yet. -ENOMEM. */
+int rpc_server_new(const struct rpc_server_options *options, struct rpc_server **ret);
+
+/**
+ * Listens on ADDRESS: "host:port", "[v6]:port" (port 0: any free one) or "unix:/path". Before rpc_server_start, any number of
+ * times. RET_PORT (may be NULL) gets the port. -EADDRINUSE: somebody listens there (a second server of ours included: ports
+ * are not shared, and a unix path is guarded by a lock file beside it, a stale socket is replaced); -EINVAL; -EACCES and so on.
+ */
+int rpc_server_listen(struct rpc_server *server, const char *address, int *ret_port);
+
+/** Starts the event threads. */
+int rpc_server_start(struct rpc_server *server);
+
+/** Takes no new calls, lets those under way end for up to GRACE_MS, cancels the rest, ends the threads. Once. */
+void rpc_server_stop(struct rpc_server *server, int grace_ms);
+
+/** Stops if need be (no grace) and frees. NULL is fine. */
+void rpc_server_free(struct rpc_server *server);
+
+/** Calls under way now. Thread-safe. */
+unsigned rpc_server_calls(const struct rpc_server *server);
+
+/** Asks for the next request message (or half-close); one at a time. */
+void rpc_call_receive(struct rpc_call *call);
+
+/** One outgoing message: HEAD is copied (at most 64 bytes are cheap), BODY goes out uncopied and is released afterwards. */
+struct rpc_frame {
+        const void *head;
+        size_t head_len;
+        const void *body; /* NULL: no body */
+        size_t body_len;
+        void (*release)(void *arg); /* mandatory with a body: called once, from any thread, when gRPC needs the body no more */
+        void *release_arg;
+};
+
+/** Sends one message; `writable` follows when it is taken. At most one at a time: not again before `writable`. */
+void rpc_call_send(struct rpc_call *call, const struct rpc_frame *frame);
+
+/** Ends the call with a status (MESSAGE NULL: none), after what was sent. Once; `closed` follows. */
+void rpc_call_finish(struct rpc_call *call, enum rpc_code code, const char *message);
+
+/** Has `wake` called on the call's own thread, soon. Thread-safe; several may fold into one; needs a reference. */
+void rpc_call_wake(struct rpc_call *call);
+
+/** Keeps the memory of a call valid beyond `closed` for whoever may still wake it (a wake after the end is nothing). Thread-safe. */
+struct rpc_call *rpc_call_ref(struct rpc_call *call);
+void rpc_call_unref(struct rpc_call *call);
+
+/** The peer's address, for the log; borrowed, valid until `closed`. */
+const char *rpc_call_peer(const struct rpc_call *call);

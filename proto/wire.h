@@ -1,0 +1,54 @@
+/*
+ * The messages by hand where protobuf-c would copy: download chunks. And the arena that protobuf-c unpacks into.
+ * Everything here reads hostile bytes: nothing is trusted, nothing read beyond the end.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#define WIRE_PROTOCOL 1 /* the highest fsyncfs.v1 protocol this build speaks */
+
+#define WIRE_METHOD_SCAN      "/grpc.SyncService/StreamFileScan"
+#define WIRE_METHOD_DOWNLOAD  "/grpc.SyncService/StreamFileDownload"
+#define WIRE_METHOD_SYNC      "/grpc.SyncService/SyncFiles"
+#define WIRE_METHOD_HANDSHAKE "/fsyncfs.v1.Workspace/Handshake"
+
+#define WIRE_DOWNLOAD_HEAD_MAX 32
+
+/** A FileDownloadChunk read in place: pointers borrow from the message. */
+struct wire_download_chunk {
+        const uint8_t *data;
+        size_t data_len;
+        bool is_complete;
+        const char *error; /* error_len bytes, not NUL-terminated; NULL: none */
+        size_t error_len;
+        int64_t total_bytes;
+};
+
+/** Reads one FileDownloadChunk; unknown fields are skipped. -EBADMSG if malformed (RET untouched). */
+int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_download_chunk *ret);
+
+/**
+ * Writes all of a FileDownloadChunk but the data's bytes, the data's tag and length last, so that DATA_LEN bytes can follow
+ * from their own buffer. Returns the bytes written to HEAD, WIRE_DOWNLOAD_HEAD_MAX at most.
+ */
+size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete, int64_t total_bytes);
+
+/** A bump allocator for protobuf-c: unpack with &arena->allocator, use, wire_arena_clear; nothing is freed singly. */
+struct wire_arena {
+        ProtobufCAllocator allocator;
+        struct wire_arena_block *blocks; /* owned; newest first */
+        size_t limit_bytes;              /* an allocation beyond it fails: a message cannot blow up memory */
+        size_t used_bytes;
+};
+
+void wire_arena_init(struct wire_arena *arena, size_t limit_bytes);
+
+/** Forgets all allocations, keeps one block for the next message. */
+void wire_arena_clear(struct wire_arena *arena);
+
+void wire_arena_release(struct wire_arena *arena);
