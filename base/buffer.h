@@ -1,6 +1,6 @@
 /*
- * A growable run of bytes, always followed by a NUL that is not counted, so that text can be printed as it is.
- * Not thread-safe: the owner guards it. A zeroed struct is an empty buffer.
+ * A growable run of bytes, always followed by a NUL that is not counted, so that text can be printed as it
+ * is. Not thread-safe: the owner guards it. A zeroed struct is an empty buffer.
  */
 #pragma once
 

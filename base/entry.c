@@ -84,7 +84,8 @@ void entry_digest_add(struct hasher *h, const struct entry_digest_input *child)
         hasher_update(h, child->name, child->name_len);
 }
 
-void entry_root_digest(uint32_t mode, int64_t mtime_ns, const uint8_t folder_digest[HASH_BYTES], uint8_t ret[HASH_BYTES])
+void entry_root_digest(uint32_t mode, int64_t mtime_ns, const uint8_t folder_digest[HASH_BYTES],
+                       uint8_t ret[HASH_BYTES])
 {
         uint8_t record[12 + HASH_BYTES], *p = record;
 

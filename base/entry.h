@@ -1,6 +1,7 @@
 /*
- * One entry of a workspace as both ends speak of it, its Go mode bits, and the Merkle digest that proves that two trees
- * are equal. The digest's exact bytes are a format (docs/formats.md): change them and the two ends no longer agree.
+ * One entry of a workspace as both ends speak of it, its Go mode bits, and the Merkle digest that proves that
+ * two trees are equal. The digest's exact bytes are a format (docs/formats.md): change them and the two ends
+ * no longer agree.
  */
 #pragma once
 
@@ -21,9 +22,9 @@ struct entry {
         const char *path; /* relative to the workspace, see base/path.h; the root is "" */
         size_t path_len;
         enum entry_kind kind;
-        uint32_t mode;    /* permission bits, 07777 at most */
-        int64_t mtime_ns; /* since the epoch */
-        uint64_t size;    /* bytes of a file, of a symlink's target; 0 for folders */
+        uint32_t mode;             /* permission bits, 07777 at most */
+        int64_t mtime_ns;          /* since the epoch */
+        uint64_t size;             /* bytes of a file, of a symlink's target; 0 for folders */
         struct content_id content; /* files only; HASH_NONE if unknown */
         const char *target;        /* symlinks only, target_len bytes */
         size_t target_len;
@@ -31,14 +32,15 @@ struct entry {
 };
 
 #define ENTRY_TARGET_MAX 4095 /* bytes of a symlink's target, as PATH_MAX - 1 */
-#define ENTRY_MTIME_SEC_MAX INT64_C(9000000000) /* seconds either side of the epoch: keeps nanoseconds within 64 bits */
+#define ENTRY_MTIME_SEC_MAX                                                                                  \
+        INT64_C(9000000000) /* seconds either side of the epoch: keeps nanoseconds within 64 bits */
 
 /** The permission bits and kind as st_mode. */
 mode_t entry_st_mode(enum entry_kind kind, uint32_t mode);
 
 /**
- * Go's os.FileMode (https://pkg.go.dev/io/fs#FileMode), as stock peers send it: permission bits 0..8, folder bit 31,
- * symlink 27, setuid 23, setgid 22, sticky 20.
+ * Go's os.FileMode (https://pkg.go.dev/io/fs#FileMode), as stock peers send it: permission bits 0..8, folder
+ * bit 31, symlink 27, setuid 23, setgid 22, sticky 20.
  */
 uint32_t entry_go_mode(enum entry_kind kind, uint32_t mode);
 
@@ -60,10 +62,13 @@ struct entry_digest_input {
 };
 
 /**
- * Feeds one child to H, a hasher for HASH_XXH3 that collects a folder's digest. Children go in ascending order of their
- * names' bytes; the folder's digest is the hasher's result. Of an unknown entry only the name counts, on both ends.
+ * Feeds one child to H, a hasher for HASH_XXH3 that collects a folder's digest. Children go in ascending
+ * order of their names' bytes; the folder's digest is the hasher's result. Of an unknown entry only the name
+ * counts, on both ends.
  */
 void entry_digest_add(struct hasher *h, const struct entry_digest_input *child);
 
-/** The version of a tree: its root's own mode and mtime over its folder digest, so that a chmod of the root shows. */
-void entry_root_digest(uint32_t mode, int64_t mtime_ns, const uint8_t folder_digest[HASH_BYTES], uint8_t ret[HASH_BYTES]);
+/** The version of a tree: its root's own mode and mtime over its folder digest, so that a chmod of the root
+ * shows. */
+void entry_root_digest(uint32_t mode, int64_t mtime_ns, const uint8_t folder_digest[HASH_BYTES],
+                       uint8_t ret[HASH_BYTES]);

@@ -1,6 +1,6 @@
 /*
- * Contents and their names: hash algorithms, content ids, and a streaming hasher over xxHash (XXH3-128) and libcrypto (MD5).
- * xxHash detects damage, not malice; see docs/security.md.
+ * Contents and their names: hash algorithms, content ids, and a streaming hasher over xxHash (XXH3-128) and
+ * libcrypto (MD5). xxHash detects damage, not malice; see docs/security.md.
  */
 #pragma once
 

@@ -8,9 +8,9 @@
 #define LIMIT_LINES     10
 #define LIMIT_WINDOW_NS (10 * NSEC_PER_SEC)
 
-static const char *log_program = "fsyncfs";   /* set before threads start */
+static const char *log_program = "fsyncfs";     /* set before threads start */
 static enum log_level log_max = LOG_LEVEL_INFO; /* set before threads start */
-static int log_syslog;                        /* set before threads start */
+static int log_syslog;                          /* set before threads start */
 
 void log_setup(const char *program, enum log_level max_level)
 {
@@ -36,7 +36,8 @@ int log_level_parse(const char *text, enum log_level *ret_level)
         return -EINVAL;
 }
 
-/* A name from a peer may hold newlines or escape sequences: a line of the log stays one line of plain text. */
+/* A name from a peer may hold newlines or escape sequences: a line of the log stays one line of plain text.
+ */
 static void make_printable(char *line)
 {
         for (char *p = line; *p; p++)
@@ -73,7 +74,8 @@ int log_limit_pass(struct log_limit *limit, const char *what)
                 if (atomic_compare_exchange_strong(&limit->window_start_ns, &start, now)) {
                         unsigned n = atomic_exchange(&limit->count, 0);
                         if (n > LIMIT_LINES)
-                                log_warning("%s: %u more lines like the last ones left out", what, n - LIMIT_LINES);
+                                log_warning("%s: %u more lines like the last ones left out", what,
+                                            n - LIMIT_LINES);
                 }
         }
         return atomic_fetch_add(&limit->count, 1) < LIMIT_LINES;

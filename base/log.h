@@ -1,6 +1,6 @@
 /*
- * The log: lines to standard error or the system log. Library code returns errors; only the boundary (a FUSE operation, an
- * RPC handler, a thread's main loop, main) logs, once. Never a token, never a file's contents.
+ * The log: lines to standard error or the system log. Library code returns errors; only the boundary (a FUSE
+ * operation, an RPC handler, a thread's main loop, main) logs, once. Never a token, never a file's contents.
  * Thread-safe; a line is written whole.
  */
 #pragma once
@@ -32,7 +32,8 @@ void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);
 #define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
-/** State of one rate-limited place in the code: at most 10 lines in 10 seconds, then a count of what was left out. */
+/** State of one rate-limited place in the code: at most 10 lines in 10 seconds, then a count of what was left
+ * out. */
 struct log_limit {
         _Atomic int64_t window_start_ns;
         _Atomic unsigned count;
@@ -42,9 +43,9 @@ struct log_limit {
 int log_limit_pass(struct log_limit *limit, const char *what);
 
 /** Logs from a place that a peer or the kernel can trigger at will. */
-#define log_limited(level, what, ...)                                                                                  \
-        do {                                                                                                           \
-                static struct log_limit limit_;                                                                        \
-                if (log_limit_pass(&limit_, what))                                                                     \
-                        log_write(level, __VA_ARGS__);                                                                 \
+#define log_limited(level, what, ...)                                                                        \
+        do {                                                                                                 \
+                static struct log_limit limit_;                                                              \
+                if (log_limit_pass(&limit_, what))                                                           \
+                        log_write(level, __VA_ARGS__);                                                       \
         } while (0)

@@ -65,7 +65,8 @@ int path_compare(const char *a, size_t a_len, const char *b, size_t b_len)
                 unsigned char x = (unsigned char)a[i], y = (unsigned char)b[i];
                 if (x == y)
                         continue;
-                /* The separator sorts before every byte a name can hold, or "a-b" would fall between "a" and "a/b". */
+                /* The separator sorts before every byte a name can hold, or "a-b" would fall between "a" and
+                 * "a/b". */
                 if (x == '/')
                         return -1;
                 if (y == '/')

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)     ((a) < (b) ? (a) : (b))
-#define MAX(a, b)     ((a) > (b) ? (a) : (b))
-#define _unused_      __attribute__((unused))
+#define ARRAY_SIZE(a)  (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)      ((a) < (b) ? (a) : (b))
+#define MAX(a, b)      ((a) > (b) ? (a) : (b))
+#define _unused_       __attribute__((unused))
 #define _printf_(f, a) __attribute__((format(printf, f, a)))
 
 /** Calls FUNC(variable) when VARIABLE's scope ends. */
@@ -45,11 +45,11 @@ static inline void cleanup_fclose(FILE **f)
 #define _cleanup_fclose_ _cleanup_(cleanup_fclose)
 
 /** Moves a pointer out of its variable: returns the value, leaves NULL. */
-#define TAKE_PTR(p)                                                                                                    \
-        ({                                                                                                             \
-                __typeof__(p) taken_ = (p);                                                                            \
-                (p) = NULL;                                                                                            \
-                taken_;                                                                                                \
+#define TAKE_PTR(p)                                                                                          \
+        ({                                                                                                   \
+                __typeof__(p) taken_ = (p);                                                                  \
+                (p) = NULL;                                                                                  \
+                taken_;                                                                                      \
         })
 
 /** Moves a descriptor out of its variable: returns the value, leaves -1. */
