@@ -1,0 +1,92 @@
+/*
+ * What the files of the rpc runtime share, and nobody else sees: gRPC core's types may appear here.
+ */
+#pragma once
+
+#include <grpc/byte_buffer.h>
+#include <grpc/grpc.h>
+#include <grpc/support/time.h>
+
+#include "base/util.h"
+#include "proto/rpc.h"
+
+/* ---- rpc_status.c ---- */
+
+/** Fills RET; TEXT is LEN hostile bytes. A code outside the table becomes UNKNOWN. */
+void rpc_status_set(struct rpc_status *ret, int code, const void *text, size_t len);
+
+/** A received message; all zero is an empty one. BUFFER is filled by GRPC_OP_RECV_MESSAGE and owned from then on. */
+struct rpc_message {
+        grpc_byte_buffer *buffer;
+        grpc_slice whole; /* the parts joined, if there was more than one */
+        bool joined;
+};
+
+/** The message's bytes in one piece, borrowed until rpc_message_clear; copied only if they came in several. Never NULL. */
+const uint8_t *rpc_message_open(struct rpc_message *message, size_t *ret_len);
+
+void rpc_message_clear(struct rpc_message *message);
+
+/** Posts a batch. It can only be refused for a mistake of ours. */
+void rpc_batch(grpc_call *call, const grpc_op *ops, size_t n_ops, void *tag);
+
+/** gRPC's form of "in TIMEOUT_NS from now"; INT64_MAX is never, the past is now. */
+gpr_timespec rpc_deadline(int64_t timeout_ns);
+
+static inline grpc_arg rpc_arg_int(const char *key, int value)
+{
+        return (grpc_arg){ .type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value };
+}
+
+static inline grpc_arg rpc_arg_quota(grpc_resource_quota *quota)
+{
+        return (grpc_arg){ .type = GRPC_ARG_POINTER,
+                           .key = (char *)GRPC_ARG_RESOURCE_QUOTA,
+                           .value.pointer = { .p = quota, .vtable = grpc_resource_quota_arg_vtable() } };
+}
+
+/* ---- rpc_address.c ---- */
+
+struct rpc_address {
+        bool is_unix;
+        char path[108]; /* is_unix: fits sockaddr_un */
+        char host[256];
+        char port[6];
+};
+
+/** Reads "host:port", "[v6]:port" or "unix:PATH"; -EINVAL, or -ENAMETOOLONG for a unix path. */
+int rpc_address_parse(const char *text, struct rpc_address *ret);
+
+/**
+ * Why a connection cannot be had: connects by itself, says hello in HTTP/2 and waits for the answer until DEADLINE_NS. 0: somebody
+ * there does speak HTTP/2; -EPROTO: something else answers; -ETIMEDOUT: nothing does; otherwise as rpc_channel_wait_ready.
+ */
+int rpc_address_diagnose(const char *target, int64_t deadline_ns);
+
+/** 0 if nobody listens on the TCP address; -EADDRINUSE, -EADDRNOTAVAIL (also an unknown host), -EACCES and so on. */
+int rpc_address_check_free(const struct rpc_address *address);
+
+/**
+ * Takes the lock file that guards a unix path. Returns its descriptor, to be held while listening; -EADDRINUSE if a live
+ * server has the lock or answers on the socket; -EEXIST if something that is no socket is in the way.
+ */
+int rpc_address_lock_unix(const struct rpc_address *address);
+
+/* ---- rpc_call.c, used by rpc_server.c and the other way round ---- */
+
+/** What a tag on a server's completion queue points to. DONE runs on the queue's thread. */
+struct rpc_event {
+        void (*done)(struct rpc_event *event, bool ok);
+};
+
+/**
+ * Runs a call that has come in: METHOD's callbacks if VERDICT is RPC_OK, otherwise (METHOD may be NULL then) it is answered with
+ * VERDICT. Takes CALL over. -ENOMEM leaves it to the caller. rpc_server_call_ended follows, once, on success.
+ */
+int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict, grpc_call *call);
+
+void *rpc_server_service(const struct rpc_server *server);
+
+/** The last a call does with its server. METHOD may be NULL. */
+void rpc_server_call_ended(struct rpc_server *server, const struct rpc_method *method, enum rpc_code code,
+                           int64_t duration_ns);

@@ -1,0 +1,389 @@
+#include "proto/rpc_internal.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+
+#include "base/clock.h"
+#include "base/lock.h"
+
+#define DEFAULT_THREADS      4
+#define DEFAULT_MEMORY_BYTES (256u << 20)
+#define REQUEST_MAX_BYTES    (1 << 20)
+#define STREAMS_MAX          1024 /* calls at a time on one connection; further ones wait at the client */
+#define ACCEPTORS            8    /* calls that one queue can take in while its thread is at work */
+
+/* A place where gRPC puts the next call. */
+struct acceptor {
+        struct rpc_event event;
+        struct server_queue *queue;
+        grpc_call *call;
+        grpc_call_details details;
+        grpc_metadata_array metadata;
+};
+
+struct server_queue {
+        struct rpc_server *server;
+        grpc_completion_queue *cq;
+        pthread_t thread;
+        bool running; /* owned by whoever starts and stops the server */
+        struct acceptor acceptors[ACCEPTORS];
+};
+
+struct rpc_server {
+        struct rpc_server_options options;
+        grpc_server *server;
+        grpc_completion_queue *stop_cq;
+        struct server_queue *queues; /* options.threads of them */
+        int *locks;                  /* descriptors of the unix paths' lock files */
+        size_t n_locks;
+        bool stopped;
+
+        struct mutex mutex;
+        struct condition idle;              /* no calls are left */
+        bool closing TSA_GUARDED(&mutex);   /* the queues are about to shut down: nothing may be posted */
+        _Atomic unsigned calls;             /* changed under mutex, read anywhere */
+};
+
+/* ---- calls coming in ---- */
+
+static void acceptor_arm(struct acceptor *acceptor)
+{
+        struct server_queue *queue = acceptor->queue;
+
+        grpc_call_details_init(&acceptor->details);
+        acceptor->metadata.count = 0;
+        /* Refused only while the server stops, and then there is nothing to accept. */
+        grpc_server_request_call(queue->server->server, &acceptor->call, &acceptor->details, &acceptor->metadata, queue->cq,
+                                 queue->cq, &acceptor->event);
+}
+
+static const struct rpc_method *find_method(const struct rpc_server *server, grpc_slice name)
+{
+        for (size_t i = 0; i < server->options.n_methods; i++)
+                if (grpc_slice_str_cmp(name, server->options.methods[i].name) == 0)
+                        return &server->options.methods[i];
+        return NULL;
+}
+
+/* The authorization as a string for free(3), or NULL if there is none. */
+static int copy_authorization(const grpc_metadata_array *metadata, char **ret)
+{
+        for (size_t i = 0; i < metadata->count; i++) {
+                const grpc_metadata *m = &metadata->metadata[i];
+
+                if (grpc_slice_str_cmp(m->key, "authorization") != 0)
+                        continue;
+                *ret = strndup((const char *)GRPC_SLICE_START_PTR(m->value), GRPC_SLICE_LENGTH(m->value));
+                return *ret ? 0 : -ENOMEM;
+        }
+        *ret = NULL;
+        return 0;
+}
+
+static enum rpc_code judge(const struct rpc_server *server, const struct rpc_method *method,
+                           const grpc_metadata_array *metadata)
+{
+        _cleanup_free_ char *authorization = NULL;
+
+        if (server->options.authorize) {
+                enum rpc_code code;
+
+                if (copy_authorization(metadata, &authorization) < 0)
+                        return RPC_RESOURCE_EXHAUSTED;
+                code = server->options.authorize(server->options.service, method ? method->name : "other", authorization);
+                if (code != RPC_OK)
+                        return code;
+        }
+        return method ? RPC_OK : RPC_UNIMPLEMENTED;
+}
+
+/* Counts a call in, unless the queues are closing. */
+static bool server_admit(struct rpc_server *server)
+{
+        mutex_lock(&server->mutex);
+        bool admitted = !server->closing;
+        if (admitted)
+                server->calls++;
+        mutex_unlock(&server->mutex);
+        return admitted;
+}
+
+static void server_discharge(struct rpc_server *server)
+{
+        mutex_lock(&server->mutex);
+        if (--server->calls == 0)
+                condition_broadcast(&server->idle);
+        mutex_unlock(&server->mutex);
+}
+
+static void drop_call(grpc_call *call)
+{
+        grpc_call_cancel_with_status(call, GRPC_STATUS_UNAVAILABLE, "the server cannot take the call", NULL);
+        grpc_call_unref(call);
+}
+
+static void accept_done(struct rpc_event *event, bool ok)
+{
+        struct acceptor *acceptor = (struct acceptor *)event;
+        struct rpc_server *server = acceptor->queue->server;
+        const struct rpc_method *method;
+
+        if (!ok)
+                return; /* the server stops */
+        if (!server_admit(server)) {
+                drop_call(acceptor->call);
+        } else {
+                method = find_method(server, acceptor->details.method);
+                if (rpc_call_begin(server, method, judge(server, method, &acceptor->metadata), acceptor->call) < 0) {
+                        drop_call(acceptor->call);
+                        server_discharge(server);
+                }
+        }
+        grpc_call_details_destroy(&acceptor->details);
+        acceptor_arm(acceptor);
+}
+
+void *rpc_server_service(const struct rpc_server *server)
+{
+        return server->options.service;
+}
+
+void rpc_server_call_ended(struct rpc_server *server, const struct rpc_method *method, enum rpc_code code,
+                           int64_t duration_ns)
+{
+        if (server->options.observe)
+                server->options.observe(server->options.service, method ? method->name : "other", code, duration_ns);
+        server_discharge(server);
+}
+
+unsigned rpc_server_calls(const struct rpc_server *server)
+{
+        return atomic_load(&server->calls);
+}
+
+/* ---- the event threads ---- */
+
+/* Serves a queue until it has been shut down and is empty. */
+static void queue_run(struct server_queue *queue)
+{
+        for (;;) {
+                grpc_event event = grpc_completion_queue_next(queue->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+
+                if (event.type == GRPC_QUEUE_SHUTDOWN)
+                        return;
+                ((struct rpc_event *)event.tag)->done(event.tag, event.success);
+        }
+}
+
+static void *queue_thread(void *arg)
+{
+        struct server_queue *queue = arg;
+        char name[16];
+
+        snprintf(name, sizeof(name), "rpc-%u", (unsigned)(queue - queue->server->queues) % 1000);
+        thread_name(name);
+        queue_run(queue);
+        return NULL;
+}
+
+static void queue_init(struct server_queue *queue, struct rpc_server *server)
+{
+        queue->server = server;
+        queue->cq = grpc_completion_queue_create_for_next(NULL);
+        grpc_server_register_completion_queue(server->server, queue->cq, NULL);
+        for (size_t i = 0; i < ACCEPTORS; i++) {
+                queue->acceptors[i].event.done = accept_done;
+                queue->acceptors[i].queue = queue;
+                grpc_metadata_array_init(&queue->acceptors[i].metadata);
+        }
+}
+
+static void queue_release(struct server_queue *queue)
+{
+        for (size_t i = 0; i < ACCEPTORS; i++)
+                grpc_metadata_array_destroy(&queue->acceptors[i].metadata);
+        grpc_completion_queue_destroy(queue->cq);
+}
+
+/* ---- the server's life ---- */
+
+static grpc_server *create_server(size_t memory_bytes)
+{
+        grpc_resource_quota *quota = grpc_resource_quota_create("rpc-server");
+        grpc_server *server;
+        grpc_arg list[] = {
+                rpc_arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share the port */
+                rpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, REQUEST_MAX_BYTES),
+                rpc_arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
+                /* Workers may ping as often as they like to know whether we are there, and we find those that are gone. */
+                rpc_arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, 10000),
+                rpc_arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000),
+                rpc_arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+                rpc_arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
+                rpc_arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500),
+                /* Requests are small: a fixed window bounds what a peer can make us hold of a stream that is not being read. */
+                rpc_arg_int(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+                rpc_arg_int(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0), /* a small message must not become a huge one */
+                rpc_arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
+                rpc_arg_quota(quota),
+        };
+        grpc_channel_args args = { .num_args = ARRAY_SIZE(list), .args = list };
+
+        grpc_resource_quota_resize(quota, memory_bytes);
+        server = grpc_server_create(&args, NULL);
+        grpc_resource_quota_unref(quota);
+        return server;
+}
+
+int rpc_server_new(const struct rpc_server_options *options, struct rpc_server **ret)
+{
+        _cleanup_free_ struct rpc_server *server = calloc(1, sizeof(*server));
+
+        if (!server)
+                return -ENOMEM;
+        server->options = *options;
+        if (server->options.threads == 0)
+                server->options.threads = DEFAULT_THREADS;
+        server->queues = calloc(server->options.threads, sizeof(*server->queues));
+        if (!server->queues)
+                return -ENOMEM;
+        mutex_init(&server->mutex);
+        condition_init(&server->idle);
+        server->server = create_server(options->memory_bytes ?: DEFAULT_MEMORY_BYTES);
+        for (unsigned i = 0; i < server->options.threads; i++)
+                queue_init(&server->queues[i], server);
+        server->stop_cq = grpc_completion_queue_create_for_next(NULL);
+        grpc_server_register_completion_queue(server->server, server->stop_cq, NULL);
+        *ret = TAKE_PTR(server);
+        return 0;
+}
+
+static int add_port(struct rpc_server *server, const char *address)
+{
+        grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
+        int port = grpc_server_add_http2_port(server->server, address, credentials);
+
+        grpc_server_credentials_release(credentials);
+        return port;
+}
+
+static int listen_unix(struct rpc_server *server, const char *text, const struct rpc_address *address)
+{
+        int *locks = reallocarray(server->locks, server->n_locks + 1, sizeof(*locks));
+        _cleanup_close_ int lock = -1;
+
+        if (!locks)
+                return -ENOMEM;
+        server->locks = locks;
+        lock = rpc_address_lock_unix(address);
+        if (lock < 0)
+                return lock;
+        if (add_port(server, text) == 0)
+                return access(address->path, F_OK) < 0 ? -errno : -EIO;
+        server->locks[server->n_locks++] = take_fd(&lock);
+        return 0;
+}
+
+static int listen_tcp(struct rpc_server *server, const char *text, const struct rpc_address *address)
+{
+        int port, r = rpc_address_check_free(address);
+
+        if (r < 0)
+                return r;
+        port = add_port(server, text);
+        if (port == 0) {
+                /* Somebody was faster, or gRPC has a reason that it does not tell. */
+                r = rpc_address_check_free(address);
+                return r < 0 ? r : -EIO;
+        }
+        return port;
+}
+
+int rpc_server_listen(struct rpc_server *server, const char *address, int *ret_port)
+{
+        struct rpc_address parsed;
+        int r = rpc_address_parse(address, &parsed);
+
+        if (r < 0)
+                return r;
+        r = parsed.is_unix ? listen_unix(server, address, &parsed) : listen_tcp(server, address, &parsed);
+        if (r < 0)
+                return r;
+        if (ret_port)
+                *ret_port = r;
+        return 0;
+}
+
+int rpc_server_start(struct rpc_server *server)
+{
+        grpc_server_start(server->server);
+        for (unsigned i = 0; i < server->options.threads; i++) {
+                struct server_queue *queue = &server->queues[i];
+                int r = pthread_create(&queue->thread, NULL, queue_thread, queue);
+
+                if (r != 0)
+                        return -r;
+                queue->running = true;
+                for (size_t j = 0; j < ACCEPTORS; j++)
+                        acceptor_arm(&queue->acceptors[j]);
+        }
+        return 0;
+}
+
+static void wait_for_calls(struct rpc_server *server)
+{
+        mutex_lock(&server->mutex);
+        while (server->calls > 0)
+                condition_wait(&server->idle, &server->mutex);
+        server->closing = true;
+        mutex_unlock(&server->mutex);
+}
+
+void rpc_server_stop(struct rpc_server *server, int grace_ms)
+{
+        gpr_timespec forever = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+        grpc_event event;
+
+        if (server->stopped)
+                return;
+        server->stopped = true;
+        grpc_server_shutdown_and_notify(server->server, server->stop_cq, server);
+        event = grpc_completion_queue_next(server->stop_cq, rpc_deadline(grace_ms * NSEC_PER_MSEC), NULL);
+        if (event.type == GRPC_QUEUE_TIMEOUT) {
+                grpc_server_cancel_all_calls(server->server);
+                grpc_completion_queue_next(server->stop_cq, forever, NULL);
+        }
+        /* gRPC is done with all connections; the last events of their calls may still be in the queues. */
+        wait_for_calls(server);
+        for (unsigned i = 0; i < server->options.threads; i++)
+                grpc_completion_queue_shutdown(server->queues[i].cq);
+        for (unsigned i = 0; i < server->options.threads; i++)
+                if (server->queues[i].running)
+                        pthread_join(server->queues[i].thread, NULL);
+                else
+                        queue_run(&server->queues[i]);
+        grpc_completion_queue_shutdown(server->stop_cq);
+        grpc_completion_queue_next(server->stop_cq, forever, NULL);
+}
+
+void rpc_server_free(struct rpc_server *server)
+{
+        if (!server)
+                return;
+        rpc_server_stop(server, 0);
+        grpc_server_destroy(server->server);
+        for (unsigned i = 0; i < server->options.threads; i++)
+                queue_release(&server->queues[i]);
+        grpc_completion_queue_destroy(server->stop_cq);
+        for (size_t i = 0; i < server->n_locks; i++)
+                close(server->locks[i]);
+        condition_release(&server->idle);
+        mutex_release(&server->mutex);
+        free(server->locks);
+        free(server->queues);
+        free(server);
+}

@@ -1,0 +1,229 @@
+#include "proto/wire.h"
+
+#include <stdalign.h>
+
+#include "base/util.h"
+
+/* ---- reading: https://protobuf.dev/programming-guides/encoding/ ---- */
+
+enum wire_type {
+        WIRE_VARINT = 0,
+        WIRE_FIXED64 = 1,
+        WIRE_BYTES = 2,
+        WIRE_FIXED32 = 5,
+};
+
+enum download_field {
+        FIELD_DATA = 1,
+        FIELD_IS_COMPLETE = 2,
+        FIELD_ERROR = 3,
+        FIELD_TOTAL_BYTES = 4,
+};
+
+struct reader {
+        const uint8_t *at, *end;
+};
+
+/* One field's value: NUMBER of a varint, or the bytes of the other kinds. */
+struct field {
+        uint32_t tag; /* field number << 3 | wire type */
+        uint64_t number;
+        const uint8_t *data;
+        size_t len;
+};
+
+#define TAG(field, type) ((uint32_t)(field) << 3 | (uint32_t)(type))
+
+static int read_varint(struct reader *r, uint64_t *ret)
+{
+        uint64_t value = 0;
+
+        for (unsigned shift = 0; shift < 70; shift += 7) {
+                uint8_t byte;
+
+                if (r->at == r->end)
+                        return -EBADMSG;
+                byte = *r->at++;
+                value |= (uint64_t)(byte & 0x7f) << shift; /* bits beyond the 64th are dropped, as everywhere */
+                if (byte < 0x80) {
+                        *ret = value;
+                        return 0;
+                }
+        }
+        return -EBADMSG;
+}
+
+static int read_bytes(struct reader *r, uint64_t len, struct field *f)
+{
+        if (len > (uint64_t)(r->end - r->at))
+                return -EBADMSG;
+        f->data = r->at;
+        f->len = (size_t)len;
+        r->at += len;
+        return 0;
+}
+
+static int read_field(struct reader *r, struct field *ret)
+{
+        uint64_t tag, len;
+
+        if (read_varint(r, &tag) < 0 || tag > UINT32_MAX || tag >> 3 == 0)
+                return -EBADMSG;
+        ret->tag = (uint32_t)tag;
+        switch (tag & 7) {
+        case WIRE_VARINT:
+                return read_varint(r, &ret->number);
+        case WIRE_FIXED64:
+                return read_bytes(r, 8, ret);
+        case WIRE_FIXED32:
+                return read_bytes(r, 4, ret);
+        case WIRE_BYTES:
+                return read_varint(r, &len) < 0 ? -EBADMSG : read_bytes(r, len, ret);
+        default: /* groups: no longer in use, and nothing of ours ever had one */
+                return -EBADMSG;
+        }
+}
+
+int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_download_chunk *ret)
+{
+        struct reader r = { .at = msg, .end = msg + len };
+        struct wire_download_chunk chunk = { 0 };
+
+        while (r.at < r.end) {
+                struct field f;
+
+                if (read_field(&r, &f) < 0)
+                        return -EBADMSG;
+                switch (f.tag) {
+                case TAG(FIELD_DATA, WIRE_BYTES):
+                        chunk.data = f.data;
+                        chunk.data_len = f.len;
+                        break;
+                case TAG(FIELD_IS_COMPLETE, WIRE_VARINT):
+                        chunk.is_complete = f.number != 0;
+                        break;
+                case TAG(FIELD_ERROR, WIRE_BYTES):
+                        chunk.error = f.len > 0 ? (const char *)f.data : NULL;
+                        chunk.error_len = f.len;
+                        break;
+                case TAG(FIELD_TOTAL_BYTES, WIRE_VARINT):
+                        chunk.total_bytes = (int64_t)f.number;
+                        break;
+                default:
+                        if (f.tag >> 3 <= FIELD_TOTAL_BYTES)
+                                return -EBADMSG; /* one of our fields, of another type */
+                }
+        }
+        *ret = chunk;
+        return 0;
+}
+
+/* ---- writing ---- */
+
+static uint8_t *write_varint(uint8_t *at, uint64_t value)
+{
+        for (; value >= 0x80; value >>= 7)
+                *at++ = (uint8_t)(value | 0x80);
+        *at++ = (uint8_t)value;
+        return at;
+}
+
+size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete, int64_t total_bytes)
+{
+        uint8_t *at = head;
+
+        if (is_complete) {
+                *at++ = TAG(FIELD_IS_COMPLETE, WIRE_VARINT);
+                *at++ = 1;
+        }
+        if (total_bytes != 0) {
+                *at++ = TAG(FIELD_TOTAL_BYTES, WIRE_VARINT);
+                at = write_varint(at, (uint64_t)total_bytes);
+        }
+        if (data_len > 0) {
+                *at++ = TAG(FIELD_DATA, WIRE_BYTES);
+                at = write_varint(at, data_len);
+        }
+        return (size_t)(at - head);
+}
+
+/* ---- the arena ---- */
+
+#define BLOCK_BYTES ((size_t)64 << 10)
+#define ALIGNMENT   alignof(max_align_t)
+
+struct wire_arena_block {
+        struct wire_arena_block *next;
+        size_t capacity, used;
+        alignas(max_align_t) uint8_t bytes[];
+};
+
+static struct wire_arena_block *block_new(size_t capacity)
+{
+        struct wire_arena_block *block = malloc(sizeof(*block) + capacity);
+
+        if (block)
+                *block = (struct wire_arena_block){ .capacity = capacity };
+        return block;
+}
+
+static void *arena_alloc(void *allocator_data, size_t size)
+{
+        struct wire_arena *arena = allocator_data;
+        struct wire_arena_block *block = arena->blocks;
+        size_t need;
+
+        if (size > arena->limit_bytes)
+                return NULL; /* also keeps the sums below from overflowing */
+        need = (MAX(size, 1) + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+        if (need > arena->limit_bytes - arena->used_bytes)
+                return NULL;
+        if (!block || block->capacity - block->used < need) {
+                block = block_new(MAX(need, BLOCK_BYTES));
+                if (!block)
+                        return NULL;
+                block->next = arena->blocks;
+                arena->blocks = block;
+        }
+        block->used += need;
+        arena->used_bytes += need;
+        return block->bytes + block->used - need;
+}
+
+static void arena_free(void *allocator_data, void *pointer)
+{
+        /* All at once, in wire_arena_clear. */
+}
+
+static void free_blocks(struct wire_arena_block *block)
+{
+        while (block) {
+                struct wire_arena_block *next = block->next;
+
+                free(block);
+                block = next;
+        }
+}
+
+void wire_arena_init(struct wire_arena *arena, size_t limit_bytes)
+{
+        *arena = (struct wire_arena){
+                .allocator = { .alloc = arena_alloc, .free = arena_free, .allocator_data = arena },
+                .limit_bytes = MIN(limit_bytes, SIZE_MAX / 2),
+        };
+}
+
+void wire_arena_clear(struct wire_arena *arena)
+{
+        if (arena->blocks) {
+                free_blocks(TAKE_PTR(arena->blocks->next));
+                arena->blocks->used = 0;
+        }
+        arena->used_bytes = 0;
+}
+
+void wire_arena_release(struct wire_arena *arena)
+{
+        free_blocks(TAKE_PTR(arena->blocks));
+        arena->used_bytes = 0;
+}
