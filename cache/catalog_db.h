@@ -1,0 +1,91 @@
+/*
+ * The catalog's database: connections, statements, rows, and SQLite's results as errno. The only unit that knows SQLite;
+ * it knows nothing of versions, readers or digests beyond storing them.
+ *
+ * A connection is used by one thread at a time. Functions return CATALOG_OK, CATALOG_NONE where it says so, or negative errno:
+ * -ENOSPC, -EIO, -ENOMEM, -EBUSY, -EROFS, -EACCES, -EBADMSG (the database is damaged or not ours).
+ */
+#pragma once
+
+#include "cache/catalog.h"
+
+struct db;
+
+/** One row of the entry table. entry.content.bytes: files: hash, symlinks: hash_xxh3 of the target, folders: their digest. */
+struct db_row {
+        struct catalog_entry entry;
+        uint64_t born; /* the generation that brought it */
+        uint64_t died; /* the generation that retired it; 0: live */
+        bool unknown;  /* the master could not read it when it was last asked */
+};
+
+/** The one row about the version. */
+struct db_version {
+        struct catalog_version shown;
+        uint64_t next_ino; /* never used before */
+        uint64_t rows;     /* live rows, those that are not shown included */
+};
+
+#define DB_LIVE UINT64_C(0x7fffffffffffffff) /* as a generation: the rows that are live */
+
+/** The errno for a result code (extended ones too): 0 for OK, ROW and DONE, else negative, -EIO for what is not in the table. */
+int db_errno(int result);
+
+/**
+ * Opens the database at PATH for the catalog's one writer; begins it if it is empty. -EBADMSG also if it is no catalog,
+ * -EPROTONOSUPPORT if a newer build made it.
+ */
+int db_open_writer(const char *path, struct db **ret);
+
+/** Opens for reading only. */
+int db_open_reader(const char *path, struct db **ret);
+
+/** NULL is fine. Drops an open transaction. */
+void db_close(struct db *db);
+
+/** Begins a transaction: a snapshot for a reader (taken at its first query), the one write lock for the writer. */
+int db_begin(struct db *db);
+int db_commit(struct db *db);
+void db_rollback(struct db *db);
+
+/** Moves the write-ahead log into the database as far as readers allow, and gives memory back. */
+int db_checkpoint(struct db *db);
+
+/** Replaces all of DB's contents by those of the database at PATH, in one transaction. */
+int db_copy(struct db *db, const char *path);
+
+int db_read_version(struct db *db, struct db_version *ret);
+int db_write_version(struct db *db, const struct db_version *version);
+
+/** The live row NAME in folder PARENT; CATALOG_NONE. */
+int db_lookup(struct db *db, uint64_t parent, const char *name, size_t name_len, struct db_row *ret);
+
+/** The row INO, live or not; CATALOG_NONE. */
+int db_get(struct db *db, uint64_t ino, struct db_row *ret);
+
+/** The target of symlink INO, appended; CATALOG_NONE. */
+int db_target(struct db *db, uint64_t ino, struct buffer *ret);
+
+/** Hears of each row; non-zero ends the walk and is returned by it. May query the same connection, but not start a like walk. */
+typedef int (*db_row_fn)(const struct db_row *row, void *arg);
+
+struct db_list {
+        uint64_t parent;
+        const char *after; /* names after this one; "" for all */
+        size_t after_len;
+        uint64_t generation; /* as of this one, or DB_LIVE */
+};
+
+/** The rows of one folder in order of their names' bytes. */
+int db_list(struct db *db, const struct db_list *list, db_row_fn each, void *arg);
+
+/** All live rows in no order. EACH must not write. */
+int db_each_live(struct db *db, db_row_fn each, void *arg);
+
+/** Adds ROW (all of it but died); TARGET is NULL for all but symlinks. -EEXIST: its name is there already. */
+int db_insert(struct db *db, const struct db_row *row, const char *target, size_t target_len);
+
+int db_set_attributes(struct db *db, uint64_t ino, uint32_t mode, int64_t mtime_ns, bool unknown);
+int db_set_digest(struct db *db, uint64_t ino, const uint8_t digest[HASH_BYTES]);
+int db_retire(struct db *db, uint64_t ino, uint64_t generation);
+int db_delete_retired(struct db *db);

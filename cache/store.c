@@ -1,0 +1,306 @@
+#include "cache/store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "cache/store_private.h"
+
+#define FORMAT_TEXT   "fsyncfs-store 1\n"
+#define FORMAT_MAX    256
+#define BOOT_ID_PATH  "/proc/sys/kernel/random/boot_id"
+#define BOOT_ID_MAX   256
+#define CHECK_BYTES   ((size_t)256 * 1024) /* read at once while verifying */
+
+void store_blob_path(const struct content_id *id, char path[STORE_BLOB_PATH_MAX])
+{
+        hex_encode(id->bytes, 1, path);
+        path[2] = '/';
+        hex_encode(id->bytes + 1, HASH_BYTES - 1, path + 3);
+}
+
+void store_flat_name(const struct content_id *id, char name[STORE_NAME_MAX])
+{
+        char hex[2 * HASH_BYTES + 1];
+
+        hex_encode(id->bytes, HASH_BYTES, hex);
+        snprintf(name, STORE_NAME_MAX, "%s-%s", hash_algorithm_name(id->algorithm), hex);
+}
+
+int store_blob_dir(struct store *store, const struct content_id *id)
+{
+        if (id->algorithm != HASH_XXH3 && id->algorithm != HASH_MD5)
+                return -EINVAL;
+        return store->blob_fds[id->algorithm];
+}
+
+int store_flock(int fd, int operation)
+{
+        int r;
+
+        do
+                r = flock(fd, operation);
+        while (r < 0 && errno == EINTR);
+        return r < 0 ? -errno : 0;
+}
+
+bool store_is_current(int fd, int dirfd, const char *name)
+{
+        struct stat a, b;
+
+        return fstat(fd, &a) == 0 && fstatat(dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
+}
+
+/* S3. Any two boots differ in it; a time set by a write of today differs from it, being one of 2^31 s times 10^9 ns. */
+static int make_stamp(struct timespec *ret)
+{
+        _cleanup_buffer_ struct buffer id = { 0 };
+        uint64_t hash;
+        int r = io_read_file(AT_FDCWD, BOOT_ID_PATH, BOOT_ID_MAX, &id);
+
+        if (r < 0)
+                return r;
+        hash = hash_xxh3_64(id.data, id.len);
+        *ret = (struct timespec){
+                .tv_sec = (time_t)((hash >> 32) & 0x7fffffff),
+                .tv_nsec = (long)((hash & 0xffffffff) % (uint64_t)NSEC_PER_SEC),
+        };
+        return 0;
+}
+
+static int open_folder(int dirfd, const char *name, int *ret_fd)
+{
+        if (mkdirat(dirfd, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        *ret_fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return *ret_fd < 0 ? -errno : 0;
+}
+
+static int open_folders(struct store *store)
+{
+        _cleanup_close_ int blobs = -1;
+        int r = open_folder(store->dir_fd, "partial", &store->partial_fd);
+
+        if (r == 0)
+                r = open_folder(store->dir_fd, "quarantine", &store->quarantine_fd);
+        if (r == 0)
+                r = open_folder(store->dir_fd, "blobs", &blobs);
+        for (enum hash_algorithm a = HASH_XXH3; r == 0 && a < STORE_ALGORITHMS; a++)
+                r = open_folder(blobs, hash_algorithm_name(a), &store->blob_fds[a]);
+        return r;
+}
+
+/* Writes the format's text to a file and drops it: proves that the folder takes data, also where the format is there already. */
+static int probe_and_format(struct store *store, bool make_format)
+{
+        static const char name[] = "format.new";
+        _cleanup_close_ int fd =
+                openat(store->dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = io_write_all(fd, FORMAT_TEXT, strlen(FORMAT_TEXT));
+        if (r == 0 && make_format && renameat(store->dir_fd, name, store->dir_fd, "format") < 0)
+                r = -errno;
+        if (r < 0 || !make_format)
+                unlinkat(store->dir_fd, name, 0);
+        return r;
+}
+
+/* Called with the folder locked. */
+static int check_format(struct store *store)
+{
+        _cleanup_buffer_ struct buffer text = { 0 };
+        int r = io_read_file(store->dir_fd, "format", FORMAT_MAX, &text);
+
+        if (r == -EFBIG)
+                return -EPROTONOSUPPORT;
+        /* An empty file is a format written right before a power cut: its store is as empty. */
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (text.len > 0 && strcmp(text.data, FORMAT_TEXT) != 0)
+                return -EPROTONOSUPPORT;
+        return probe_and_format(store, text.len == 0);
+}
+
+/* S4: what nobody holds a lock on was left by the dead. */
+static int remove_dead_partials(struct store *store)
+{
+        DIR *dir;
+        struct dirent *de;
+        int fd = openat(store->partial_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0)
+                return -errno;
+        dir = fdopendir(fd);
+        if (!dir) {
+                close(fd);
+                return -ENOMEM;
+        }
+        while ((de = readdir(dir))) {
+                _cleanup_close_ int partial = openat(store->partial_fd, de->d_name,
+                                                     O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+                if (partial >= 0 && store_flock(partial, LOCK_EX | LOCK_NB) == 0 &&
+                    store_is_current(partial, store->partial_fd, de->d_name))
+                        unlinkat(store->partial_fd, de->d_name, 0);
+        }
+        closedir(dir);
+        return 0;
+}
+
+/* One opener at a time, so that two that begin the same store do not see each other's half. */
+static int set_up(struct store *store, const char *dir)
+{
+        _cleanup_close_ int lock = -1;
+        int r = io_mkdir_parents(dir, 0700);
+
+        if (r < 0)
+                return r;
+        store->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (store->dir_fd < 0 || lock < 0)
+                return -errno;
+        r = store_flock(lock, LOCK_EX);
+        if (r == 0)
+                r = check_format(store);
+        if (r == 0)
+                r = open_folders(store);
+        if (r == 0)
+                r = remove_dead_partials(store);
+        if (r == 0)
+                r = make_stamp(&store->stamp);
+        if (r == 0)
+                r = store_wait_setup();
+        return r;
+}
+
+int store_open(const char *dir, struct store **ret)
+{
+        struct store *store = calloc(1, sizeof(*store));
+        int r;
+
+        if (!store)
+                return -ENOMEM;
+        store->dir_fd = store->partial_fd = store->quarantine_fd = -1;
+        for (size_t i = 0; i < STORE_ALGORITHMS; i++)
+                store->blob_fds[i] = -1;
+        mutex_init(&store->mutex);
+        condition_init(&store->waiter_left);
+        r = set_up(store, dir);
+        if (r < 0) {
+                store_free(store);
+                return r;
+        }
+        *ret = store;
+        return 0;
+}
+
+void store_free(struct store *store)
+{
+        if (!store)
+                return;
+        for (size_t i = 0; i < STORE_ALGORITHMS; i++)
+                cleanup_close(&store->blob_fds[i]);
+        cleanup_close(&store->quarantine_fd);
+        cleanup_close(&store->partial_fd);
+        cleanup_close(&store->dir_fd);
+        condition_release(&store->waiter_left);
+        mutex_release(&store->mutex);
+        free(store);
+}
+
+static int hash_file(int fd, enum hash_algorithm algorithm, struct content_id *ret)
+{
+        _cleanup_hasher_ struct hasher *hasher = NULL;
+        _cleanup_free_ char *chunk = malloc(CHECK_BYTES);
+        ssize_t n;
+        int r;
+
+        if (!chunk)
+                return -ENOMEM;
+        r = hasher_new(algorithm, &hasher);
+        if (r < 0)
+                return r;
+        for (off_t offset = 0;; offset += n) {
+                n = io_pread_all(fd, chunk, CHECK_BYTES, offset);
+                if (n < 0)
+                        return (int)n;
+                hasher_update(hasher, chunk, (size_t)n);
+                if ((size_t)n < CHECK_BYTES)
+                        break;
+        }
+        hasher_final(hasher, ret);
+        return 0;
+}
+
+static int quarantine(struct store *store, const struct content_id *id, int fd)
+{
+        char path[STORE_BLOB_PATH_MAX], name[STORE_NAME_MAX], text[HASH_TEXT_MAX];
+        int dirfd = store_blob_dir(store, id);
+
+        store_blob_path(id, path);
+        store_flat_name(id, name);
+        if (!store_is_current(fd, dirfd, path))
+                return STORE_MISS; /* somebody else moved it, and may have put a good one there */
+        if (renameat(dirfd, path, store->quarantine_fd, name) < 0 && errno != ENOENT)
+                return -errno;
+        log_limited(LOG_LEVEL_WARNING, "store", "blob %s does not hold what its name says: moved to quarantine",
+                    content_id_format(id, text));
+        return STORE_MISS;
+}
+
+int store_check_blob(struct store *store, const struct content_id *id, int fd)
+{
+        const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, store->stamp };
+        struct content_id found;
+        int r = hash_file(fd, id->algorithm, &found);
+
+        /* A bad sector is damage like any other: the content can be had from the master again. */
+        if (r == -EIO || (r == 0 && !content_id_equal(&found, id)))
+                return quarantine(store, id, fd);
+        if (r < 0)
+                return r;
+        /* Where the stamp cannot be set (a store that others own), the next open verifies again: slow, not wrong. */
+        (void)futimens(fd, times);
+        return STORE_OK;
+}
+
+int store_get(struct store *store, const struct content_id *id, int *ret_fd)
+{
+        _cleanup_close_ int fd = -1;
+        char path[STORE_BLOB_PATH_MAX];
+        struct stat st;
+        int dirfd = store_blob_dir(store, id);
+
+        if (dirfd < 0)
+                return dirfd;
+        store_blob_path(id, path);
+        fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT ? STORE_MISS : -errno;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (st.st_mtim.tv_sec != store->stamp.tv_sec || st.st_mtim.tv_nsec != store->stamp.tv_nsec) {
+                int r = store_check_blob(store, id, fd);
+                if (r != STORE_OK)
+                        return r;
+        }
+        *ret_fd = take_fd(&fd);
+        return STORE_OK;
+}
+
+bool store_has(struct store *store, const struct content_id *id)
+{
+        char path[STORE_BLOB_PATH_MAX];
+        int dirfd = store_blob_dir(store, id);
+
+        if (dirfd < 0)
+                return false;
+        store_blob_path(id, path);
+        return faccessat(dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}

@@ -1,0 +1,245 @@
+#include "cache/store.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "base/io.h"
+#include "cache/store_private.h"
+
+#define WAKE_SIGNAL   SIGUSR2
+#define WAKE_AGAIN_NS (10 * NSEC_PER_MSEC)
+
+struct store_writer {
+        struct store *store;
+        struct content_id id;
+        uint64_t size;
+        uint64_t written;
+        struct hasher *hasher; /* owned; runs along, so that nothing is read again */
+        int fd;                /* owned; the partial file, locked (S4) */
+        int failed;            /* the error after which only abort is possible, or 0 */
+        char name[STORE_NAME_MAX];
+};
+
+static void on_wake(int signal_number)
+{
+        /* Only there so that flock(2) returns EINTR. */
+}
+
+static void install_wake(void)
+{
+        struct sigaction action = { .sa_handler = on_wake };
+
+        sigemptyset(&action.sa_mask);
+        sigaction(WAKE_SIGNAL, &action, NULL);
+}
+
+int store_wait_setup(void)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+        return -pthread_once(&once, install_wake);
+}
+
+static bool is_interrupted(struct store *store)
+{
+        bool interrupted;
+
+        mutex_lock(&store->mutex);
+        interrupted = store->interrupted;
+        mutex_unlock(&store->mutex);
+        return interrupted;
+}
+
+static void unlink_waiter(struct store *store, struct store_waiter *waiter)
+{
+        struct store_waiter **p;
+
+        mutex_lock(&store->mutex);
+        for (p = &store->waiters; *p != waiter; p = &(*p)->next)
+                ;
+        *p = waiter->next;
+        condition_broadcast(&store->waiter_left);
+        mutex_unlock(&store->mutex);
+}
+
+/* Waits for the owner of FD's lock to finish or die; store_interrupt ends it with -EINTR. */
+static int wait_for_lock(struct store *store, int fd)
+{
+        struct store_waiter self = { .thread = pthread_self() };
+        sigset_t wake, saved;
+        int r;
+
+        mutex_lock(&store->mutex);
+        if (store->interrupted) {
+                mutex_unlock(&store->mutex);
+                return -EINTR;
+        }
+        self.next = store->waiters;
+        store->waiters = &self;
+        mutex_unlock(&store->mutex);
+
+        sigemptyset(&wake);
+        sigaddset(&wake, WAKE_SIGNAL);
+        pthread_sigmask(SIG_UNBLOCK, &wake, &saved);
+        do
+                r = flock(fd, LOCK_EX) < 0 ? -errno : 0;
+        while (r == -EINTR && !is_interrupted(store));
+        pthread_sigmask(SIG_SETMASK, &saved, NULL);
+
+        unlink_waiter(store, &self);
+        return r;
+}
+
+void store_interrupt(struct store *store)
+{
+        mutex_lock(&store->mutex);
+        store->interrupted = true;
+        /* A thread just about to enter flock(2) misses its signal: so again, until all have left. */
+        while (store->waiters) {
+                for (struct store_waiter *w = store->waiters; w; w = w->next)
+                        pthread_kill(w->thread, WAKE_SIGNAL);
+                condition_wait_until(&store->waiter_left, &store->mutex, clock_monotonic_ns() + WAKE_AGAIN_NS);
+        }
+        mutex_unlock(&store->mutex);
+}
+
+/* Opens and locks the partial file: 0 and *RET_FD, -EAGAIN if it went to another owner's end meanwhile. */
+static int own_partial(struct store *store, const char *name, int *ret_fd)
+{
+        _cleanup_close_ int fd = openat(store->partial_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = store_flock(fd, LOCK_EX | LOCK_NB);
+        if (r == -EWOULDBLOCK)
+                r = wait_for_lock(store, fd);
+        if (r < 0)
+                return r;
+        if (!store_is_current(fd, store->partial_fd, name))
+                return -EAGAIN;
+        *ret_fd = take_fd(&fd);
+        return 0;
+}
+
+static void writer_free(struct store_writer *writer)
+{
+        cleanup_close(&writer->fd);
+        hasher_free(writer->hasher);
+        free(writer);
+}
+
+/* The partial is ours. Somebody may have published the content after it was looked for; otherwise start from nothing. */
+static int start_partial(struct store_writer *writer)
+{
+        if (store_has(writer->store, &writer->id)) {
+                unlinkat(writer->store->partial_fd, writer->name, 0);
+                return STORE_HAVE;
+        }
+        if (ftruncate(writer->fd, 0) < 0) {
+                int r = -errno;
+                unlinkat(writer->store->partial_fd, writer->name, 0);
+                return r;
+        }
+        return STORE_OK;
+}
+
+int store_write_begin(struct store *store, const struct content_id *id, uint64_t size, struct store_writer **ret)
+{
+        struct store_writer *writer;
+        int r;
+
+        if (store_blob_dir(store, id) < 0)
+                return -EINVAL;
+        if (size > INT64_MAX)
+                return -EFBIG;
+        if (store_has(store, id))
+                return STORE_HAVE;
+        writer = calloc(1, sizeof(*writer));
+        if (!writer)
+                return -ENOMEM;
+        *writer = (struct store_writer){ .store = store, .id = *id, .size = size, .fd = -1 };
+        store_flat_name(id, writer->name);
+        r = hasher_new(id->algorithm, &writer->hasher);
+        while (r == 0) {
+                r = own_partial(store, writer->name, &writer->fd);
+                if (r != -EAGAIN)
+                        break;
+                r = store_has(store, id) ? STORE_HAVE : 0;
+        }
+        if (r == 0)
+                r = start_partial(writer);
+        if (r != STORE_OK) {
+                writer_free(writer);
+                return r;
+        }
+        *ret = writer;
+        return STORE_OK;
+}
+
+int store_write(struct store_writer *writer, const void *data, size_t len)
+{
+        if (writer->failed < 0)
+                return writer->failed;
+        if (len > writer->size - writer->written)
+                return writer->failed = -EFBIG;
+        writer->failed = io_write_all(writer->fd, data, len);
+        if (writer->failed < 0)
+                return writer->failed;
+        hasher_update(writer->hasher, data, len);
+        writer->written += len;
+        return 0;
+}
+
+/* S1, S2, S3: complete, read-only and stamped before it has its name. */
+static int publish(struct store_writer *writer)
+{
+        struct store *store = writer->store;
+        const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, store->stamp };
+        char path[STORE_BLOB_PATH_MAX], folder[3];
+        int dirfd = store_blob_dir(store, &writer->id);
+
+        store_blob_path(&writer->id, path);
+        snprintf(folder, sizeof(folder), "%.2s", path);
+        if (fchmod(writer->fd, 0400) < 0 || futimens(writer->fd, times) < 0)
+                return -errno;
+        if (renameat(store->partial_fd, writer->name, dirfd, path) == 0)
+                return STORE_OK;
+        if (errno != ENOENT)
+                return -errno;
+        if (mkdirat(dirfd, folder, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        if (renameat(store->partial_fd, writer->name, dirfd, path) < 0)
+                return -errno;
+        return STORE_OK;
+}
+
+int store_write_commit(struct store_writer *writer)
+{
+        struct content_id found;
+        int r = writer->failed;
+
+        if (r == 0) {
+                hasher_final(writer->hasher, &found);
+                if (writer->written != writer->size || !content_id_equal(&found, &writer->id))
+                        r = STORE_MISMATCH;
+        }
+        if (r == 0)
+                r = publish(writer);
+        if (r != STORE_OK) {
+                store_write_abort(writer);
+                return r;
+        }
+        writer_free(writer);
+        return STORE_OK;
+}
+
+void store_write_abort(struct store_writer *writer)
+{
+        if (!writer)
+                return;
+        unlinkat(writer->store->partial_fd, writer->name, 0);
+        writer_free(writer);
+}
