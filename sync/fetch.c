@@ -1,0 +1,437 @@
+#include "sync/fetch.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <uthash.h>
+#include <utlist.h>
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "sync/download.h"
+
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS   2000
+#define DAMAGED_TRIES    2 /* a content that does not match its hash is fetched once more */
+
+/* A content on its way. Made by the first want, ended (and freed) by the thread that worked on it. */
+struct fetch_job {
+        struct content_id content; /* the key */
+        uint64_t size, ino;        /* of the file that was asked for first */
+        struct fetch *fetch;
+        struct fetch_waiter *waiters;  /* guarded by fetch->lock */
+        _Atomic int64_t progress_ns;   /* when bytes last came */
+        _Atomic int last_error;        /* of the last try, for waits that end by their deadline */
+        struct fetch_job *prev, *next; /* in the queue */
+        UT_hash_handle hh;
+};
+
+struct fetch {
+        struct fetch_options options;
+        struct mutex lock;
+        struct condition work;                     /* the queue has a job, or stopping */
+        struct condition tick;                     /* the deadlines changed, or stopping */
+        struct fetch_job *jobs TSA_GUARDED(lock);  /* by content: queued and running */
+        struct fetch_job *queue TSA_GUARDED(lock); /* not begun, first come first served */
+        struct fetch_waiter *deadlines TSA_GUARDED(lock);
+        bool stopping TSA_GUARDED(lock);
+        struct condition backoff; /* wakes those that wait for their next try, when stopping */
+        pthread_t *threads;       /* owned; options.threads of them */
+        unsigned n_threads;
+        pthread_t timer;
+        _Atomic uint64_t files, bytes, failures;
+};
+
+/* ---- waits ---- */
+
+static void unlink_waiter(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRES(f->lock)
+{
+        DL_DELETE(w->job->waiters, w);
+        DL_DELETE2(f->deadlines, w, deadline_prev, deadline_next);
+        w->ending = true;
+}
+
+static void end_wait(struct fetch *f, struct fetch_waiter *w, int error)
+{
+        if (error < 0 && error != -EINTR)
+                atomic_fetch_add(&f->failures, 1);
+        w->done(w, error);
+}
+
+static int64_t timeout_ns(const struct fetch *f)
+{
+        return (int64_t)f->options.timeout_ms * NSEC_PER_MSEC;
+}
+
+/* A wait whose time has come may go on if its content has made progress since. All waits have the same
+ * time-out, so appending keeps the list in order. */
+static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRES(f->lock)
+{
+        int64_t deadline = atomic_load(&w->job->progress_ns) + timeout_ns(f);
+
+        if (w->interrupted || deadline <= w->deadline_ns)
+                return false;
+        DL_DELETE2(f->deadlines, w, deadline_prev, deadline_next);
+        w->deadline_ns = deadline;
+        DL_APPEND2(f->deadlines, w, deadline_prev, deadline_next);
+        return true;
+}
+
+/* The first wait that is over by interrupt or deadline, taken out; NULL: none now. */
+static struct fetch_waiter *take_expired(struct fetch *f, int *ret_error) TSA_REQUIRES(f->lock)
+{
+        for (;;) {
+                struct fetch_waiter *w = f->deadlines;
+                int error;
+
+                if (!w || w->deadline_ns > clock_monotonic_ns())
+                        return NULL;
+                if (extend_deadline(f, w))
+                        continue;
+                error = atomic_load(&w->job->last_error);
+                *ret_error = w->interrupted ? -EINTR : error < 0 ? error : -ETIMEDOUT;
+                unlink_waiter(f, w);
+                return w;
+        }
+}
+
+static void *timer_main(void *arg)
+{
+        struct fetch *f = arg;
+
+        thread_name("fetch-timer");
+        mutex_lock(&f->lock);
+        while (!f->stopping) {
+                int error = 0;
+                struct fetch_waiter *w = take_expired(f, &error);
+
+                if (w) {
+                        mutex_unlock(&f->lock);
+                        end_wait(f, w, error);
+                        mutex_lock(&f->lock);
+                } else if (f->deadlines) {
+                        condition_wait_until(&f->tick, &f->lock, f->deadlines->deadline_ns);
+                } else {
+                        condition_wait(&f->tick, &f->lock);
+                }
+        }
+        mutex_unlock(&f->lock);
+        return NULL;
+}
+
+void fetch_interrupt(struct fetch *fetch, struct fetch_waiter *waiter)
+{
+        mutex_lock(&fetch->lock);
+        waiter->interrupted = true;
+        if (waiter->job && !waiter->ending) {
+                DL_DELETE2(fetch->deadlines, waiter, deadline_prev, deadline_next);
+                waiter->deadline_ns = 0;
+                DL_PREPEND2(fetch->deadlines, waiter, deadline_prev, deadline_next);
+                condition_signal(&fetch->tick);
+        }
+        mutex_unlock(&fetch->lock);
+}
+
+/* ---- one content ---- */
+
+static void note_progress(size_t bytes, void *arg)
+{
+        struct fetch_job *job = arg;
+
+        atomic_store(&job->progress_ns, clock_monotonic_ns());
+        atomic_fetch_add(&job->fetch->bytes, bytes);
+}
+
+/* Begins to write the content and downloads it from PATH. 0, or negative errno as download_run. */
+static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffer *path,
+                      struct failure *failure)
+{
+        struct download_request request = {
+                .path = path->data,
+                .path_len = path->len,
+                .content = job->content,
+                .size = job->size,
+                .progress = note_progress,
+                .progress_arg = job,
+        };
+        struct store_writer *writer;
+        int r = store_write_begin(f->options.store, &job->content, job->size, &writer);
+
+        if (r == STORE_HAVE)
+                return 0;
+        if (r < 0)
+                return failure_set(failure, r, "cannot write to the cache: %s", strerror(-r));
+        r = download_run(f->options.session, &request, writer, failure);
+        if (r == 0)
+                atomic_fetch_add(&f->files, 1);
+        return r;
+}
+
+/* The master's file has moved on: bring the catalog up to date and look for another file with this content.
+ */
+static int find_elsewhere(struct fetch *f, struct fetch_job *job, struct buffer *path)
+{
+        if (!f->options.refresh || f->options.refresh(f->options.refresh_arg) < 0)
+                return -ESTALE;
+        buffer_truncate(path, 0);
+        return catalog_find_content(f->options.catalog, &job->content, path) == CATALOG_OK ? 0 : -ESTALE;
+}
+
+/* Waits before the next try, with jitter; false: nobody waits for the content any more, or stopping. */
+static bool back_off(struct fetch *f, struct fetch_job *job, unsigned *ms)
+{
+        uint32_t random = 0;
+        int64_t until;
+        bool go_on;
+
+        getrandom(&random, sizeof(random), 0);
+        until = clock_monotonic_ns() + (*ms / 2 + random % *ms) * NSEC_PER_MSEC;
+        *ms = MIN(*ms * 2, (unsigned)BACKOFF_MAX_MS);
+        mutex_lock(&f->lock);
+        while (!f->stopping && job->waiters && condition_wait_until(&f->backoff, &f->lock, until) == 0)
+                continue;
+        go_on = !f->stopping && job->waiters;
+        mutex_unlock(&f->lock);
+        return go_on;
+}
+
+static bool worth_retrying(int error)
+{
+        return error == -EHOSTUNREACH || error == -ECONNREFUSED || error == -ETIMEDOUT ||
+               error == -ECANCELED || error == -EAGAIN || error == -EBUSY;
+}
+
+static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *path, struct failure *failure)
+{
+        unsigned backoff_ms = BACKOFF_FIRST_MS;
+        bool looked_elsewhere = false;
+        int damaged = 0, r;
+
+        r = catalog_path(f->options.catalog, job->ino, path);
+        if (r != CATALOG_OK)
+                return r < 0 ? r : -ESTALE;
+        for (;;) {
+                r = fetch_from(f, job, path, failure);
+                /* A stock master cannot say that a file has changed since its scan: it shows as a wrong hash.
+                 */
+                if (r == -EBADMSG && !looked_elsewhere &&
+                    session_get_dialect(f->options.session) == SESSION_STOCK)
+                        r = -ESTALE;
+                if (r == -EBADMSG || r == -EPROTO) {
+                        if (++damaged == DAMAGED_TRIES)
+                                return r;
+                } else if (r == -ESTALE && !looked_elsewhere) {
+                        looked_elsewhere = true;
+                        if (find_elsewhere(f, job, path) < 0)
+                                return -ESTALE;
+                } else if (worth_retrying(r)) {
+                        atomic_store(&job->last_error, r);
+                        if (!back_off(f, job, &backoff_ms))
+                                return r;
+                } else {
+                        return r;
+                }
+        }
+}
+
+/* What a task's read fails with: what it can act on stays, the rest is an I/O error whose story is in the
+ * log. */
+static int read_error(int error)
+{
+        switch (error) {
+        case 0:
+        case -ESTALE:
+        case -ENOSPC:
+        case -EACCES:
+        case -EHOSTUNREACH:
+        case -ETIMEDOUT:
+        case -ECANCELED:
+                return error;
+        case -ECONNREFUSED:
+                return -EHOSTUNREACH;
+        default:
+                return -EIO;
+        }
+}
+
+static void run_job(struct fetch *f, struct fetch_job *job)
+{
+        _cleanup_buffer_ struct buffer path = { 0 };
+        struct failure failure = { 0 };
+        char name[HASH_TEXT_MAX];
+        int r = fetch_content(f, job, &path, &failure);
+
+        if (r < 0)
+                log_limited(LOG_LEVEL_ERROR, "fetch", "cannot fetch '%s' (%s): %s",
+                            path.data ? path.data : "?", content_id_format(&job->content, name),
+                            r == -ESTALE ? "the master no longer has this content"
+                                         : failure_text(&failure, r));
+        mutex_lock(&f->lock);
+        HASH_DEL(f->jobs, job);
+        while (job->waiters) {
+                struct fetch_waiter *w = job->waiters;
+                unlink_waiter(f, w);
+                mutex_unlock(&f->lock);
+                end_wait(f, w, read_error(r));
+                mutex_lock(&f->lock);
+        }
+        mutex_unlock(&f->lock);
+        free(job);
+}
+
+static void *fetch_main(void *arg)
+{
+        struct fetch *f = arg;
+
+        thread_name("fetch");
+        mutex_lock(&f->lock);
+        while (!f->stopping) {
+                struct fetch_job *job = f->queue;
+
+                if (!job) {
+                        condition_wait(&f->work, &f->lock);
+                        continue;
+                }
+                DL_DELETE(f->queue, job);
+                if (!job->waiters) { /* all of them gave up before its turn came */
+                        HASH_DEL(f->jobs, job);
+                        free(job);
+                        continue;
+                }
+                mutex_unlock(&f->lock);
+                run_job(f, job);
+                mutex_lock(&f->lock);
+        }
+        mutex_unlock(&f->lock);
+        return NULL;
+}
+
+/* The job for ENTRY's content: the one under way, or a new one in the queue. NULL: out of memory. */
+static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *entry) TSA_REQUIRES(f->lock)
+{
+        struct fetch_job *job;
+
+        HASH_FIND(hh, f->jobs, &entry->content, sizeof(entry->content), job);
+        if (job)
+                return job;
+        job = calloc(1, sizeof(*job));
+        if (!job)
+                return NULL;
+        job->content = entry->content;
+        job->size = entry->size;
+        job->ino = entry->ino;
+        job->fetch = f;
+        HASH_ADD(hh, f->jobs, content, sizeof(job->content), job);
+        DL_APPEND(f->queue, job);
+        condition_signal(&f->work);
+        return job;
+}
+
+int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fetch_waiter *waiter)
+{
+        struct fetch_job *job;
+        int r = 0;
+
+        if (fetch->options.offline)
+                return -EHOSTUNREACH;
+        mutex_lock(&fetch->lock);
+        if (waiter->interrupted || fetch->stopping) {
+                r = waiter->interrupted ? -EINTR : -ECANCELED;
+        } else if (!(job = get_job(fetch, entry))) {
+                r = -ENOMEM;
+        } else {
+                waiter->job = job;
+                waiter->deadline_ns = clock_monotonic_ns() + timeout_ns(fetch);
+                DL_APPEND(job->waiters, waiter);
+                DL_APPEND2(fetch->deadlines, waiter, deadline_prev, deadline_next);
+                if (fetch->deadlines == waiter)
+                        condition_signal(&fetch->tick);
+        }
+        mutex_unlock(&fetch->lock);
+        return r;
+}
+
+void fetch_get_stats(struct fetch *fetch, struct fetch_stats *ret)
+{
+        ret->files = atomic_load(&fetch->files);
+        ret->bytes = atomic_load(&fetch->bytes);
+        ret->failures = atomic_load(&fetch->failures);
+}
+
+/* ---- life ---- */
+
+static int start_threads(struct fetch *f)
+{
+        int r = -pthread_create(&f->timer, NULL, timer_main, f);
+
+        if (r < 0)
+                return r;
+        for (; f->n_threads < f->options.threads; f->n_threads++) {
+                r = -pthread_create(&f->threads[f->n_threads], NULL, fetch_main, f);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int fetch_new(const struct fetch_options *options, struct fetch **ret)
+{
+        struct fetch *f = calloc(1, sizeof(*f));
+        int r;
+
+        if (!f)
+                return -ENOMEM;
+        f->options = *options;
+        mutex_init(&f->lock);
+        condition_init(&f->work);
+        condition_init(&f->tick);
+        condition_init(&f->backoff);
+        f->threads = calloc(options->threads, sizeof(*f->threads));
+        r = f->threads ? start_threads(f) : -ENOMEM;
+        if (r < 0) {
+                fetch_free(f);
+                return r;
+        }
+        *ret = f;
+        return 0;
+}
+
+static void stop_threads(struct fetch *f)
+{
+        mutex_lock(&f->lock);
+        f->stopping = true;
+        condition_broadcast(&f->work);
+        condition_broadcast(&f->tick);
+        condition_broadcast(&f->backoff);
+        mutex_unlock(&f->lock);
+        store_interrupt(f->options.store);
+        for (unsigned i = 0; i < f->n_threads; i++)
+                pthread_join(f->threads[i], NULL);
+        if (f->timer)
+                pthread_join(f->timer, NULL);
+}
+
+void fetch_free(struct fetch *fetch) TSA_NONE
+{
+        struct fetch_job *job, *next;
+
+        if (!fetch)
+                return;
+        stop_threads(fetch);
+        HASH_ITER (hh, fetch->jobs, job, next) {
+                while (job->waiters) {
+                        struct fetch_waiter *w = job->waiters;
+                        unlink_waiter(fetch, w);
+                        end_wait(fetch, w, -ECANCELED);
+                }
+                HASH_DEL(fetch->jobs, job);
+                free(job);
+        }
+        condition_release(&fetch->work);
+        condition_release(&fetch->tick);
+        condition_release(&fetch->backoff);
+        mutex_release(&fetch->lock);
+        free(fetch->threads);
+        free(fetch);
+}

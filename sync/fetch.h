@@ -1,0 +1,63 @@
+/*
+ * The one queue for all contents that reads wait for. Equal wants are joined: a content is downloaded once
+ * however many wait for it, in this process and, through the store's locks, on this machine. Waiting costs no
+ * thread: whoever waits is called back. Every wait ends: with the content, with an error, by its deadline, or
+ * by fetch_interrupt.
+ *
+ * Thread-safe. Callbacks come from the fetch's own threads, never under its lock.
+ */
+#pragma once
+
+#include "cache/catalog.h"
+#include "cache/store.h"
+#include "sync/session.h"
+
+struct fetch;
+struct fetch_job;
+
+/** One wait, embedded in what waits; zeroed before first use. Its fields belong to the fetch until `done` was
+ * called. */
+struct fetch_waiter {
+        void (*done)(struct fetch_waiter *waiter, int error); /* exactly once: 0 or a negative errno */
+        struct fetch_job *job;
+        int64_t deadline_ns;
+        bool interrupted;
+        bool ending;                      /* taken from its job: `done` is about to be called */
+        struct fetch_waiter *prev, *next; /* among the job's waiters */
+        struct fetch_waiter *deadline_prev, *deadline_next; /* among all, the earliest deadline first */
+};
+
+struct fetch_options {
+        struct session *session; /* all borrowed for the fetch's life */
+        struct catalog *catalog;
+        struct store *store;
+        int timeout_ms;   /* a wait fails when its content has made no progress for so long */
+        bool offline;     /* never ask the master: what is not here fails at once with -EHOSTUNREACH */
+        unsigned threads; /* downloads at the same time */
+        /* Optional. The master's file no longer holds what the catalog names: brings the catalog up to date,
+         * waits for that. */
+        int (*refresh)(void *arg);
+        void *refresh_arg;
+};
+
+struct fetch_stats {
+        uint64_t files, bytes; /* downloaded and verified */
+        uint64_t failures;     /* waits that ended with an error other than an interrupt */
+};
+
+int fetch_new(const struct fetch_options *options, struct fetch **ret);
+
+/** Ends every wait with -ECANCELED, stops the threads, frees. NULL is fine. */
+void fetch_free(struct fetch *fetch);
+
+/**
+ * Waits for the content of file ENTRY; DONE is set by the caller before. 0: `done` will be called, maybe it
+ * was already. Negative errno (-EINTR after an earlier fetch_interrupt, -EHOSTUNREACH, -ENOMEM): it will not.
+ */
+int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fetch_waiter *waiter);
+
+/** Has WAITER end soon with -EINTR, also if fetch_want has not been called yet. Does not block, calls nothing
+ * back itself. */
+void fetch_interrupt(struct fetch *fetch, struct fetch_waiter *waiter);
+
+void fetch_get_stats(struct fetch *fetch, struct fetch_stats *ret);

@@ -1,0 +1,31 @@
+/*
+ * A master's entries as they come over the wire: one message's FileInfo checked and turned into a struct
+ * entry, and for a stock master, whose order means nothing, the whole listing kept until it can be sorted.
+ */
+#pragma once
+
+#include "base/entry.h"
+#include "base/failure.h"
+#include "proto/sync_service.pb-c.h"
+
+/** Reads one of our own master's entries. RET borrows from INFO. -EPROTO with a line in FAILURE. */
+int incoming_read_own(const Grpc__FileInfo *info, struct entry *ret, struct failure *failure);
+
+/** Reads one of a stock master's entries: kind, time and hash by the fields that it knows. */
+int incoming_read_stock(const Grpc__FileInfo *info, struct entry *ret, struct failure *failure);
+
+struct incoming;
+
+/** An empty listing. -ENOMEM. */
+int incoming_new(struct incoming **ret);
+void incoming_free(struct incoming *incoming);
+
+/** Keeps a copy of ENTRY. -ENOMEM; -EFBIG beyond INCOMING_BYTES_MAX. */
+int incoming_add(struct incoming *incoming, const struct entry *entry);
+
+#define INCOMING_BYTES_MAX (UINT64_C(4) << 30)
+
+/** Sorts so that parents come before what is in them, with a root made up if the master sent none, and calls
+ * EACH in order. */
+int incoming_each_sorted(struct incoming *incoming, int (*each)(const struct entry *entry, void *arg),
+                         void *arg);

@@ -1,0 +1,255 @@
+#include "sync/scan.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "proto/wire.h"
+#include "sync/incoming.h"
+
+#define MESSAGE_MEMORY_MAX ((size_t)64 << 20) /* what one chunk may unpack to */
+
+/* One exchange: from the request to the commit. Lives on scan_once's stack. */
+struct scan {
+        struct session *session;
+        struct catalog *catalog;
+        struct failure *failure;
+        struct scan_result *result;
+        bool stock;
+        struct catalog_update *update; /* owned until the commit */
+        struct incoming *incoming;     /* owned; a stock master's entries until all are there */
+        uint64_t received;             /* entries so far */
+        bool complete;                 /* the final marker has come */
+        uint8_t digest[HASH_BYTES];    /* the master's, of the version being listed */
+        bool has_digest;
+        uint64_t revision;
+};
+
+static int put_entry(const struct entry *entry, void *arg)
+{
+        struct scan *scan = arg;
+        int r = catalog_update_put(scan->update, entry);
+        int shown = (int)MIN(entry->path_len, (size_t)200);
+
+        switch (r) {
+        case -EINVAL:
+        case -ENAMETOOLONG:
+        case -EEXIST:
+        case -ENOENT:
+        case -ENOTDIR:
+        case -EFBIG:
+                return failure_set(scan->failure, -EPROTO,
+                                   "the master's listing is refused: entry '%.*s': %s", shown, entry->path,
+                                   r == -EEXIST    ? "listed twice"
+                                   : r == -ENOENT  ? "its folder is not listed before it"
+                                   : r == -ENOTDIR ? "it lies in something that is not a folder"
+                                   : r == -EFBIG   ? "its size, or the number of entries, is beyond all sense"
+                                                   : "it is malformed");
+        case 0:
+                return 0;
+        default:
+                return failure_set(scan->failure, r, "cannot write the catalog: %s", strerror(-r));
+        }
+}
+
+static int take_entry(struct scan *scan, const Grpc__FileInfo *info)
+{
+        struct entry entry;
+        int r = scan->stock ? incoming_read_stock(info, &entry, scan->failure)
+                            : incoming_read_own(info, &entry, scan->failure);
+
+        if (r < 0)
+                return r;
+        if (!scan->stock)
+                return put_entry(&entry, scan);
+        r = incoming_add(scan->incoming, &entry);
+        return r < 0 ? failure_set(scan->failure, r, "the master's listing is too large to hold: %s",
+                                   strerror(-r))
+                     : 0;
+}
+
+static int take_chunk(struct scan *scan, const Grpc__FileScanChunk *chunk)
+{
+        if (chunk->error[0])
+                return failure_set(scan->failure, -ENOENT, "the master cannot list spider '%s': %.300s",
+                                   session_get_source(scan->session)->spider, chunk->error);
+        if (scan->complete)
+                return failure_set(scan->failure, -EPROTO,
+                                   "the master's listing is refused: it goes on after its end");
+        scan->received += chunk->n_files;
+        /* A stock master may leave its root out of the count. */
+        if (chunk->total_files > 0 && scan->received > (uint64_t)chunk->total_files + 1)
+                return failure_set(scan->failure, -EPROTO,
+                                   "the master's listing is refused: it announced %d entries, then sent more",
+                                   chunk->total_files);
+        for (size_t i = 0; i < chunk->n_files; i++) {
+                int r = take_entry(scan, chunk->files[i]);
+                if (r < 0)
+                        return r;
+        }
+        scan->complete = chunk->is_complete;
+        if (!scan->stock && chunk->root_digest.len == HASH_BYTES) {
+                memcpy(scan->digest, chunk->root_digest.data, HASH_BYTES);
+                scan->has_digest = true;
+                scan->revision = chunk->revision;
+        }
+        scan->result->unchanged = !scan->stock && chunk->unchanged;
+        return 0;
+}
+
+static int send_request(struct scan *scan, struct rpc_stream *stream, const struct catalog_version *known)
+{
+        const struct source *source = session_get_source(scan->session);
+        Grpc__FileSyncRequest request = GRPC__FILE_SYNC_REQUEST__INIT;
+        _cleanup_free_ uint8_t *packed = NULL;
+        size_t len;
+        int r;
+
+        request.spider_id = source->spider;
+        request.path = source->path;
+        request.node_key = (char *)session_get_node(scan->session);
+        if (!scan->stock) {
+                request.fsyncfs_protocol = WIRE_PROTOCOL;
+                if (known && known->valid)
+                        request.known_digest = (ProtobufCBinaryData){ HASH_BYTES, (uint8_t *)known->digest };
+        }
+        len = grpc__file_sync_request__get_packed_size(&request);
+        packed = malloc(MAX(len, (size_t)1));
+        if (!packed)
+                return -ENOMEM;
+        grpc__file_sync_request__pack(&request, packed);
+        r = rpc_stream_send(stream, packed, len);
+        return r < 0 ? r : rpc_stream_close_send(stream);
+}
+
+static int receive_chunks(struct scan *scan, struct rpc_stream *stream)
+{
+        struct wire_arena arena;
+        int r;
+
+        wire_arena_init(&arena, MESSAGE_MEMORY_MAX);
+        for (;;) {
+                Grpc__FileScanChunk *chunk;
+                const uint8_t *data;
+                size_t len;
+
+                r = rpc_stream_receive(stream, &data, &len);
+                if (r != RPC_MESSAGE)
+                        break;
+                chunk = grpc__file_scan_chunk__unpack(&arena.allocator, len, data);
+                r = chunk ? take_chunk(scan, chunk)
+                          : failure_set(scan->failure, -EPROTO,
+                                        "the master's listing is refused: a malformed message");
+                wire_arena_clear(&arena);
+                if (r < 0)
+                        break;
+        }
+        wire_arena_release(&arena);
+        return r;
+}
+
+/* The whole exchange with the master; what came waits in the update or the listing. */
+static int receive_listing(struct scan *scan, const struct catalog_version *known)
+{
+        struct rpc_stream *stream;
+        struct failure ended = { 0 };
+        int r, status;
+
+        r = session_stream(scan->session, WIRE_METHOD_SCAN, &stream, scan->failure);
+        if (r < 0)
+                return r;
+        r = send_request(scan, stream, known);
+        if (r >= 0)
+                r = receive_chunks(scan, stream);
+        status = session_finish(scan->session, stream, &ended);
+        /* Our own verdict on what was received comes first; otherwise the status tells. */
+        if (r < 0 && scan->failure->text[0])
+                return r;
+        if (status < 0) {
+                *scan->failure = ended;
+                return status;
+        }
+        if (r < 0)
+                return failure_set(scan->failure, r, "the master's listing broke off: %s", strerror(-r));
+        if (!scan->stock && !scan->complete)
+                return failure_set(scan->failure, -EPROTO, "the master's listing broke off before its end");
+        return 0;
+}
+
+static int begin(struct scan *scan)
+{
+        int r = catalog_update_begin(scan->catalog, &scan->update);
+
+        if (r < 0)
+                return failure_set(scan->failure, r, "cannot write the catalog: %s", strerror(-r));
+        return scan->stock ? incoming_new(&scan->incoming) : 0;
+}
+
+static int commit(struct scan *scan)
+{
+        int r;
+
+        if (scan->stock) {
+                r = incoming_each_sorted(scan->incoming, put_entry, scan);
+                if (r < 0)
+                        return r;
+        } else if (!scan->has_digest) {
+                return failure_set(scan->failure, -EPROTO,
+                                   "the master's listing is refused: it names no version");
+        }
+        r = catalog_update_commit(TAKE_PTR(scan->update), scan->stock ? NULL : scan->digest, scan->revision,
+                                  &scan->result->changes);
+        if (r == CATALOG_MISMATCH)
+                return r;
+        return r < 0 ? failure_set(scan->failure, r, "cannot write the catalog: %s", strerror(-r)) : 0;
+}
+
+/* One try. KNOWN NULL asks for everything, whatever the catalog holds. */
+static int scan_once(struct scan *scan, const struct catalog_version *known)
+{
+        int r = begin(scan);
+
+        if (r == 0)
+                r = receive_listing(scan, known);
+        scan->result->entries = scan->received;
+        if (r == 0 && scan->result->unchanged && !known)
+                r = failure_set(scan->failure, -EPROTO,
+                                "the master's answer is refused: 'unchanged' to a worker that has nothing");
+        if (r == 0 && scan->result->unchanged) {
+                catalog_update_abort(TAKE_PTR(scan->update));
+                r = catalog_touch(scan->catalog, scan->revision);
+        } else if (r == 0) {
+                r = commit(scan);
+        }
+        catalog_update_abort(scan->update);
+        incoming_free(scan->incoming);
+        return r;
+}
+
+int scan_run(struct session *session, struct catalog *catalog, struct scan_result *ret,
+             struct failure *failure)
+{
+        struct catalog_version known;
+        int r = session_connect(session, failure);
+
+        *ret = (struct scan_result){ 0 };
+        if (r < 0)
+                return r;
+        catalog_get_version(catalog, &known);
+        for (int attempt = 0; attempt < 2; attempt++) {
+                struct scan scan = {
+                        .session = session, .catalog = catalog, .failure = failure, .result = ret
+                };
+
+                scan.stock = session_get_dialect(session) == SESSION_STOCK;
+                r = scan_once(&scan, attempt == 0 && known.valid ? &known : NULL);
+                if (r != CATALOG_MISMATCH)
+                        return r;
+                if (!ret->fell_back)
+                        log_warning("the tree of %s does not have the digest its master states: asking for "
+                                    "it again, in full",
+                                    session_get_source(session)->text);
+                ret->fell_back = true;
+        }
+        return failure_set(failure, -EPROTO,
+                           "the master's listing is refused: it does not add up to its own digest");
+}

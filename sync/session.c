@@ -1,0 +1,323 @@
+#include "sync/session.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/io.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "proto/wire.h"
+#include "proto/workspace.pb-c.h"
+
+#define TOKEN_MAX_BYTES   4096
+#define RECEIVE_MAX_BYTES (8u << 20)
+
+/* A stream under way, so that session_interrupt can reach it. */
+struct live_stream {
+        struct rpc_stream *stream; /* borrowed: belongs to who opened it */
+        struct live_stream *prev, *next;
+};
+
+struct session {
+        const struct source *source; /* borrowed */
+        int timeout_ms;
+        char *token; /* owned; NULL: none */
+        char node[256];
+        struct mutex connecting; /* held while connecting: others wait for the outcome rather than connect as
+                                    well */
+        struct rpc_channel *
+                channels[SOURCE_MASTERS_MAX] TSA_GUARDED(connecting); /* owned; kept until the session ends */
+        _Atomic(struct rpc_channel *)
+                current;              /* one of channels; NULL: never connected. Written under connecting. */
+        _Atomic(const char *) master; /* its address, borrowed from source */
+        _Atomic enum session_dialect dialect;          /* written under connecting */
+        _Atomic bool online;                           /* the outcome of the last exchange; any thread */
+        struct mutex lock;                             /* innermost */
+        struct live_stream *streams TSA_GUARDED(lock); /* owned */
+        bool interrupted TSA_GUARDED(lock);
+};
+
+static int read_token(const char *file, char **ret, struct failure *failure)
+{
+        _cleanup_buffer_ struct buffer text = { 0 };
+        int r = io_read_file(AT_FDCWD, file, TOKEN_MAX_BYTES, &text);
+
+        if (r < 0)
+                return failure_set(failure, r, "cannot read token file '%s': %s", file, strerror(-r));
+        if (text.data)
+                text.data[strcspn(text.data, "\r\n")] = '\0';
+        if (!text.data || !text.data[0])
+                return failure_set(failure, -EINVAL,
+                                   "token file '%s' is empty: expected the token on its first line", file);
+        *ret = strdup(text.data);
+        return *ret ? 0 : -ENOMEM;
+}
+
+int session_new(const struct session_options *options, struct session **ret, struct failure *failure)
+{
+        struct session *s = calloc(1, sizeof(*s));
+        int r;
+
+        if (!s)
+                return -ENOMEM;
+        mutex_init(&s->connecting);
+        mutex_init(&s->lock);
+        s->source = options->source;
+        s->timeout_ms = options->timeout_ms;
+        if (gethostname(s->node, sizeof(s->node) - 1) < 0)
+                strcpy(s->node, "worker");
+        if (options->token_file) {
+                r = read_token(options->token_file, &s->token, failure);
+                if (r < 0) {
+                        session_free(s);
+                        return r;
+                }
+        }
+        *ret = s;
+        return 0;
+}
+
+void session_free(struct session *session) TSA_NONE
+{
+        if (!session)
+                return;
+        for (size_t i = 0; i < SOURCE_MASTERS_MAX; i++)
+                rpc_channel_free(session->channels[i]);
+        mutex_release(&session->connecting);
+        mutex_release(&session->lock);
+        free(session->token);
+        free(session);
+}
+
+/* One line for people out of a status. */
+static int explain(struct session *s, const char *master, const struct rpc_status *status,
+                   struct failure *failure)
+{
+        int error = rpc_status_errno(status);
+
+        switch (status->code) {
+        case RPC_OK:
+                return 0;
+        case RPC_UNAUTHENTICATED:
+        case RPC_PERMISSION_DENIED:
+                return failure_set(failure, error, "master %s refused our token: %s", master,
+                                   s->token ? "it is not the one this master expects; check token_file="
+                                            : "it wants one; give it with token_file=FILE");
+        case RPC_DEADLINE_EXCEEDED:
+                return failure_set(failure, error, "no answer from master %s within %d s", master,
+                                   s->timeout_ms / 1000);
+        case RPC_UNAVAILABLE:
+                return failure_set(failure, error, "lost master %s: %s", master, status->message);
+        default:
+                return failure_set(failure, error, "master %s: %s", master,
+                                   status->message[0] ? status->message : rpc_code_name(status->code));
+        }
+}
+
+static int explain_unready(const char *master, int error, int timeout_ms, struct failure *failure)
+{
+        switch (error) {
+        case -ECONNREFUSED:
+                return failure_set(failure, error,
+                                   "cannot connect to master %s: is fsyncfs-server running there, are host "
+                                   "and port right?",
+                                   master);
+        case -ETIMEDOUT:
+                return failure_set(
+                        failure, error,
+                        "no gRPC answer from master %s within %d s: wrong port, or a dead network?", master,
+                        timeout_ms / 1000);
+        case -EPROTO:
+                return failure_set(failure, error, "%s answers, but does not speak gRPC: wrong port?",
+                                   master);
+        default:
+                return failure_set(failure, error, "cannot connect to master %s: %s", master,
+                                   strerror(-error));
+        }
+}
+
+static int parse_handshake(const char *master, const uint8_t *reply, size_t len, struct failure *failure)
+{
+        Fsyncfs__V1__HandshakeReply *message = fsyncfs__v1__handshake_reply__unpack(NULL, len, reply);
+        uint32_t protocol = message ? message->protocol : 0;
+
+        if (message)
+                fsyncfs__v1__handshake_reply__free_unpacked(message, NULL);
+        if (protocol != WIRE_PROTOCOL)
+                return failure_set(failure, -EPROTO,
+                                   "master %s speaks protocol %u, this worker speaks %d: update one of them",
+                                   master, protocol, WIRE_PROTOCOL);
+        return SESSION_OWN;
+}
+
+/* What the master speaks: enum session_dialect or negative errno. */
+static int handshake(struct session *s, struct rpc_channel *channel, const char *master,
+                     struct failure *failure)
+{
+        Fsyncfs__V1__HandshakeRequest request = FSYNCFS__V1__HANDSHAKE_REQUEST__INIT;
+        struct rpc_stream_options options = { .idle_timeout_ms = s->timeout_ms };
+        struct rpc_status status;
+        _cleanup_free_ uint8_t *packed = NULL, *reply = NULL;
+        size_t len, reply_len = 0;
+        int r;
+
+        request.protocol = WIRE_PROTOCOL;
+        request.node_key = s->node;
+        request.node_name = s->node;
+        len = fsyncfs__v1__handshake_request__get_packed_size(&request);
+        packed = malloc(len);
+        if (!packed)
+                return -ENOMEM;
+        fsyncfs__v1__handshake_request__pack(&request, packed);
+        r = rpc_unary(channel, WIRE_METHOD_HANDSHAKE, &options, packed, len, &status, &reply, &reply_len);
+        if (r < 0)
+                return r;
+        if (status.code == RPC_UNIMPLEMENTED)
+                return SESSION_STOCK;
+        if (status.code != RPC_OK)
+                return explain(s, master, &status, failure);
+        return parse_handshake(master, reply, reply_len, failure);
+}
+
+static int try_master(struct session *s, size_t i, struct failure *failure) TSA_REQUIRES(s->connecting)
+{
+        const char *master = s->source->masters[i];
+        struct rpc_channel_options options = { .token = s->token, .receive_max_bytes = RECEIVE_MAX_BYTES };
+        int r;
+
+        if (!s->channels[i]) {
+                r = rpc_channel_new(master, &options, &s->channels[i]);
+                if (r < 0)
+                        return failure_set(failure, r, "cannot use master address '%s': %s", master,
+                                           strerror(-r));
+        }
+        r = rpc_channel_wait_ready(s->channels[i], s->timeout_ms);
+        if (r < 0)
+                return explain_unready(master, r, s->timeout_ms, failure);
+        r = handshake(s, s->channels[i], master, failure);
+        if (r < 0)
+                return r;
+        atomic_store(&s->dialect, r);
+        atomic_store(&s->master, master);
+        atomic_store(&s->current, s->channels[i]);
+        return 0;
+}
+
+int session_connect(struct session *session, struct failure *failure)
+{
+        int r = -EHOSTUNREACH;
+
+        mutex_lock(&session->connecting);
+        if (atomic_load(&session->current)) {
+                mutex_unlock(&session->connecting);
+                return 0;
+        }
+        for (size_t i = 0; i < session->source->n_masters; i++) {
+                r = try_master(session, i, failure);
+                if (r == 0)
+                        break;
+        }
+        atomic_store(&session->online, r == 0);
+        mutex_unlock(&session->connecting);
+        return r;
+}
+
+/* -ECANCELED: too late, STREAM is not kept. */
+static int keep_stream(struct session *s, struct rpc_stream *stream)
+{
+        struct live_stream *live = calloc(1, sizeof(*live));
+        int r = live ? 0 : -ENOMEM;
+
+        mutex_lock(&s->lock);
+        if (r == 0 && s->interrupted)
+                r = -ECANCELED;
+        if (r == 0) {
+                live->stream = stream;
+                DL_APPEND(s->streams, live);
+                live = NULL;
+        }
+        mutex_unlock(&s->lock);
+        free(live);
+        return r;
+}
+
+static void forget_stream(struct session *s, const struct rpc_stream *stream)
+{
+        struct live_stream *live;
+
+        mutex_lock(&s->lock);
+        DL_SEARCH_SCALAR(s->streams, live, stream, stream);
+        DL_DELETE(s->streams, live);
+        mutex_unlock(&s->lock);
+        free(live);
+}
+
+int session_stream(struct session *session, const char *method, struct rpc_stream **ret,
+                   struct failure *failure)
+{
+        struct rpc_stream_options options = { .idle_timeout_ms = session->timeout_ms };
+        struct rpc_stream *stream;
+        int r = session_connect(session, failure);
+
+        if (r < 0)
+                return r;
+        r = rpc_stream_open(atomic_load(&session->current), method, &options, &stream);
+        if (r < 0)
+                return r;
+        r = keep_stream(session, stream);
+        if (r < 0) {
+                rpc_stream_free(stream);
+                return r;
+        }
+        *ret = stream;
+        return 0;
+}
+
+void session_interrupt(struct session *session)
+{
+        struct live_stream *live;
+
+        mutex_lock(&session->lock);
+        session->interrupted = true;
+        DL_FOREACH (session->streams, live)
+                rpc_stream_cancel(live->stream);
+        mutex_unlock(&session->lock);
+}
+
+int session_finish(struct session *session, struct rpc_stream *stream, struct failure *failure)
+{
+        const char *master = atomic_load(&session->master);
+        struct rpc_status status;
+        bool gone;
+
+        rpc_stream_finish(stream, &status);
+        forget_stream(session, stream);
+        rpc_stream_free(stream);
+        gone = status.code == RPC_UNAVAILABLE || status.code == RPC_DEADLINE_EXCEEDED;
+        if (atomic_exchange(&session->online, !gone) == gone)
+                log_info("master %s is %s", master, gone ? "away" : "there again");
+        return explain(session, master, &status, failure);
+}
+
+enum session_dialect session_get_dialect(const struct session *session)
+{
+        return atomic_load(&session->dialect);
+}
+
+bool session_is_online(const struct session *session)
+{
+        return atomic_load(&session->online);
+}
+
+const struct source *session_get_source(const struct session *session)
+{
+        return session->source;
+}
+
+const char *session_get_node(const struct session *session)
+{
+        return session->node;
+}
