@@ -1,0 +1,57 @@
+/*
+ * fsyncfs: the operator's command, and, under the name mount.fsyncfs, the helper that mount(8) calls.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cli/command.h"
+
+static const char usage[] =
+        "usage: fsyncfs COMMAND [ARGUMENTS]\n"
+        "\n"
+        "  mount SOURCE DIR [-o OPTIONS] [-f]   mount a workspace; -f stays in the foreground\n"
+        "  status [DIR] [--json]                what a mount, or every mount, is doing\n"
+        "  version DIR                          the version mounted: digest and revision\n"
+        "  refresh DIR                          bring a mount up to date now\n"
+        "  stat PATH [--json]                   a file's hash, and whether it is in the cache\n"
+        "  cache stat|list|verify [--cache DIR] [--json]\n"
+        "                                       the local store of contents\n"
+        "\n"
+        "SOURCE is HOST[:PORT][,HOST...]:/SPIDER[/PATH] or unix:SOCKET:/SPIDER; umount DIR ends a mount.\n"
+        "  --help, --version\n";
+
+static const struct command {
+        const char *name;
+        int (*run)(int argc, char **argv);
+} commands[] = {
+        { "mount", command_mount },     { "status", command_status }, { "version", command_version },
+        { "refresh", command_refresh }, { "stat", command_stat },     { "cache", command_cache },
+};
+
+int main(int argc, char **argv)
+{
+        const char *program = argc > 0 ? strrchr(argv[0], '/') : NULL;
+
+        program = program ? program + 1 : argc > 0 ? argv[0] : "fsyncfs";
+        if (strncmp(program, "mount.", 6) == 0) {
+                log_setup("mount.fsyncfs", LOG_LEVEL_INFO);
+                return command_mount_helper(argc, argv);
+        }
+        log_setup("fsyncfs", LOG_LEVEL_INFO);
+        if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
+                fputs(usage, stdout);
+                return 0;
+        }
+        if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
+                puts("fsyncfs " FSYNCFS_VERSION);
+                return 0;
+        }
+        for (size_t i = 0; argc >= 2 && i < ARRAY_SIZE(commands); i++)
+                if (strcmp(argv[1], commands[i].name) == 0)
+                        return commands[i].run(argc - 1, argv + 1);
+        if (argc >= 2)
+                fprintf(stderr, "fsyncfs: unknown command '%s'\n", argv[1]);
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+}

@@ -1,0 +1,217 @@
+#include "cli/command.h"
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/util.h"
+#include "fs/control.h"
+#include "fs/mountinfo.h"
+
+const char *format_bytes(unsigned long long size, char buf[32])
+{
+        static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
+        double value = (double)size;
+        size_t unit = 0;
+
+        while (value >= 1024 && unit + 1 < ARRAY_SIZE(units)) {
+                value /= 1024;
+                unit++;
+        }
+        snprintf(buf, 32, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+        return buf;
+}
+
+/* The words of a call that takes --json and at most one path. -1: wrong call, said. */
+static int parse_call(int argc, char **argv, bool *ret_json, const char **ret_path, const char *usage)
+{
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+        int opt;
+
+        *ret_json = false;
+        *ret_path = NULL;
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+                if (opt == '?') {
+                        fprintf(stderr, "usage: %s\n", usage);
+                        return -1;
+                }
+                *ret_json = true;
+        }
+        if (argc - optind > 1) {
+                fprintf(stderr, "usage: %s\n", usage);
+                return -1;
+        }
+        *ret_path = argv[optind];
+        return 0;
+}
+
+static int need_path(const char *path, const char *usage)
+{
+        if (!path)
+                fprintf(stderr, "usage: %s\n", usage);
+        return path ? 0 : -1;
+}
+
+static int ask(const char *path, const char *command, json_t **ret)
+{
+        struct failure failure = { 0 };
+        int r = control_ask(path, command, ret, &failure);
+
+        if (r < 0)
+                fprintf(stderr, "fsyncfs: %s\n", failure_text(&failure, r));
+        return r;
+}
+
+static void print_json(const json_t *value)
+{
+        json_dumpf(value, stdout, JSON_INDENT(2));
+        putchar('\n');
+}
+
+static unsigned long long number(const json_t *object, const char *key)
+{
+        return (unsigned long long)json_integer_value(json_object_get(object, key));
+}
+
+static const char *string(const json_t *object, const char *key)
+{
+        const char *text = json_string_value(json_object_get(object, key));
+
+        return text ? text : "?";
+}
+
+static void print_status(const json_t *s)
+{
+        char bytes[32], cached[32], fetched[32], resident[32], when[64] = "never";
+        time_t last = (time_t)number(s, "last_sync");
+        struct tm tm;
+
+        if (last > 0 && localtime_r(&last, &tm))
+                strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S %z", &tm);
+        printf("%s on %s\n", string(s, "source"), string(s, "target"));
+        printf("  state     %s, last sync %s\n", string(s, "state"), when);
+        printf("  version   %s, revision %llu\n", string(s, "version"), number(s, "revision"));
+        printf("  entries   %llu files, %llu folders, %llu symlinks, %s\n", number(s, "files"),
+               number(s, "directories"), number(s, "symlinks"), format_bytes(number(s, "bytes"), bytes));
+        printf("  cached    %llu files, %s in %s\n", number(s, "cached_files"),
+               format_bytes(number(s, "cached_bytes"), cached), string(s, "cache_dir"));
+        printf("  fetched   %llu files, %s since the mount\n", number(s, "fetched_files"),
+               format_bytes(number(s, "fetched_bytes"), fetched));
+        printf("  syncs     %llu, %llu entries changed, %llu full scans\n", number(s, "syncs"),
+               number(s, "delta_entries"), number(s, "full_scans"));
+        printf("  memory    %s\n", format_bytes(number(s, "rss_bytes"), resident));
+}
+
+struct all_mounts {
+        json_t *list; /* owned */
+        int failures;
+};
+
+static int collect_status(const struct mountinfo *info, void *arg)
+{
+        struct all_mounts *all = arg;
+        json_t *status;
+
+        if (ask(info->target, "status", &status) < 0)
+                all->failures++;
+        else
+                json_array_append_new(all->list, status);
+        return 0;
+}
+
+static int status_of_all(bool json)
+{
+        struct all_mounts all = { .list = json_array() };
+        size_t i;
+        json_t *status;
+
+        mountinfo_each_own(collect_status, &all);
+        if (json) {
+                print_json(all.list);
+        } else {
+                json_array_foreach(all.list, i, status) print_status(status);
+                if (json_array_size(all.list) == 0 && all.failures == 0)
+                        puts("nothing is mounted");
+        }
+        json_decref(all.list);
+        return all.failures ? 1 : 0;
+}
+
+int command_status(int argc, char **argv)
+{
+        const char *path;
+        json_t *status;
+        bool json;
+
+        if (parse_call(argc, argv, &json, &path, "fsyncfs status [DIR] [--json]") < 0)
+                return EXIT_USAGE;
+        if (!path)
+                return status_of_all(json);
+        if (ask(path, "status", &status) < 0)
+                return 1;
+        if (json)
+                print_json(status);
+        else
+                print_status(status);
+        json_decref(status);
+        return 0;
+}
+
+/* `version` and `refresh` differ in what is asked; both print the version that is mounted afterwards. */
+static int print_version(int argc, char **argv, const char *command, const char *usage)
+{
+        const char *path;
+        json_t *version;
+        bool json;
+
+        if (parse_call(argc, argv, &json, &path, usage) < 0 || need_path(path, usage) < 0)
+                return EXIT_USAGE;
+        if (ask(path, command, &version) < 0)
+                return 1;
+        if (json)
+                print_json(version);
+        else
+                printf("%s %llu\n", string(version, "version"), number(version, "revision"));
+        json_decref(version);
+        return 0;
+}
+
+int command_version(int argc, char **argv)
+{
+        return print_version(argc, argv, "version", "fsyncfs version DIR [--json]");
+}
+
+int command_refresh(int argc, char **argv)
+{
+        return print_version(argc, argv, "refresh", "fsyncfs refresh DIR [--json]");
+}
+
+int command_stat(int argc, char **argv)
+{
+        static const char usage[] = "fsyncfs stat PATH [--json]";
+        const char *path;
+        char command[64];
+        struct stat st;
+        json_t *entry;
+        bool json;
+
+        if (parse_call(argc, argv, &json, &path, usage) < 0 || need_path(path, usage) < 0)
+                return EXIT_USAGE;
+        if (lstat(path, &st) < 0) {
+                fprintf(stderr, "fsyncfs: '%s': %s\n", path, strerror(errno));
+                return 1;
+        }
+        snprintf(command, sizeof(command), "stat %lu", (unsigned long)st.st_ino);
+        if (ask(path, command, &entry) < 0)
+                return 1;
+        if (json)
+                print_json(entry);
+        else
+                printf("%s\n  kind    %s\n  inode   %llu\n  size    %llu\n  hash    %s\n  cached  %llu %%\n",
+                       path, string(entry, "kind"), number(entry, "inode"), number(entry, "size"),
+                       string(entry, "hash"), number(entry, "cached"));
+        json_decref(entry);
+        return 0;
+}

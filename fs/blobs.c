@@ -1,0 +1,119 @@
+#include "fs/blobs.h"
+
+#include <uthash.h>
+
+#include "base/lock.h"
+#include "base/util.h"
+
+struct blob {
+        uint64_t ino;
+        int fd;         /* owned */
+        unsigned users; /* guarded by blobs->lock */
+        UT_hash_handle hh;
+};
+
+struct blobs {
+        struct mutex lock;
+        struct blob *all TSA_GUARDED(
+                lock); /* by ino; uthash keeps insertion order: the least recently used comes first */
+};
+
+int blobs_new(struct blobs **ret)
+{
+        struct blobs *b = calloc(1, sizeof(*b));
+
+        if (!b)
+                return -ENOMEM;
+        mutex_init(&b->lock);
+        *ret = b;
+        return 0;
+}
+
+static void drop(struct blobs *b, struct blob *blob) TSA_REQUIRES(b->lock)
+{
+        HASH_DEL(b->all, blob);
+        close(blob->fd);
+        free(blob);
+}
+
+void blobs_free(struct blobs *blobs) TSA_NONE
+{
+        struct blob *blob, *next;
+
+        if (!blobs)
+                return;
+        HASH_ITER (hh, blobs->all, blob, next)
+                drop(blobs, blob);
+        mutex_release(&blobs->lock);
+        free(blobs);
+}
+
+/* Finds and moves to the recently used end. */
+static struct blob *find(struct blobs *b, uint64_t ino) TSA_REQUIRES(b->lock)
+{
+        struct blob *blob;
+
+        HASH_FIND(hh, b->all, &ino, sizeof(ino), blob);
+        if (blob) {
+                HASH_DEL(b->all, blob);
+                HASH_ADD(hh, b->all, ino, sizeof(blob->ino), blob);
+                blob->users++;
+        }
+        return blob;
+}
+
+struct blob *blobs_get(struct blobs *blobs, uint64_t ino)
+{
+        struct blob *blob;
+
+        mutex_lock(&blobs->lock);
+        blob = find(blobs, ino);
+        mutex_unlock(&blobs->lock);
+        return blob;
+}
+
+static void make_room(struct blobs *b) TSA_REQUIRES(b->lock)
+{
+        struct blob *blob, *next;
+
+        HASH_ITER (hh, b->all, blob, next) {
+                if (HASH_COUNT(b->all) < BLOBS_MAX)
+                        return;
+                if (blob->users == 0)
+                        drop(b, blob);
+        }
+}
+
+struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd)
+{
+        struct blob *blob;
+
+        mutex_lock(&blobs->lock);
+        blob = find(blobs, ino);
+        if (blob) {
+                close(fd);
+        } else {
+                make_room(blobs);
+                blob = calloc(1, sizeof(*blob));
+                if (blob) {
+                        *blob = (struct blob){ .ino = ino, .fd = fd, .users = 1 };
+                        HASH_ADD(hh, blobs->all, ino, sizeof(blob->ino), blob);
+                } else {
+                        close(fd);
+                }
+        }
+        mutex_unlock(&blobs->lock);
+        return blob;
+}
+
+int blob_get_fd(const struct blob *blob)
+{
+        return blob->fd;
+}
+
+void blobs_unref(struct blobs *blobs, struct blob *blob)
+{
+        mutex_lock(&blobs->lock);
+        blob->users--;
+        mutex_unlock(&blobs->lock);
+}

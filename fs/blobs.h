@@ -1,0 +1,30 @@
+/*
+ * Open descriptors of blobs by inode number, so that the reads of one file share one open. An inode number
+ * names one content for good, so nothing here is ever stale. At most BLOBS_MAX are kept, the least recently
+ * used go first; one in use stays. Thread-safe.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define BLOBS_MAX 512
+
+struct blobs;
+struct blob;
+
+int blobs_new(struct blobs **ret);
+
+/** NULL is fine. No blob may be in use. */
+void blobs_free(struct blobs *blobs);
+
+/** The blob of INO in use, or NULL. */
+struct blob *blobs_get(struct blobs *blobs, uint64_t ino);
+
+/** Takes FD over for INO; returns the blob in use (another thread's, if that was quicker). NULL: out of
+ * memory, FD is closed. */
+struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd);
+
+int blob_get_fd(const struct blob *blob);
+
+/** Ends the use. */
+void blobs_unref(struct blobs *blobs, struct blob *blob);

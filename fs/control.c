@@ -1,0 +1,352 @@
+#include "fs/control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "base/io.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "fs/filesystem.h"
+#include "fs/mountinfo.h"
+#include "fs/notifier.h"
+#include "fs/status.h"
+
+#define COMMAND_MAX     256
+#define REPLY_MAX       ((size_t)1 << 20)
+#define PEER_TIMEOUT_MS 5000 /* for a client that connects and says nothing */
+#define CONNECTIONS_MAX 16
+
+struct control {
+        struct filesystem *fs; /* borrowed */
+        struct sockaddr_un address;
+        int fd;      /* owned: listens */
+        int stop_fd; /* owned: an eventfd, readable when stopping */
+        struct mutex lock;
+        struct condition idle;
+        unsigned connections TSA_GUARDED(lock);
+        pthread_t thread;
+        bool started;
+};
+
+/* The folder of all sockets: root's in /run, a user's in the user's own. */
+static int socket_address(const char *device, bool make_folder, struct sockaddr_un *ret)
+{
+        const char *runtime = getenv("XDG_RUNTIME_DIR");
+        char dir[sizeof(ret->sun_path) - 32];
+        int n;
+
+        if (geteuid() == 0)
+                n = snprintf(dir, sizeof(dir), "/run/fsyncfs");
+        else if (runtime && runtime[0] == '/')
+                n = snprintf(dir, sizeof(dir), "%s/fsyncfs", runtime);
+        else
+                n = snprintf(dir, sizeof(dir), "/tmp/fsyncfs-%u", geteuid());
+        if (n < 0 || (size_t)n >= sizeof(dir))
+                return -ENAMETOOLONG;
+        if (make_folder && mkdir(dir, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+        n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s.sock", dir, device);
+        return n < 0 || (size_t)n >= sizeof(ret->sun_path) ? -ENAMETOOLONG : 0;
+}
+
+/* ---- the daemon's side ---- */
+
+static json_t *error_json(int error, const char *text)
+{
+        return json_pack("{s:s, s:i}", "error", text, "errno", -error);
+}
+
+static json_t *answer_refresh(struct filesystem *fs)
+{
+        struct failure failure = { 0 };
+        int r;
+
+        if (fs->options.offline)
+                return error_json(-EHOSTUNREACH, "mounted with 'offline': no master is asked");
+        r = syncer_run(fs->syncer, &failure);
+        if (r < 0)
+                return error_json(r, failure_text(&failure, r));
+        notifier_drain(fs->notifier);
+        return status_version_json(fs);
+}
+
+static json_t *answer(struct filesystem *fs, const char *command)
+{
+        unsigned long ino;
+
+        if (strcmp(command, "status") == 0)
+                return status_json(fs);
+        if (strcmp(command, "version") == 0)
+                return status_version_json(fs);
+        if (strcmp(command, "refresh") == 0)
+                return answer_refresh(fs);
+        if (sscanf(command, "stat %lu", &ino) == 1) {
+                json_t *entry = status_entry_json(fs, ino);
+                return entry ? entry : error_json(-ENOENT, "no such file in this mount");
+        }
+        return error_json(-EINVAL, "unknown command: client and daemon are of different versions");
+}
+
+/* Reads up to the newline. */
+static int read_command(int fd, char command[COMMAND_MAX])
+{
+        size_t len = 0;
+
+        while (len < COMMAND_MAX - 1) {
+                struct pollfd p = { .fd = fd, .events = POLLIN };
+                ssize_t n;
+
+                if (poll(&p, 1, PEER_TIMEOUT_MS) <= 0)
+                        return -ETIMEDOUT;
+                n = read(fd, command + len, COMMAND_MAX - 1 - len);
+                if (n <= 0)
+                        return -EPIPE;
+                len += (size_t)n;
+                command[len] = '\0';
+                if (command[len - 1] == '\n') {
+                        command[len - 1] = '\0';
+                        return 0;
+                }
+        }
+        return -EMSGSIZE;
+}
+
+struct connection {
+        struct control *control;
+        int fd; /* owned */
+};
+
+static void *connection_main(void *arg)
+{
+        struct connection *c = arg;
+        struct control *control = c->control;
+        char command[COMMAND_MAX];
+
+        thread_name("control-conn");
+        if (read_command(c->fd, command) == 0) {
+                json_t *reply = answer(control->fs, command);
+                _cleanup_free_ char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+                if (text)
+                        io_write_all(c->fd, text, strlen(text));
+                json_decref(reply);
+        }
+        close(c->fd);
+        free(c);
+        mutex_lock(&control->lock);
+        control->connections--;
+        condition_signal(&control->idle);
+        mutex_unlock(&control->lock);
+        return NULL;
+}
+
+static int start_connection(struct control *control, int fd)
+{
+        struct connection *c = malloc(sizeof(*c));
+        pthread_attr_t attr;
+        pthread_t thread;
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        *c = (struct connection){ .control = control, .fd = fd };
+        pthread_attr_init(&attr);
+        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        r = -pthread_create(&thread, &attr, connection_main, c);
+        pthread_attr_destroy(&attr);
+        if (r < 0)
+                free(c);
+        return r;
+}
+
+static void accept_connection(struct control *control)
+{
+        int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC);
+
+        if (fd < 0)
+                return;
+        mutex_lock(&control->lock);
+        while (control->connections >= CONNECTIONS_MAX)
+                condition_wait(&control->idle, &control->lock);
+        control->connections++;
+        mutex_unlock(&control->lock);
+        if (start_connection(control, fd) == 0)
+                return;
+        close(fd);
+        mutex_lock(&control->lock);
+        control->connections--;
+        mutex_unlock(&control->lock);
+}
+
+static void *control_main(void *arg)
+{
+        struct control *control = arg;
+        struct pollfd fds[] = { { .fd = control->fd, .events = POLLIN },
+                                { .fd = control->stop_fd, .events = POLLIN } };
+
+        thread_name("control");
+        for (;;) {
+                if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+                        break;
+                if (fds[1].revents)
+                        break;
+                if (fds[0].revents)
+                        accept_connection(control);
+        }
+        return NULL;
+}
+
+/* Bound under a name of its own, then renamed: the socket is there with its mode, and a dead one's is
+ * replaced. */
+static int listen_at(struct control *c)
+{
+        struct sockaddr_un fresh = c->address;
+        mode_t before;
+        int r;
+
+        r = snprintf(fresh.sun_path, sizeof(fresh.sun_path), "%.90s.%d", c->address.sun_path, getpid());
+        if (r < 0)
+                return -EINVAL;
+        before = umask(0177);
+        r = bind(c->fd, (struct sockaddr *)&fresh, sizeof(fresh)) < 0 ? -errno : 0;
+        umask(before);
+        if (r < 0)
+                return r;
+        if (listen(c->fd, CONNECTIONS_MAX) < 0 || rename(fresh.sun_path, c->address.sun_path) < 0) {
+                r = -errno;
+                unlink(fresh.sun_path);
+                return r;
+        }
+        return 0;
+}
+
+static int start(struct control *c)
+{
+        struct mountinfo info;
+        int r = mountinfo_find(c->fs->target, &info);
+
+        if (r < 0)
+                return r;
+        r = socket_address(info.device, true, &c->address);
+        mountinfo_release(&info);
+        if (r < 0)
+                return r;
+        c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        c->stop_fd = eventfd(0, EFD_CLOEXEC);
+        if (c->fd < 0 || c->stop_fd < 0)
+                return -errno;
+        r = listen_at(c);
+        if (r == 0)
+                r = -pthread_create(&c->thread, NULL, control_main, c);
+        c->started = r == 0;
+        return r;
+}
+
+int control_new(struct filesystem *fs, struct control **ret, struct failure *failure)
+{
+        struct control *c = calloc(1, sizeof(*c));
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        c->fs = fs;
+        c->fd = c->stop_fd = -1;
+        mutex_init(&c->lock);
+        condition_init(&c->idle);
+        r = start(c);
+        if (r < 0) {
+                failure_set(failure, r, "cannot listen on the control socket '%s': %s", c->address.sun_path,
+                            strerror(-r));
+                control_free(c);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+void control_free(struct control *control)
+{
+        uint64_t one = 1;
+
+        if (!control)
+                return;
+        if (control->started) {
+                io_write_all(control->stop_fd, &one, sizeof(one));
+                pthread_join(control->thread, NULL);
+                unlink(control->address.sun_path);
+        }
+        mutex_lock(&control->lock);
+        while (control->connections > 0)
+                condition_wait(&control->idle, &control->lock);
+        mutex_unlock(&control->lock);
+        cleanup_close(&control->fd);
+        cleanup_close(&control->stop_fd);
+        condition_release(&control->idle);
+        mutex_release(&control->lock);
+        free(control);
+}
+
+/* ---- the client's side ---- */
+
+static int exchange(const struct sockaddr_un *address, const char *command, struct buffer *reply)
+{
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        _cleanup_buffer_ struct buffer line = { 0 };
+        int r;
+
+        if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+                return -errno;
+        r = buffer_printf(&line, "%s\n", command);
+        if (r == 0)
+                r = io_write_all(fd, line.data, line.len);
+        return r < 0 ? r : io_read_to_end(fd, REPLY_MAX, reply);
+}
+
+static int parse_reply(const struct buffer *text, json_t **ret, struct failure *failure)
+{
+        json_t *reply = text->len ? json_loads(text->data, 0, NULL) : NULL;
+        const char *error = reply ? json_string_value(json_object_get(reply, "error")) : NULL;
+        int number;
+
+        if (!reply)
+                return failure_set(failure, -EPIPE, "the mount's daemon ended without an answer");
+        if (!error) {
+                *ret = reply;
+                return 0;
+        }
+        number = (int)json_integer_value(json_object_get(reply, "errno"));
+        failure_set(failure, -EIO, "%s", error);
+        json_decref(reply);
+        return number > 0 ? -number : -EIO;
+}
+
+int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure)
+{
+        _cleanup_(mountinfo_release) struct mountinfo info = { 0 };
+        _cleanup_buffer_ struct buffer reply = { 0 };
+        struct sockaddr_un address;
+        int r = mountinfo_find(path, &info);
+
+        if (r < 0)
+                return failure_set(failure, r, "'%s': %s", path, strerror(-r));
+        if (strcmp(info.type, MOUNTINFO_TYPE) != 0)
+                return failure_set(failure, -EINVAL,
+                                   "'%s' is not in a mount of fsyncfs (it is in '%s', of type %s)", path,
+                                   info.target, info.type);
+        r = socket_address(info.device, false, &address);
+        if (r == 0)
+                r = exchange(&address, command, &reply);
+        if (r == -ECONNREFUSED || r == -ENOENT)
+                return failure_set(failure, r, "the daemon of '%s' is gone: umount it, then mount it again",
+                                   info.target);
+        if (r < 0)
+                return failure_set(failure, r, "cannot talk to the daemon of '%s': %s", info.target,
+                                   strerror(-r));
+        return parse_reply(&reply, ret, failure);
+}

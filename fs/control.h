@@ -1,0 +1,26 @@
+/*
+ * How `fsyncfs status`, `refresh` and the like talk to a mount's daemon: a unix socket named after the
+ * mount's device number, one line in, one JSON object out. Only the mount's owner may connect.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/failure.h"
+
+struct filesystem;
+struct control;
+
+/** Listens for FS, which is already mounted. The socket replaces a dead one's. -errno with a line in FAILURE.
+ */
+int control_new(struct filesystem *fs, struct control **ret, struct failure *failure);
+
+/** Ends requests under way (those that wait for a sync end with it), removes the socket. NULL is fine. */
+void control_free(struct control *control);
+
+/**
+ * Asks the daemon of the mount that PATH lies in. COMMAND: "status", "version", "refresh", "stat INO". RET is
+ * the reply, the caller's (json_decref). Negative errno with a line in FAILURE: no such mount, its daemon is
+ * gone, or what the reply said.
+ */
+int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure);

@@ -1,0 +1,51 @@
+/*
+ * One mount: what the FUSE operations, the notifier and the control socket work on together. Built by
+ * mount_run in the order of its members, taken down in reverse; the pointers do not change in between, and
+ * what they point at is thread-safe.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include "cache/catalog.h"
+#include "cache/store.h"
+#include "fs/options.h"
+#include "sync/fetch.h"
+#include "sync/session.h"
+#include "sync/syncer.h"
+
+struct blobs;
+struct notifier;
+struct control;
+
+struct filesystem {
+        struct mount_options options;
+        struct source source;
+        char *target; /* owned: the mount point, absolute */
+        struct store *store;
+        struct catalog *catalog;
+        struct session *session;
+        struct fuse_session *fuse;
+        struct notifier *notifier;
+        struct syncer *syncer;
+        struct fetch *fetch;
+        struct blobs *blobs;
+        struct control *control;
+        int ready_fd; /* told once that the kernel's INIT was answered; -1 afterwards, owned by the loop */
+        _Atomic uint64_t hits, misses; /* reads whose content was, or was not, in the store */
+};
+
+/** The FUSE operations; their userdata is the struct filesystem. */
+extern const struct fuse_lowlevel_ops filesystem_operations;
+
+/** The read operation; see fs/read.c. */
+void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file);
+
+/** ENTRY as stat(2) shows it on this mount. */
+void filesystem_stat(const struct filesystem *fs, const struct catalog_entry *entry, struct stat *ret);
+
+/** A catalog_result or negative errno as the positive errno for a reply: nothing found is ENOENT. */
+int filesystem_reply_error(int result);

@@ -1,0 +1,33 @@
+/*
+ * Mount options: the words after -o, parsed and checked. Those of fsyncfs are read here; the kernel's and
+ * libfuse's are collected for libfuse; those that mount(8), fstab and systemd keep for themselves are
+ * skipped.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/buffer.h"
+#include "base/failure.h"
+
+struct mount_options {
+        char *cache_dir;      /* owned; never NULL after mount_options_finish */
+        char *token_file;     /* owned; NULL: no token */
+        unsigned timeout_sec; /* of a read that needs the master, and of the mount's connection */
+        unsigned refresh_sec; /* 0: only when asked */
+        bool offline;         /* mount the last catalog, ask no master */
+        bool xattr;           /* show user.fsyncfs.* */
+        uid_t uid;            /* shown as owner of everything */
+        gid_t gid;
+        mode_t umask;         /* permission bits taken away */
+        struct buffer kernel; /* comma-separated, for libfuse */
+};
+
+/** The defaults for the calling user. -ENOMEM. */
+int mount_options_init(struct mount_options *options);
+
+void mount_options_release(struct mount_options *options);
+
+/** Reads one -o argument: a comma-separated list. -EINVAL with a line in FAILURE that names the option. */
+int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure);

@@ -1,0 +1,119 @@
+#include "fs/status.h"
+
+#include <string.h>
+
+#include "base/io.h"
+#include "fs/filesystem.h"
+
+struct cached_count {
+        struct filesystem *fs;
+        uint64_t files, bytes;
+};
+
+static int count_cached(const struct content_id *id, uint64_t size, void *arg)
+{
+        struct cached_count *c = arg;
+
+        if (size == 0 || store_has(c->fs->store, id)) {
+                c->files++;
+                c->bytes += size;
+        }
+        return 0;
+}
+
+static uint64_t resident_bytes(void)
+{
+        _cleanup_buffer_ struct buffer text = { 0 };
+        unsigned long pages = 0;
+
+        if (io_read_file(-1, "/proc/self/statm", 4096, &text) < 0 ||
+            sscanf(text.data, "%*u %lu", &pages) != 1)
+                return 0;
+        return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static const char *state_name(struct filesystem *fs)
+{
+        if (fs->options.offline || !session_is_online(fs->session))
+                return "offline";
+        return session_get_dialect(fs->session) == SESSION_STOCK ? "stock" : "online";
+}
+
+static int set_number(json_t *object, const char *key, uint64_t value)
+{
+        return json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+json_t *status_version_json(struct filesystem *fs)
+{
+        struct catalog_version version;
+        char hex[2 * HASH_BYTES + 1];
+
+        catalog_get_version(fs->catalog, &version);
+        hex_encode(version.digest, HASH_BYTES, hex);
+        return json_pack("{s:s, s:I, s:I}", "version", hex, "revision", (json_int_t)version.revision,
+                         "generation", (json_int_t)version.generation);
+}
+
+json_t *status_json(struct filesystem *fs)
+{
+        struct cached_count cached = { .fs = fs };
+        struct catalog_version version;
+        struct fetch_stats fetched;
+        struct syncer_stats synced;
+        json_t *status = status_version_json(fs);
+        int r = 0;
+
+        if (!status)
+                return NULL;
+        catalog_get_version(fs->catalog, &version);
+        fetch_get_stats(fs->fetch, &fetched);
+        syncer_get_stats(fs->syncer, &synced);
+        catalog_each_content(fs->catalog, count_cached, &cached);
+        r |= json_object_set_new(status, "source", json_string(fs->source.text));
+        r |= json_object_set_new(status, "target", json_string(fs->target));
+        r |= json_object_set_new(status, "state", json_string(state_name(fs)));
+        r |= set_number(status, "entries", version.files + version.directories + version.symlinks);
+        r |= set_number(status, "files", version.files);
+        r |= set_number(status, "directories", version.directories);
+        r |= set_number(status, "symlinks", version.symlinks);
+        r |= set_number(status, "unknown", version.unknown);
+        r |= set_number(status, "bytes", version.bytes);
+        r |= set_number(status, "cached_files", cached.files);
+        r |= set_number(status, "cached_bytes", cached.bytes);
+        r |= set_number(status, "fetched_files", fetched.files);
+        r |= set_number(status, "fetched_bytes", fetched.bytes);
+        r |= set_number(status, "failed_reads", fetched.failures);
+        r |= set_number(status, "hits", atomic_load(&fs->hits));
+        r |= set_number(status, "misses", atomic_load(&fs->misses));
+        r |= set_number(status, "syncs", synced.syncs);
+        r |= set_number(status, "full_scans", synced.full_scans);
+        r |= set_number(status, "delta_entries", synced.delta_entries);
+        r |= set_number(status, "last_sync", (uint64_t)version.synced_at);
+        r |= json_object_set_new(status, "cache_dir", json_string(fs->options.cache_dir));
+        r |= set_number(status, "quota_bytes", 0);
+        r |= set_number(status, "rss_bytes", resident_bytes());
+        r |= json_object_set_new(status, "passthrough", json_false());
+        if (r != 0) {
+                json_decref(status);
+                return NULL;
+        }
+        return status;
+}
+
+json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
+{
+        struct catalog_entry entry;
+        char hash[HASH_TEXT_MAX];
+        bool cached;
+
+        if (catalog_get(fs->catalog, ino, &entry) != CATALOG_OK)
+                return NULL;
+        cached = entry.kind != ENTRY_FILE || entry.size == 0 || store_has(fs->store, &entry.content);
+        return json_pack("{s:I, s:s, s:s, s:I, s:i}", "inode", (json_int_t)ino, "kind",
+                         entry.kind == ENTRY_FILE        ? "file"
+                         : entry.kind == ENTRY_DIRECTORY ? "directory"
+                                                         : "symlink",
+                         "hash", content_id_format(&entry.content, hash), "size", (json_int_t)entry.size,
+                         "cached", cached ? 100 : 0);
+}

@@ -1,0 +1,20 @@
+/*
+ * What a mount says about itself, as JSON: the keys are a contract with scripts (docs/status.md).
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include <jansson.h>
+
+struct filesystem;
+
+/** All of `fsyncfs status --json`. NULL: out of memory. The caller's. May read the whole catalog: not for a
+ * FUSE request. */
+json_t *status_json(struct filesystem *fs);
+
+/** digest (hex), revision and generation of the version mounted. NULL: out of memory. */
+json_t *status_version_json(struct filesystem *fs);
+
+/** hash, cached (0..100), size and path of inode INO. NULL: no such inode, or out of memory. */
+json_t *status_entry_json(struct filesystem *fs, uint64_t ino);
