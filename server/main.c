@@ -1,0 +1,343 @@
+/*
+ * fsyncfs-server: opens what it serves, starts the threads, waits for signals, stops in order.
+ *
+ * Signals are blocked in all threads and taken by sigtimedwait in this one, so that no handler ever interrupts anything.
+ */
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/buffer.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "server/master.h"
+#include "server/metrics_http.h"
+#include "server/options.h"
+
+#define GRACE_MS   10000 /* streams get so long to end after SIGTERM */
+#define IDLE_MS    60000 /* a listing nobody asks for is forgotten after this, or the TTL if that is longer */
+#define TICK_SEC   10
+#define NOFILE_MAX 65536
+
+#define DEFAULT_ADDRESS      "[::]:9666"
+#define DEFAULT_ADDRESS_IPV4 "0.0.0.0:9666"
+
+/* All that runs. Filled step by step; server_release copes with any part of it. */
+struct server {
+        struct options options;
+        struct master master;
+        struct rpc_server *rpc;
+        struct metrics_http *metrics;
+        struct buffer address; /* master.address */
+        char name[HOST_NAME_MAX + 1];
+};
+
+static int explain(const char *what, const char *where, int error, const char *hint)
+{
+        log_error("%s '%s': %s%s%s", what, where, strerror(-error), hint[0] ? "; " : "", hint);
+        return error;
+}
+
+/* Open folders grow with the depth of a tree, and each worker's stream holds one file. */
+static void raise_open_files(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, (rlim_t)NOFILE_MAX));
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                log_warning("the limit of open files cannot be raised: %s", strerror(errno));
+}
+
+static void block_signals(sigset_t *ret)
+{
+        sigemptyset(ret);
+        sigaddset(ret, SIGTERM);
+        sigaddset(ret, SIGINT);
+        sigaddset(ret, SIGHUP);
+        pthread_sigmask(SIG_BLOCK, ret, NULL);
+        signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- opening ---- */
+
+static int default_index(struct buffer *ret)
+{
+        const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+
+        if (geteuid() == 0)
+                return buffer_printf(ret, "/var/lib/fsyncfs/index.db");
+        if (state && state[0] == '/')
+                return buffer_printf(ret, "%s/fsyncfs/index.db", state);
+        if (home && home[0] == '/')
+                return buffer_printf(ret, "%s/.local/state/fsyncfs/index.db", home);
+        return -ENOENT;
+}
+
+static int make_folder_of(const char *file)
+{
+        const char *slash = strrchr(file, '/');
+        _cleanup_free_ char *folder = NULL;
+
+        if (!slash || slash == file)
+                return 0;
+        folder = strndup(file, (size_t)(slash - file));
+        return folder ? io_mkdir_parents(folder, 0755) : -ENOMEM;
+}
+
+static int open_index(struct server *s)
+{
+        _cleanup_buffer_ struct buffer standard = { 0 };
+        const char *file = s->options.index;
+        int r = 0;
+
+        if (!file) {
+                r = default_index(&standard);
+                if (r < 0)
+                        return explain("no place for the index", "$HOME", r, "give one with --index FILE");
+                file = standard.data;
+        }
+        r = make_folder_of(file);
+        if (r >= 0)
+                r = index_open(file, &s->master.index);
+        return r < 0 ? explain("cannot open the index", file, r, "give another place with --index FILE") : 0;
+}
+
+static int open_token(struct server *s)
+{
+        const char *file = s->options.token_file;
+        int r;
+
+        if (!file)
+                return 0;
+        r = token_load(file, &s->master.token);
+        if (r == -EINVAL) {
+                log_error("the token file '%s' is empty; write the token into its first line", file);
+                return r;
+        }
+        return r < 0 ? explain("cannot read the token file", file, r, "check --token-file and the file's owner and mode")
+                     : 0;
+}
+
+static int open_master(struct server *s)
+{
+        struct master *m = &s->master;
+        int r = workspace_root_open(s->options.workspace, &m->root);
+
+        if (r < 0)
+                return explain("cannot open the workspace folder", s->options.workspace, r, "check --workspace");
+        r = open_token(s);
+        if (r >= 0)
+                r = open_index(s);
+        if (r < 0)
+                return r;
+        m->scan_ttl_ms = s->options.scan_ttl_sec * 1000;
+        r = pool_new(0, &m->pool);
+        if (r >= 0)
+                r = versions_new(&(struct versions_options){ m->root, m->pool, m->index }, &m->versions);
+        if (r >= 0)
+                r = stock_views_new(&(struct stock_views_options){ m->root, m->pool, m->index }, &m->stock);
+        if (r >= 0)
+                r = blocks_new(&m->blocks);
+        if (r >= 0)
+                r = workers_new(&m->workers);
+        return r < 0 ? explain("cannot start", "threads", r, "is there enough memory?") : 0;
+}
+
+/* ---- listening ---- */
+
+/* The address as written, but with the port that was chosen. */
+static int set_port(const char *address, int port, struct buffer *ret)
+{
+        const char *colon = strrchr(address, ':');
+
+        if (!colon || strncmp(address, "unix:", 5) == 0)
+                return buffer_printf(ret, "%s", address);
+        return buffer_printf(ret, "%.*s:%d", (int)(colon - address), address, port);
+}
+
+static bool is_wildcard(const char *address)
+{
+        return strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0;
+}
+
+/* What workers are told to reach us by: the first address that another machine could use. */
+static int note_address(struct server *s, const char *address, int port)
+{
+        if (s->address.len > 0 || strncmp(address, "unix:", 5) == 0)
+                return 0;
+        if (is_wildcard(address))
+                return buffer_printf(&s->address, "%s:%d", s->name, port);
+        return set_port(address, port, &s->address);
+}
+
+static int listen_on(struct server *s, const char *address)
+{
+        _cleanup_buffer_ struct buffer text = { 0 };
+        int port = 0, r = rpc_server_listen(s->rpc, address, &port);
+
+        if (r < 0)
+                return r;
+        r = set_port(address, port, &text);
+        if (r >= 0)
+                r = note_address(s, address, port);
+        if (r >= 0)
+                log_info("listening on %s", text.data);
+        return r;
+}
+
+static int explain_listen(const char *address, int error)
+{
+        const char *hint = error == -EADDRINUSE ? "another server is there; stop it or choose another with --listen"
+                                                : "check --listen: HOST:PORT, [V6]:PORT or unix:PATH";
+
+        return explain("cannot listen on", address, error, hint);
+}
+
+static int listen_default(struct server *s)
+{
+        int r = listen_on(s, DEFAULT_ADDRESS);
+
+        if (r < 0 && r != -EADDRINUSE) /* no IPv6 here */
+                r = listen_on(s, DEFAULT_ADDRESS_IPV4);
+        return r < 0 ? explain_listen(DEFAULT_ADDRESS_IPV4, r) : 0;
+}
+
+static int listen_all(struct server *s)
+{
+        for (size_t i = 0; i < s->options.n_listen; i++) {
+                int r = listen_on(s, s->options.listen[i]);
+                if (r < 0)
+                        return explain_listen(s->options.listen[i], r);
+        }
+        return s->options.n_listen == 0 ? listen_default(s) : 0;
+}
+
+static int start_metrics(struct server *s)
+{
+        _cleanup_buffer_ struct buffer text = { 0 };
+        const char *address = s->options.metrics;
+        int port, r;
+
+        if (!address)
+                return 0;
+        r = metrics_http_start(address, s->master.workers, &s->metrics, &port);
+        if (r < 0)
+                return explain("cannot serve metrics on", address, r, "check --metrics: ADDR:PORT");
+        r = set_port(address, port, &text);
+        if (r >= 0)
+                log_info("metrics on %s", text.data);
+        return r;
+}
+
+static int server_start(struct server *s)
+{
+        struct rpc_server_options rpc_options;
+        int r = open_master(s);
+
+        if (r < 0)
+                return r;
+        if (gethostname(s->name, sizeof(s->name)) < 0)
+                strcpy(s->name, "localhost");
+        s->name[sizeof(s->name) - 1] = '\0';
+        s->master.name = s->name;
+        master_rpc_options(&s->master, &rpc_options);
+        r = rpc_server_new(&rpc_options, &s->rpc);
+        if (r < 0)
+                return explain("cannot start", "gRPC", r, "");
+        r = listen_all(s);
+        if (r >= 0)
+                r = start_metrics(s);
+        if (r < 0)
+                return r;
+        s->master.address = s->address.data ? s->address.data : "";
+        r = rpc_server_start(s->rpc);
+        return r < 0 ? explain("cannot start", "gRPC", r, "") : 0;
+}
+
+/* ---- running and stopping ---- */
+
+static void reload_token(struct server *s)
+{
+        int r;
+
+        if (!s->master.token) {
+                log_info("SIGHUP: there is no token file to read");
+                return;
+        }
+        r = token_reload(s->master.token);
+        if (r < 0)
+                log_error("the token file '%s' cannot be read again: %s; the old token stays", s->options.token_file,
+                          r == -EINVAL ? "it is empty" : strerror(-r));
+        else
+                log_info("the token file '%s' was read again", s->options.token_file);
+}
+
+/* Until a signal says stop. */
+static void server_run(struct server *s, const sigset_t *signals)
+{
+        const struct timespec tick = { .tv_sec = TICK_SEC };
+
+        for (;;) {
+                int signo = sigtimedwait(signals, NULL, &tick);
+                if (signo == SIGTERM || signo == SIGINT) {
+                        log_info("%s: stopping, %u calls under way", strsignal(signo), rpc_server_calls(s->rpc));
+                        return;
+                }
+                if (signo == SIGHUP)
+                        reload_token(s);
+                versions_expire(s->master.versions, MAX(IDLE_MS, s->master.scan_ttl_ms));
+        }
+}
+
+static void server_release(struct server *s)
+{
+        struct master *m = &s->master;
+
+        metrics_http_stop(s->metrics);
+        rpc_server_free(s->rpc);
+        if (m->pool)
+                pool_cancel(m->pool);
+        pool_free(m->pool);
+        stock_views_free(m->stock);
+        versions_free(m->versions);
+        workers_free(m->workers);
+        blocks_free(m->blocks);
+        index_close(m->index);
+        token_free(m->token);
+        workspace_root_free(m->root);
+        buffer_release(&s->address);
+}
+
+int main(int argc, char **argv)
+{
+        struct server s = { 0 };
+        sigset_t signals;
+        int r;
+
+        log_setup("fsyncfs-server", LOG_LEVEL_INFO);
+        switch (options_parse(argc, argv, &s.options)) {
+        case OPTIONS_DONE:
+                return 0;
+        case OPTIONS_USAGE:
+                return 2;
+        case OPTIONS_RUN:
+                break;
+        }
+        log_setup("fsyncfs-server", s.options.log_level);
+        block_signals(&signals);
+        raise_open_files();
+        rpc_init();
+        r = server_start(&s);
+        if (r >= 0) {
+                log_info("ready");
+                server_run(&s, &signals);
+                rpc_server_stop(s.rpc, GRACE_MS);
+        }
+        server_release(&s);
+        rpc_shutdown();
+        return r < 0 ? 1 : 0;
+}

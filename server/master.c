@@ -1,0 +1,42 @@
+#include "server/master.h"
+
+#include "base/log.h"
+#include "proto/wire.h"
+#include "server/metrics.h"
+#include "server/service_download.h"
+#include "server/service_sync.h"
+#include "server/service_workspace.h"
+
+static const struct rpc_method methods[] = {
+        { WIRE_METHOD_SCAN, &service_scan_ops },
+        { WIRE_METHOD_SYNC, &service_sync_ops },
+        { WIRE_METHOD_DOWNLOAD, &service_download_ops },
+        { WIRE_METHOD_HANDSHAKE, &service_handshake_ops },
+};
+
+static enum rpc_code authorize(void *service, const char *method, const char *authorization)
+{
+        struct master *master = service;
+
+        if (!master->token || token_matches(master->token, authorization))
+                return RPC_OK;
+        log_limited(LOG_LEVEL_WARNING, "token", "%s refused: %s", method,
+                    authorization ? "wrong token" : "no token was sent");
+        return RPC_UNAUTHENTICATED;
+}
+
+static void observe(void *service, const char *method, enum rpc_code code, int64_t duration_ns)
+{
+        metrics_observe_rpc(method, code, duration_ns);
+}
+
+void master_rpc_options(struct master *master, struct rpc_server_options *ret)
+{
+        *ret = (struct rpc_server_options){
+                .methods = methods,
+                .n_methods = ARRAY_SIZE(methods),
+                .service = master,
+                .authorize = authorize,
+                .observe = observe,
+        };
+}

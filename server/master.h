@@ -1,0 +1,32 @@
+/*
+ * What the services of one master share, and the table of its methods. Everything is borrowed from main, set before the
+ * server starts and not changed after.
+ */
+#pragma once
+
+#include "proto/rpc.h"
+#include "server/blocks.h"
+#include "server/index.h"
+#include "server/pool.h"
+#include "server/stock.h"
+#include "server/token.h"
+#include "server/versions.h"
+#include "server/workers.h"
+#include "server/workspace.h"
+
+struct master {
+        struct workspace_root *root;
+        struct pool *pool;
+        struct index *index;
+        struct versions *versions;
+        struct stock_views *stock;
+        struct blocks *blocks;
+        struct workers *workers;
+        struct token *token;   /* NULL: everybody may call */
+        int64_t scan_ttl_ms;   /* how old a listing stock workers may get */
+        const char *name;      /* of this machine */
+        const char *address;   /* HOST:PORT that workers can use; "": none */
+};
+
+/** Sets the methods and hooks of a server for MASTER. */
+void master_rpc_options(struct master *master, struct rpc_server_options *ret);

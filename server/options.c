@@ -1,0 +1,122 @@
+#include "server/options.h"
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define SCAN_TTL_SEC     60
+#define SCAN_TTL_SEC_MAX (24 * 3600)
+
+static const char help[] =
+        "Usage: fsyncfs-server --workspace DIR [OPTION]...\n"
+        "Serves the folders beneath DIR, one per spider, to fsyncfs mounts and stock Crawlab workers.\n\n"
+        "  --workspace DIR       the folder that holds the spiders' folders\n"
+        "  --listen ADDRESS      HOST:PORT, [V6]:PORT or unix:PATH; may be repeated\n"
+        "                        (default: port 9666 of all addresses)\n"
+        "  --index FILE          where hashes are kept (default: /var/lib/fsyncfs/index.db for root,\n"
+        "                        $XDG_STATE_HOME/fsyncfs/index.db otherwise)\n"
+        "  --token-file FILE     workers must send the first line of FILE; SIGHUP reads it again\n"
+        "  --scan-ttl SECONDS    how old a listing stock workers may get (default: 60)\n"
+        "  --metrics ADDR:PORT   serve Prometheus metrics on http://ADDR:PORT/metrics\n"
+        "  --log-level LEVEL     error, warning, info (default) or debug\n"
+        "  --help, --version\n";
+
+enum { OPT_WORKSPACE = 1, OPT_LISTEN, OPT_INDEX, OPT_TOKEN, OPT_TTL, OPT_METRICS, OPT_LOG, OPT_HELP, OPT_VERSION };
+
+static const struct option long_options[] = {
+        { "workspace", required_argument, NULL, OPT_WORKSPACE },
+        { "listen", required_argument, NULL, OPT_LISTEN },
+        { "index", required_argument, NULL, OPT_INDEX },
+        { "token-file", required_argument, NULL, OPT_TOKEN },
+        { "scan-ttl", required_argument, NULL, OPT_TTL },
+        { "metrics", required_argument, NULL, OPT_METRICS },
+        { "log-level", required_argument, NULL, OPT_LOG },
+        { "help", no_argument, NULL, OPT_HELP },
+        { "version", no_argument, NULL, OPT_VERSION },
+        { 0 },
+};
+
+static enum options_result wrong(const char *what, const char *value)
+{
+        fprintf(stderr, "fsyncfs-server: %s '%s'; see fsyncfs-server --help\n", what, value);
+        return OPTIONS_USAGE;
+}
+
+static int parse_seconds(const char *text, int64_t *ret)
+{
+        char *end;
+        long long n;
+
+        errno = 0;
+        n = strtoll(text, &end, 10);
+        if (errno != 0 || end == text || *end || n < 0 || n > SCAN_TTL_SEC_MAX)
+                return -EINVAL;
+        *ret = n;
+        return 0;
+}
+
+static enum options_result take_option(int option, const char *value, struct options *o)
+{
+        switch (option) {
+        case OPT_WORKSPACE:
+                o->workspace = value;
+                break;
+        case OPT_LISTEN:
+                if (o->n_listen == OPTIONS_LISTEN_MAX)
+                        return wrong("too many addresses to listen on, the last being", value);
+                o->listen[o->n_listen++] = value;
+                break;
+        case OPT_INDEX:
+                o->index = value;
+                break;
+        case OPT_TOKEN:
+                o->token_file = value;
+                break;
+        case OPT_TTL:
+                if (parse_seconds(value, &o->scan_ttl_sec) < 0)
+                        return wrong("--scan-ttl needs a number of seconds, 0 to 86400, not", value);
+                break;
+        case OPT_METRICS:
+                o->metrics = value;
+                break;
+        case OPT_LOG:
+                if (log_level_parse(value, &o->log_level) < 0)
+                        return wrong("--log-level needs error, warning, info or debug, not", value);
+                break;
+        case OPT_HELP:
+                fputs(help, stdout);
+                return OPTIONS_DONE;
+        case OPT_VERSION:
+                puts("fsyncfs-server " FSYNCFS_VERSION);
+                return OPTIONS_DONE;
+        default:
+                return OPTIONS_USAGE;
+        }
+        return OPTIONS_RUN;
+}
+
+enum options_result options_parse(int argc, char **argv, struct options *ret)
+{
+        struct options o = { .scan_ttl_sec = SCAN_TTL_SEC, .log_level = LOG_LEVEL_INFO };
+        int option;
+
+        opterr = 0; /* we say it ourselves, in one line */
+        while ((option = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+                enum options_result result;
+                if (option == ':')
+                        return wrong("a value is missing after", argv[optind - 1]);
+                if (option == '?')
+                        return wrong("unknown option", argv[optind - 1]);
+                result = take_option(option, optarg, &o);
+                if (result != OPTIONS_RUN)
+                        return result;
+        }
+        if (optind < argc)
+                return wrong("unexpected argument", argv[optind]);
+        if (!o.workspace) {
+                fputs("fsyncfs-server: --workspace DIR is missing; see fsyncfs-server --help\n", stderr);
+                return OPTIONS_USAGE;
+        }
+        *ret = o;
+        return OPTIONS_RUN;
+}

@@ -1,0 +1,130 @@
+#include "server/pool.h"
+
+#include <stdatomic.h>
+
+#include "base/lock.h"
+
+#define POOL_THREADS_MAX 4
+
+struct pool {
+        struct mutex lock;
+        struct condition work;                      /* a job was queued, or `stopping` */
+        struct pool_job *stack TSA_GUARDED(&lock);  /* newest first */
+        struct pool_job *first TSA_GUARDED(&lock);  /* oldest first */
+        struct pool_job **last TSA_GUARDED(&lock);  /* where the next submitted job goes */
+        bool stopping TSA_GUARDED(&lock);
+        unsigned running TSA_GUARDED(&lock); /* jobs being run: they may queue more */
+        atomic_bool cancelled; /* a hint that jobs poll without the lock */
+        pthread_t threads[POOL_THREADS_MAX]; /* written before they start, read by pool_free */
+        unsigned n_threads;
+};
+
+static struct pool_job *take_job_locked(struct pool *pool) TSA_REQUIRES(&pool->lock)
+{
+        struct pool_job *job = pool->first;
+
+        if (job) {
+                pool->first = job->next;
+                if (!pool->first)
+                        pool->last = &pool->first;
+                return job;
+        }
+        job = pool->stack;
+        if (job)
+                pool->stack = job->next;
+        return job;
+}
+
+static void *worker_main(void *arg)
+{
+        struct pool *pool = arg;
+
+        thread_name("pool");
+        mutex_lock(&pool->lock);
+        for (;;) {
+                struct pool_job *job = take_job_locked(pool);
+                if (!job) {
+                        if (pool->stopping && pool->running == 0)
+                                break;
+                        condition_wait(&pool->work, &pool->lock);
+                        continue;
+                }
+                pool->running++;
+                mutex_unlock(&pool->lock);
+                job->run(job);
+                mutex_lock(&pool->lock);
+                pool->running--;
+        }
+        /* The last job may have ended while others waited for what it might queue. */
+        condition_broadcast(&pool->work);
+        mutex_unlock(&pool->lock);
+        return NULL;
+}
+
+int pool_new(unsigned threads, struct pool **ret)
+{
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        struct pool *pool = calloc(1, sizeof(*pool));
+
+        if (!pool)
+                return -ENOMEM;
+        if (threads == 0)
+                threads = cores > 0 ? (unsigned)cores * 2 : 2;
+        threads = MIN(threads, POOL_THREADS_MAX);
+        mutex_init(&pool->lock);
+        condition_init(&pool->work);
+        pool->last = &pool->first;
+        for (; pool->n_threads < threads; pool->n_threads++) {
+                int r = pthread_create(&pool->threads[pool->n_threads], NULL, worker_main, pool);
+                if (r != 0) {
+                        pool_free(pool);
+                        return -r;
+                }
+        }
+        *ret = pool;
+        return 0;
+}
+
+void pool_free(struct pool *pool)
+{
+        if (!pool)
+                return;
+        mutex_lock(&pool->lock);
+        pool->stopping = true;
+        condition_broadcast(&pool->work);
+        mutex_unlock(&pool->lock);
+        for (unsigned i = 0; i < pool->n_threads; i++)
+                pthread_join(pool->threads[i], NULL);
+        condition_release(&pool->work);
+        mutex_release(&pool->lock);
+        free(pool);
+}
+
+void pool_cancel(struct pool *pool)
+{
+        atomic_store(&pool->cancelled, true);
+}
+
+bool pool_cancelled(struct pool *pool)
+{
+        return atomic_load_explicit(&pool->cancelled, memory_order_relaxed);
+}
+
+void pool_submit(struct pool *pool, struct pool_job *job)
+{
+        mutex_lock(&pool->lock);
+        job->next = NULL;
+        *pool->last = job;
+        pool->last = &job->next;
+        condition_signal(&pool->work);
+        mutex_unlock(&pool->lock);
+}
+
+void pool_push(struct pool *pool, struct pool_job *job)
+{
+        mutex_lock(&pool->lock);
+        job->next = pool->stack;
+        pool->stack = job;
+        condition_signal(&pool->work);
+        mutex_unlock(&pool->lock);
+}

@@ -1,0 +1,34 @@
+/*
+ * A few threads that do what may block: reading folders, hashing files. Two orders of work: `pool_submit` is first come, first
+ * served and goes before everything pushed; `pool_push` is last come, first served, so that a walk of a tree goes
+ * deep before it goes wide and keeps few folders open.
+ * Thread-safe. A job may submit and push further jobs.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/util.h"
+
+struct pool;
+
+/** Embedded in what the job is about. `run` owns the job: it may free it. */
+struct pool_job {
+        struct pool_job *next;
+        void (*run)(struct pool_job *job);
+};
+
+/** Starts the threads (0: as many as suit the machine, at most 4). -ENOMEM, -EAGAIN. */
+int pool_new(unsigned threads, struct pool **ret);
+
+/** Has every job that is still queued run, ends the threads, frees. NULL is fine. */
+void pool_free(struct pool *pool);
+
+/** Asks all jobs, those under way included, to end as soon as they can. They are still run, each has somebody to answer. */
+void pool_cancel(struct pool *pool);
+
+/** True after pool_cancel: a job that takes long looks here now and then, and fails with -ECANCELED. */
+bool pool_cancelled(struct pool *pool);
+
+void pool_submit(struct pool *pool, struct pool_job *job);
+void pool_push(struct pool *pool, struct pool_job *job);

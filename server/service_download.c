@@ -1,0 +1,390 @@
+#include "server/service_download.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "proto/sync_service.pb-c.h"
+#include "proto/wire.h"
+#include "server/filehash.h"
+#include "server/master.h"
+#include "server/metrics.h"
+#include "server/reply.h"
+
+#define REQUEST_MAX       65536
+#define STOCK_CHUNK_BYTES ((size_t)64 * 1024)
+
+/*
+ * One call. Its event thread owns all fields, except that a hashing job, while there is one, writes `error` and `hashed` before
+ * it sets `answered`, and reads `fd`. Freed when neither the call nor the job needs it any more.
+ */
+struct download {
+        atomic_uint refs;
+        struct rpc_call *call; /* referenced */
+        struct master *master;
+        struct worker *worker;
+
+        /* The request. */
+        bool own;
+        char *spider, *path; /* owned */
+        uint64_t offset, length;
+        struct content_id expected; /* HASH_NONE: whatever the file holds */
+
+        int fd;
+        struct stat st; /* when the file was opened, or found to hold `expected` */
+
+        struct pool_job job;
+        atomic_bool answered;
+        int error;
+        struct file_state hashed;
+
+        /* Sending. */
+        uint64_t end;          /* offset behind the last byte to send */
+        struct hasher *hasher; /* owned; over what is sent, if that is all of an expected content */
+        bool complete;         /* the last chunk is on its way */
+};
+
+static void download_unref(struct download *d)
+{
+        if (atomic_fetch_sub(&d->refs, 1) != 1)
+                return;
+        if (d->fd >= 0)
+                close(d->fd);
+        hasher_free(d->hasher);
+        workers_leave(d->master->workers, d->worker);
+        rpc_call_unref(d->call);
+        free(d->spider);
+        free(d->path);
+        free(d);
+}
+
+static int download_start(struct rpc_call *call, void *service, void **ret_state)
+{
+        struct download *d = calloc(1, sizeof(*d));
+
+        if (!d)
+                return -ENOMEM;
+        d->refs = 1;
+        d->fd = -1;
+        d->call = rpc_call_ref(call);
+        d->master = service;
+        rpc_call_receive(call);
+        *ret_state = d;
+        return 0;
+}
+
+/* ---- failing ---- */
+
+static void fail(struct download *d, enum rpc_code code, const char *text)
+{
+        Grpc__FileDownloadChunk chunk = GRPC__FILE_DOWNLOAD_CHUNK__INIT;
+        uint8_t packed[REPLY_MAX + 16];
+        size_t len;
+
+        log_limited(LOG_LEVEL_INFO, "download", "download for %s failed: %s", rpc_call_peer(d->call), text);
+        if (d->own) {
+                rpc_call_finish(d->call, code, text);
+                return;
+        }
+        chunk.error = (char *)text;
+        chunk.is_complete = true;
+        len = grpc__file_download_chunk__pack(&chunk, packed);
+        d->complete = true;
+        rpc_call_send(d->call, &(struct rpc_frame){ .head = packed, .head_len = len });
+}
+
+static void fail_errno(struct download *d, int error)
+{
+        char text[REPLY_MAX];
+
+        reply_explain(d->master->root, d->spider, d->path, error, text);
+        fail(d, reply_code(error), text);
+}
+
+/* The file is not, or no longer, what the worker has in its catalog: it will list again. */
+static void fail_stale(struct download *d, const char *why)
+{
+        char text[REPLY_MAX];
+
+        snprintf(text, sizeof(text), "stale: %s", why);
+        fail(d, RPC_FAILED_PRECONDITION, text);
+}
+
+/* ---- sending ---- */
+
+static bool unchanged(struct download *d)
+{
+        struct index_stamp before = index_stamp_of(&d->st), now;
+        struct stat st;
+
+        if (fstat(d->fd, &st) < 0)
+                return false;
+        now = index_stamp_of(&st);
+        return index_stamp_equal(&before, &now);
+}
+
+/* May what was sent, with the block to come, be called complete? */
+static bool is_what_was_asked(struct download *d)
+{
+        struct content_id id;
+
+        if (!unchanged(d))
+                return false;
+        if (!d->hasher)
+                return true;
+        hasher_final(d->hasher, &id);
+        return content_id_equal(&id, &d->expected);
+}
+
+/* Sends LEN bytes of BLOCK (NULL: none), which is given away. */
+static void send_block(struct download *d, struct block *block, size_t len, bool complete)
+{
+        uint8_t head[WIRE_DOWNLOAD_HEAD_MAX];
+        struct rpc_frame frame = {
+                .head = head,
+                .head_len = wire_download_head(head, len, complete, d->st.st_size),
+        };
+
+        if (block) {
+                frame.body = block->data;
+                frame.body_len = len;
+                frame.release = blocks_put;
+                frame.release_arg = block;
+        }
+        d->offset += len;
+        d->complete = complete;
+        metrics_add(METRIC_BYTES_SENT, len);
+        rpc_call_send(d->call, &frame);
+}
+
+static void send_own(struct download *d, struct block *block, size_t len, size_t wanted)
+{
+        bool last = d->offset + len == d->end;
+
+        if (d->hasher && len > 0)
+                hasher_update(d->hasher, block->data, len);
+        if (len < wanted || (last && !is_what_was_asked(d))) {
+                if (block)
+                        blocks_put(block);
+                fail_stale(d, "the file changed while it was sent");
+                return;
+        }
+        send_block(d, block, len, last);
+}
+
+/* Stock masters send what there is, then an empty chunk; a change shows as a hash that does not match. */
+static void send_stock(struct download *d, struct block *block, size_t len)
+{
+        if (len == 0 && block)
+                blocks_put(TAKE_PTR(block));
+        send_block(d, block, len, len == 0);
+}
+
+static void send_next(struct download *d)
+{
+        size_t wanted = (size_t)MIN(d->end - d->offset, d->own ? BLOCK_BYTES : STOCK_CHUNK_BYTES);
+        struct block *block = NULL;
+        ssize_t len = 0;
+
+        if (wanted > 0) {
+                block = blocks_take(d->master->blocks, wanted);
+                if (!block) {
+                        fail_errno(d, -ENOMEM);
+                        return;
+                }
+                len = io_pread_all(d->fd, block->data, wanted, (off_t)d->offset);
+        }
+        if (len < 0) {
+                blocks_put(block);
+                fail_errno(d, (int)len);
+        } else if (d->own) {
+                send_own(d, block, (size_t)len, wanted);
+        } else {
+                send_stock(d, block, (size_t)len);
+        }
+}
+
+/* The file holds what was asked for, or nothing certain was asked for. */
+static void begin_sending(struct download *d)
+{
+        uint64_t size = (uint64_t)d->st.st_size;
+
+        if (d->offset > size) {
+                fail(d, RPC_OUT_OF_RANGE, "the offset lies beyond the end of the file");
+                return;
+        }
+        d->end = d->length > 0 && d->length < size - d->offset ? d->offset + d->length : size;
+        /* Hashing on the way costs next to nothing, and then not even a write within one tick of the clock slips through. */
+        if (d->expected.algorithm == HASH_XXH3 && d->offset == 0 && d->end == size &&
+            hasher_new(HASH_XXH3, &d->hasher) < 0) {
+                fail_errno(d, -ENOMEM);
+                return;
+        }
+        metrics_add(METRIC_DOWNLOADS, 1);
+        send_next(d);
+}
+
+static void download_writable(struct rpc_call *call, void *state)
+{
+        struct download *d = state;
+
+        if (d->complete)
+                rpc_call_finish(call, RPC_OK, NULL);
+        else
+                send_next(d);
+}
+
+/* ---- what does the file hold? ---- */
+
+static void compare(struct download *d, const struct content_id *found)
+{
+        if (content_id_equal(found, &d->expected))
+                begin_sending(d);
+        else
+                fail_stale(d, "the file holds another content now");
+}
+
+static void hash_run(struct pool_job *job)
+{
+        struct download *d = (struct download *)((char *)job - offsetof(struct download, job));
+        struct index *index = d->master->index;
+
+        d->error = file_hash(d->fd, d->expected.algorithm, index, d->master->pool, &d->hashed);
+        if (index_flush(index) < 0)
+                log_limited(LOG_LEVEL_WARNING, "index", "hashes could not be kept; files will be hashed again");
+        atomic_store(&d->answered, true);
+        rpc_call_wake(d->call);
+        download_unref(d);
+}
+
+static void download_wake(struct rpc_call *call, void *state)
+{
+        struct download *d = state;
+
+        if (!atomic_exchange(&d->answered, false))
+                return;
+        if (d->error == -EAGAIN) {
+                fail_stale(d, "the file keeps changing");
+        } else if (d->error < 0) {
+                fail_errno(d, d->error);
+        } else {
+                d->st = d->hashed.st;
+                compare(d, &d->hashed.id);
+        }
+}
+
+static void check_content(struct download *d)
+{
+        struct index_query query = {
+                .stamp = index_stamp_of(&d->st),
+                .algorithm = d->expected.algorithm,
+        };
+        struct content_id known = { .algorithm = d->expected.algorithm };
+
+        index_lookup(d->master->index, &query, 1);
+        if (query.known) {
+                memcpy(known.bytes, query.digest, HASH_BYTES);
+                compare(d, &known);
+                return;
+        }
+        atomic_fetch_add(&d->refs, 1);
+        d->job.run = hash_run;
+        pool_submit(d->master->pool, &d->job);
+}
+
+static int open_file(struct download *d)
+{
+        _cleanup_close_ int folder = -1;
+        int r = path_check(d->path, strlen(d->path));
+
+        if (r >= 0 && d->path[0] == '\0')
+                r = -EINVAL;
+        if (r >= 0)
+                r = workspace_open_folder(d->master->root, d->spider, "", &folder);
+        if (r < 0)
+                return r;
+        if (d->own)
+                return workspace_open_file(folder, d->path, &d->fd, &d->st);
+        return workspace_open_file_following(folder, d->path, &d->fd, &d->st);
+}
+
+/* ---- the request ---- */
+
+static int take_request(struct download *d, const Grpc__FileDownloadRequest *request)
+{
+        const ProtobufCBinaryData *raw = &request->raw_path;
+
+        d->own = request->fsyncfs_protocol != 0;
+        if (d->own && raw->len > 0) {
+                if (memchr(raw->data, '\0', raw->len))
+                        return -EBADMSG;
+                d->path = strndup((const char *)raw->data, raw->len);
+        } else {
+                d->path = strdup(request->path);
+        }
+        d->spider = strdup(request->spider_id);
+        if (!d->spider || !d->path)
+                return -ENOMEM;
+        d->worker = workers_enter(d->master->workers, request->node_key);
+        if (!d->own)
+                return 0;
+        d->offset = request->offset;
+        d->length = request->length;
+        if (request->hash_algorithm == HASH_NONE)
+                return 0;
+        if ((request->hash_algorithm != HASH_XXH3 && request->hash_algorithm != HASH_MD5) ||
+            request->digest.len != HASH_BYTES)
+                return -EBADMSG;
+        d->expected.algorithm = (enum hash_algorithm)request->hash_algorithm;
+        memcpy(d->expected.bytes, request->digest.data, HASH_BYTES);
+        return 0;
+}
+
+static void download_message(struct rpc_call *call, void *state, const uint8_t *data, size_t len)
+{
+        struct download *d = state;
+        Grpc__FileDownloadRequest *request;
+        struct wire_arena arena;
+        int r;
+
+        wire_arena_init(&arena, REQUEST_MAX);
+        request = grpc__file_download_request__unpack(&arena.allocator, len, data);
+        r = request ? take_request(d, request) : -EBADMSG;
+        wire_arena_release(&arena);
+        if (r < 0) {
+                rpc_call_finish(call, r == -EBADMSG ? RPC_INVALID_ARGUMENT : RPC_RESOURCE_EXHAUSTED,
+                                r == -EBADMSG ? "not a valid FileDownloadRequest" : "no memory");
+                return;
+        }
+        r = open_file(d);
+        if (r < 0 && reply_code(r) == RPC_NOT_FOUND && d->expected.algorithm != HASH_NONE &&
+            workspace_has_spider(d->master->root, d->spider))
+                fail_stale(d, "there is no such file any more");
+        else if (r < 0)
+                fail_errno(d, r);
+        else if (d->expected.algorithm != HASH_NONE)
+                check_content(d);
+        else
+                begin_sending(d);
+}
+
+static void download_half_close(struct rpc_call *call, void *state)
+{
+        rpc_call_finish(call, RPC_INVALID_ARGUMENT, "no request was sent");
+}
+
+static void download_closed(struct rpc_call *call, void *state)
+{
+        download_unref(state);
+}
+
+const struct rpc_call_ops service_download_ops = {
+        .start = download_start,
+        .message = download_message,
+        .half_close = download_half_close,
+        .writable = download_writable,
+        .wake = download_wake,
+        .closed = download_closed,
+};

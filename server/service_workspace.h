@@ -1,0 +1,8 @@
+/*
+ * fsyncfs.v1.Workspace: what our own two ends say to each other beside SyncService. `service` is a struct master.
+ */
+#pragma once
+
+#include "proto/rpc.h"
+
+extern const struct rpc_call_ops service_handshake_ops;
