@@ -316,14 +316,15 @@ static uint64_t cookie_make(uint64_t generation, uint64_t ino)
  */
 static uint64_t cookie_generation(uint64_t cookie, uint64_t near)
 {
-        uint64_t span = UINT64_C(1) << COOKIE_GEN_BITS, ahead = ((cookie >> COOKIE_INO_BITS) - near) & (span - 1);
+        uint64_t span = UINT64_C(1) << COOKIE_GEN_BITS,
+                 ahead = ((cookie >> COOKIE_INO_BITS) - near) & (span - 1);
 
         return ahead < span / 2 ? near + ahead : near + ahead - span;
 }
 
 /* Finds where a listing stands: its generation, and in ROW the entry after which it goes on. */
-static int cookie_resolve(struct catalog_reader *reader, uint64_t parent, uint64_t cookie, uint64_t *ret_generation,
-                          struct db_row *row)
+static int cookie_resolve(struct catalog_reader *reader, uint64_t parent, uint64_t cookie,
+                          uint64_t *ret_generation, struct db_row *row)
 {
         uint64_t generation = cookie_generation(cookie, reader->generation);
         int r = 0;
@@ -468,8 +469,8 @@ static int walk_content(const struct db_row *row, void *arg)
         return walk->answer != 0;
 }
 
-int catalog_each_content(struct catalog *catalog, int (*each)(const struct content_id *id, uint64_t size, void *arg),
-                         void *arg)
+int catalog_each_content(struct catalog *catalog,
+                         int (*each)(const struct content_id *id, uint64_t size, void *arg), void *arg)
 {
         struct content_walk walk = { .each = each, .arg = arg };
         struct catalog_reader *reader;

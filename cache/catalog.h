@@ -35,13 +35,13 @@ int catalog_open(const char *dir, const char *source, struct catalog **ret);
 void catalog_free(struct catalog *catalog);
 
 struct catalog_version {
-        bool valid;         /* false: nothing was ever synced */
+        bool valid;                 /* false: nothing was ever synced */
         uint8_t digest[HASH_BYTES]; /* root digest, see base/entry.h */
-        uint64_t revision;  /* the master's number; 0 from a stock master */
-        uint64_t generation; /* counts versions of this catalog; rises by one per switch, persists */
-        int64_t synced_at;  /* seconds since the epoch of the last sync that succeeded */
+        uint64_t revision;          /* the master's number; 0 from a stock master */
+        uint64_t generation;        /* counts versions of this catalog; rises by one per switch, persists */
+        int64_t synced_at;          /* seconds since the epoch of the last sync that succeeded */
         uint64_t files, directories, symlinks, unknown; /* live entries; the root counts as a directory */
-        uint64_t bytes;     /* of all live files */
+        uint64_t bytes;                                 /* of all live files */
 };
 
 /** The present version. Cheap; never touches the database. */
@@ -51,13 +51,15 @@ void catalog_get_version(struct catalog *catalog, struct catalog_version *ret);
 struct catalog_entry {
         uint64_t ino;
         uint64_t parent;
-        enum entry_kind kind;   /* never ENTRY_UNKNOWN: such entries are not shown */
+        enum entry_kind kind; /* never ENTRY_UNKNOWN: such entries are not shown */
         uint32_t mode;
         int64_t mtime_ns;
         uint64_t size;
-        uint32_t nlink;         /* 2 + subfolders for folders is not kept: always 1 for folders, as btrfs; 1 for files */
-        struct content_id content; /* HASH_NONE: file whose content the master could not name: reads fail with EIO */
-        bool retired;           /* of an older version */
+        uint32_t
+                nlink; /* 2 + subfolders for folders is not kept: always 1 for folders, as btrfs; 1 for files */
+        struct content_id
+                content; /* HASH_NONE: file whose content the master could not name: reads fail with EIO */
+        bool retired;    /* of an older version */
         size_t name_len;
         char name[PATH_NAME_MAX + 1];
 };
@@ -94,20 +96,21 @@ int catalog_path(struct catalog *catalog, uint64_t ino, struct buffer *ret);
 int catalog_find_content(struct catalog *catalog, const struct content_id *content, struct buffer *ret);
 
 /** Calls EACH for every live file's content; contents that occur several times come several times. Non-zero ends it. */
-int catalog_each_content(struct catalog *catalog, int (*each)(const struct content_id *id, uint64_t size, void *arg),
-                         void *arg);
+int catalog_each_content(struct catalog *catalog,
+                         int (*each)(const struct content_id *id, uint64_t size, void *arg), void *arg);
 
 /* ---- taking a new version ---- */
 
 enum catalog_change_op {
-        CHANGE_ENTRY, /* the name (parent, name of ino) now leads elsewhere or nowhere, or is new */
+        CHANGE_ENTRY,      /* the name (parent, name of ino) now leads elsewhere or nowhere, or is new */
         CHANGE_ATTRIBUTES, /* mode or mtime of ino differ; its content is the same */
-        CHANGE_LISTING, /* folder ino lists other names or inode numbers than before */
+        CHANGE_LISTING,    /* folder ino lists other names or inode numbers than before */
 };
 
 struct catalog_change {
         enum catalog_change_op op;
-        uint64_t ino;    /* CHANGE_ENTRY: of the entry that came or went (readable by catalog_get, maybe retired) */
+        uint64_t
+                ino; /* CHANGE_ENTRY: of the entry that came or went (readable by catalog_get, maybe retired) */
 };
 
 /** What a commit changed, in the order in which the kernel is to be told: entries, attributes, listings. */

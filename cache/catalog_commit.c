@@ -132,7 +132,8 @@ static int renew_digests(struct catalog_update *update)
 
 /* ---- commit ---- */
 
-static struct catalog_change *append(struct catalog_change *at, enum catalog_change_op op, const struct ino_list *list)
+static struct catalog_change *append(struct catalog_change *at, enum catalog_change_op op,
+                                     const struct ino_list *list)
 {
         for (size_t i = 0; i < list->count; i++)
                 *at++ = (struct catalog_change){ .op = op, .ino = list->items[i] };

@@ -43,8 +43,7 @@ static const char schema_sql[] =
         " next_ino INTEGER NOT NULL,"
         " entries INTEGER NOT NULL);"
         "INSERT INTO version VALUES(1, 0, zeroblob(16), 0, 0, 0, 0, 0, 0, 0, 0, 2, 0);"
-        "PRAGMA application_id = " TEXT(APPLICATION_ID) ";"
-        "PRAGMA user_version = " TEXT(SCHEMA_VERSION) ";";
+        "PRAGMA application_id = " TEXT(APPLICATION_ID) "; PRAGMA user_version = " TEXT(SCHEMA_VERSION) ";";
 
 enum query {
         Q_BEGIN,
@@ -71,18 +70,20 @@ static const char *const queries[Q_COUNT] = {
         [Q_BEGIN] = "BEGIN",
         [Q_BEGIN_WRITE] = "BEGIN IMMEDIATE",
         [Q_COMMIT] = "COMMIT",
-        [Q_VERSION] = "SELECT valid, digest, revision, generation, synced_at, files, directories, symlinks, unknown, bytes,"
-                      " next_ino, entries FROM version WHERE id = 1",
-        [Q_SET_VERSION] = "UPDATE version SET valid = ?1, digest = ?2, revision = ?3, generation = ?4, synced_at = ?5,"
-                          " files = ?6, directories = ?7, symlinks = ?8, unknown = ?9, bytes = ?10, next_ino = ?11,"
-                          " entries = ?12 WHERE id = 1",
+        [Q_VERSION] = "SELECT valid, digest, revision, generation, synced_at, files, directories, symlinks,"
+                      " unknown, bytes, next_ino, entries FROM version WHERE id = 1",
+        [Q_SET_VERSION] =
+                "UPDATE version SET valid = ?1, digest = ?2, revision = ?3, generation = ?4, synced_at = ?5,"
+                " files = ?6, directories = ?7, symlinks = ?8, unknown = ?9, bytes = ?10, next_ino = ?11,"
+                " entries = ?12 WHERE id = 1",
         [Q_LOOKUP] = "SELECT " ROW " FROM entry WHERE parent = ?1 AND name = ?2 AND died = 0",
         [Q_GET] = "SELECT " ROW " FROM entry WHERE ino = ?1",
         [Q_TARGET] = "SELECT target FROM entry WHERE ino = ?1 AND target IS NOT NULL",
         [Q_LIST] = "SELECT " ROW " FROM entry INDEXED BY entry_name WHERE parent = ?1 AND name > ?2"
                    " AND born <= ?3 AND (died = 0 OR died > ?3) ORDER BY name",
         [Q_LIVE] = "SELECT " ROW " FROM entry NOT INDEXED WHERE died = 0",
-        [Q_INSERT] = "INSERT INTO entry(ino, parent, name, born, kind, mode, mtime_ns, size, algorithm, hash, unknown, target)"
+        [Q_INSERT] = "INSERT INTO entry(ino, parent, name, born, kind, mode, mtime_ns, size, algorithm,"
+                     " hash, unknown, target)"
                      " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         [Q_SET_ATTRIBUTES] = "UPDATE entry SET mode = ?2, mtime_ns = ?3, unknown = ?4 WHERE ino = ?1",
         [Q_SET_DIGEST] = "UPDATE entry SET hash = ?2 WHERE ino = ?1",
@@ -152,7 +153,8 @@ static sqlite3_stmt *db_statement(struct db *db, enum query query, int *ret_erro
 
         if (db->statements[query])
                 return db->statements[query];
-        r = sqlite3_prepare_v3(db->sqlite, queries[query], -1, SQLITE_PREPARE_PERSISTENT, &db->statements[query], NULL);
+        r = sqlite3_prepare_v3(db->sqlite, queries[query], -1, SQLITE_PREPARE_PERSISTENT,
+                               &db->statements[query], NULL);
         /* A statement that does not compile meets tables that are not ours. */
         if (r != SQLITE_OK)
                 *ret_error = r == SQLITE_ERROR ? -EBADMSG : db_error(db, r);
@@ -267,18 +269,38 @@ static int db_open(const char *path, int flags, struct db **ret)
         return 0;
 }
 
+/* SQLite stays with another journal, without an error, where it cannot share memory between processes. */
+static int set_wal(struct db *db)
+{
+        sqlite3_stmt *statement;
+        int r = sqlite3_prepare_v2(db->sqlite, "PRAGMA journal_mode = WAL", -1, &statement, NULL);
+
+        if (r != SQLITE_OK)
+                return db_error(db, r);
+        r = sqlite3_step(statement);
+        if (r == SQLITE_ROW)
+                r = strcmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0 ? 0 : -EOPNOTSUPP;
+        else
+                r = r == SQLITE_DONE ? -EIO : db_error(db, r);
+        sqlite3_finalize(statement);
+        return r;
+}
+
 /*
  * WAL: readers go on while a version is written (C1). NORMAL: a power cut may cost the last versions, never consistency (C4);
  * the log is moved into the database by db_checkpoint alone, when the readers have moved on.
  */
 static int set_up_writer(struct db *db)
 {
+        static const char sql[] = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;"
+                                  "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY";
         bool empty;
         int r = check_schema(db, &empty);
 
         if (r == 0)
-                r = db_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;"
-                                "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY");
+                r = set_wal(db);
+        if (r == 0)
+                r = db_exec(db, sql);
         if (r == 0 && empty)
                 r = create_schema(db);
         return r;
@@ -384,11 +406,16 @@ int db_copy(struct db *db, const char *path)
 int db_read_version(struct db *db, struct db_version *ret)
 {
         struct db_version v = { 0 };
-        uint64_t *const numbers[] = { &v.shown.revision,    &v.shown.generation,
-                                      (uint64_t *)&v.shown.synced_at, &v.shown.files,
-                                      &v.shown.directories, &v.shown.symlinks,
-                                      &v.shown.unknown,     &v.shown.bytes,
-                                      &v.next_ino,          &v.rows };
+        uint64_t *const numbers[] = { &v.shown.revision,
+                                      &v.shown.generation,
+                                      (uint64_t *)&v.shown.synced_at,
+                                      &v.shown.files,
+                                      &v.shown.directories,
+                                      &v.shown.symlinks,
+                                      &v.shown.unknown,
+                                      &v.shown.bytes,
+                                      &v.next_ino,
+                                      &v.rows };
         int r = -EIO;
         sqlite3_stmt *statement = db_statement(db, Q_VERSION, &r);
 
@@ -411,9 +438,15 @@ int db_read_version(struct db *db, struct db_version *ret)
 
 int db_write_version(struct db *db, const struct db_version *v)
 {
-        const uint64_t numbers[] = { v->shown.revision,  v->shown.generation,  (uint64_t)v->shown.synced_at,
-                                     v->shown.files,     v->shown.directories, v->shown.symlinks,
-                                     v->shown.unknown,   v->shown.bytes,       v->next_ino,
+        const uint64_t numbers[] = { v->shown.revision,
+                                     v->shown.generation,
+                                     (uint64_t)v->shown.synced_at,
+                                     v->shown.files,
+                                     v->shown.directories,
+                                     v->shown.symlinks,
+                                     v->shown.unknown,
+                                     v->shown.bytes,
+                                     v->next_ino,
                                      v->rows };
         int r = -EIO;
         sqlite3_stmt *statement = db_statement(db, Q_SET_VERSION, &r);
@@ -434,10 +467,11 @@ static int read_row(sqlite3_stmt *statement, struct db_row *ret)
 {
         struct catalog_entry *e = &ret->entry;
         int name_len = sqlite3_column_bytes(statement, 2);
-        sqlite3_int64 kind = sqlite3_column_int64(statement, 5), algorithm = sqlite3_column_int64(statement, 9);
+        sqlite3_int64 kind = sqlite3_column_int64(statement, 5),
+                      algorithm = sqlite3_column_int64(statement, 9);
 
-        if (name_len > PATH_NAME_MAX || kind < ENTRY_UNKNOWN || kind > ENTRY_SYMLINK || algorithm < HASH_NONE ||
-            algorithm > HASH_MD5)
+        if (name_len > PATH_NAME_MAX || kind < ENTRY_UNKNOWN || kind > ENTRY_SYMLINK ||
+            algorithm < HASH_NONE || algorithm > HASH_MD5)
                 return -EBADMSG;
         e->ino = (uint64_t)sqlite3_column_int64(statement, 0);
         e->parent = (uint64_t)sqlite3_column_int64(statement, 1);
@@ -519,7 +553,8 @@ int db_target(struct db *db, uint64_t ino, struct buffer *ret)
         bind_int(statement, 1, ino);
         r = sqlite3_step(statement);
         if (r == SQLITE_ROW)
-                r = buffer_append(ret, sqlite3_column_blob(statement, 0), (size_t)sqlite3_column_bytes(statement, 0));
+                r = buffer_append(ret, sqlite3_column_blob(statement, 0),
+                                  (size_t)sqlite3_column_bytes(statement, 0));
         else
                 r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
         sqlite3_reset(statement);

@@ -11,11 +11,11 @@
 /* ---- slots: which database of a source is ours (catalog_slot.c) ---- */
 
 struct catalog_slot {
-        int dir_fd;      /* owned; the source's folder */
-        int lock_fd;     /* owned; slotN.lock, locked: C6 */
+        int dir_fd;  /* owned; the source's folder */
+        int lock_fd; /* owned; slotN.lock, locked: C6 */
         unsigned number;
-        char *dir;       /* owned; the source's folder as an absolute path, which is what SQLite wants */
-        char *path;      /* owned; slotN.db */
+        char *dir;  /* owned; the source's folder as an absolute path, which is what SQLite wants */
+        char *path; /* owned; slotN.db */
 };
 
 /** Makes the source's folder if need be and locks the first slot that is free. -EBUSY: all are taken. */
@@ -41,9 +41,9 @@ struct catalog_reader {
 
 struct catalog {
         struct catalog_slot slot;
-        struct db *writer;            /* owned; used by who set `writing` */
-        _Atomic uint64_t generation;  /* as version.shown.generation, for listings that compare it per entry */
-        atomic_bool suspect;          /* catalog_slot_suspect was called */
+        struct db *writer;           /* owned; used by who set `writing` */
+        _Atomic uint64_t generation; /* as version.shown.generation, for listings that compare it per entry */
+        atomic_bool suspect;         /* catalog_slot_suspect was called */
         struct mutex mutex;
         struct db_version version TSA_GUARDED(mutex);
         bool writing TSA_GUARDED(mutex);

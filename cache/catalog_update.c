@@ -4,7 +4,7 @@
 
 #include "cache/catalog_update.h"
 
-#define ENTRIES_MAX UINT64_C(50000000) /* of one version */
+#define ENTRIES_MAX UINT64_C(50000000)  /* of one version */
 #define INO_MAX     (UINT64_C(1) << 43) /* what a listing's cookie has room for */
 
 /* ---- state ---- */
@@ -263,12 +263,13 @@ static int mark_subtree(struct catalog_update *update, uint64_t ino, bool kept)
 
 static int write_attributes(struct catalog_update *update, const struct db_row *old, const struct db_row *new)
 {
-        int r = db_set_attributes(update->db, old->entry.ino, new->entry.mode, new->entry.mtime_ns, new->unknown);
+        int r = db_set_attributes(update->db, old->entry.ino, new->entry.mode, new->entry.mtime_ns,
+                                  new->unknown);
 
         if (r < 0)
                 return r;
         update->changed = true;
-        update->version.shown.unknown += (uint64_t)new->unknown - (uint64_t)old->unknown;
+        update->version.shown.unknown += (uint64_t) new->unknown - (uint64_t)old->unknown;
         if (old->entry.parent == 0)
                 return 0;
         return update_folder_changed(update, old->entry.parent, update->trail.depth, false);
@@ -313,7 +314,8 @@ static int insert(struct catalog_update *update, struct db_row *row, const struc
 }
 
 /* NEW takes OLD's place under the same name, with a number of its own. */
-static int replace(struct catalog_update *update, const struct db_row *old, struct db_row *new, const struct entry *entry)
+static int replace(struct catalog_update *update, const struct db_row *old, struct db_row *new,
+                   const struct entry *entry)
 {
         int r = update_retire(update, old);
 
@@ -330,7 +332,8 @@ static int replace(struct catalog_update *update, const struct db_row *old, stru
 }
 
 /* The path was there before. */
-static int put_over(struct catalog_update *update, const struct db_row *old, struct db_row *new, const struct entry *entry)
+static int put_over(struct catalog_update *update, const struct db_row *old, struct db_row *new,
+                    const struct entry *entry)
 {
         bool attributes = old->entry.mode != new->entry.mode || old->entry.mtime_ns != new->entry.mtime_ns;
         int r;

@@ -10,10 +10,10 @@
 
 /* What is known of each entry, by its number. */
 enum {
-        MARK_CAME = 1,    /* it was put */
-        MARK_KEPT = 2,    /* it is below something unknown: C5 */
-        MARK_GONE = 4,    /* it was retired */
-        MARK_DIRTY = 8,   /* folder: its digest is to be made anew; it is in `dirty` */
+        MARK_CAME = 1,     /* it was put */
+        MARK_KEPT = 2,     /* it is below something unknown: C5 */
+        MARK_GONE = 4,     /* it was retired */
+        MARK_DIRTY = 8,    /* folder: its digest is to be made anew; it is in `dirty` */
         MARK_LISTING = 16, /* folder: it lists other entries; it is in `listings` */
 };
 
@@ -29,15 +29,15 @@ struct ino_list {
 
 struct catalog_update {
         struct catalog *catalog;
-        struct db *db;              /* the catalog's writer, borrowed */
-        struct db_version version;  /* as it will be; its counts run along */
-        uint64_t generation;        /* of this update */
-        uint64_t first_new_ino;     /* rows from here on came with this update */
-        uint64_t unmarked;          /* older live rows that are neither marked CAME or KEPT, nor retired */
+        struct db *db;             /* the catalog's writer, borrowed */
+        struct db_version version; /* as it will be; its counts run along */
+        uint64_t generation;       /* of this update */
+        uint64_t first_new_ino;    /* rows from here on came with this update */
+        uint64_t unmarked;         /* older live rows that are neither marked CAME or KEPT, nor retired */
         uint64_t n_put;
-        bool first;                 /* nothing before it: no changes to tell */
-        bool changed;               /* some row was written */
-        int failed;                 /* the error after which only abort is possible, or 0 */
+        bool first;   /* nothing before it: no changes to tell */
+        bool changed; /* some row was written */
+        int failed;   /* the error after which only abort is possible, or 0 */
         struct ino_map marks;
         struct trail trail;
         struct dirty_folder *dirty; /* owned */

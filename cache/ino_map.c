@@ -27,10 +27,13 @@ static int grow(struct ino_map *map, uint64_t page)
 
         if (page < map->n_pages)
                 return 0;
-        pages = reallocarray(map->pages, n_pages, sizeof(*pages));
+        /* Not realloc: what calloc gives zeroed costs nothing until it is touched. */
+        pages = calloc(n_pages, sizeof(*pages));
         if (!pages)
                 return -ENOMEM;
-        memset(pages + map->n_pages, 0, (n_pages - map->n_pages) * sizeof(*pages));
+        if (map->n_pages > 0)
+                memcpy(pages, map->pages, map->n_pages * sizeof(*pages));
+        free(map->pages);
         map->pages = pages;
         map->n_pages = n_pages;
         return 0;

@@ -9,11 +9,11 @@
 #include "base/log.h"
 #include "cache/store_private.h"
 
-#define FORMAT_TEXT   "fsyncfs-store 1\n"
-#define FORMAT_MAX    256
-#define BOOT_ID_PATH  "/proc/sys/kernel/random/boot_id"
-#define BOOT_ID_MAX   256
-#define CHECK_BYTES   ((size_t)256 * 1024) /* read at once while verifying */
+#define FORMAT_TEXT  "fsyncfs-store 1\n"
+#define FORMAT_MAX   256
+#define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
+#define BOOT_ID_MAX  256
+#define CHECK_BYTES  ((size_t)256 * 1024) /* read at once while verifying */
 
 void store_blob_path(const struct content_id *id, char path[STORE_BLOB_PATH_MAX])
 {
@@ -51,8 +51,8 @@ bool store_is_current(int fd, int dirfd, const char *name)
 {
         struct stat a, b;
 
-        return fstat(fd, &a) == 0 && fstatat(dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
-               a.st_ino == b.st_ino;
+        return fstat(fd, &a) == 0 && fstatat(dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+               a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 /* S3. Any two boots differ in it; a time set by a write of today differs from it, being one of 2^31 s times 10^9 ns. */
@@ -143,8 +143,8 @@ static int remove_dead_partials(struct store *store)
                 return -ENOMEM;
         }
         while ((de = readdir(dir))) {
-                _cleanup_close_ int partial = openat(store->partial_fd, de->d_name,
-                                                     O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+                _cleanup_close_ int partial =
+                        openat(store->partial_fd, de->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
                 if (partial >= 0 && store_flock(partial, LOCK_EX | LOCK_NB) == 0 &&
                     store_is_current(partial, store->partial_fd, de->d_name))
                         unlinkat(store->partial_fd, de->d_name, 0);
@@ -249,7 +249,8 @@ static int quarantine(struct store *store, const struct content_id *id, int fd)
                 return STORE_MISS; /* somebody else moved it, and may have put a good one there */
         if (renameat(dirfd, path, store->quarantine_fd, name) < 0 && errno != ENOENT)
                 return -errno;
-        log_limited(LOG_LEVEL_WARNING, "store", "blob %s does not hold what its name says: moved to quarantine",
+        log_limited(LOG_LEVEL_WARNING, "store",
+                    "blob %s does not hold what its name says: moved to quarantine",
                     content_id_format(id, text));
         return STORE_MISS;
 }

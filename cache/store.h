@@ -31,8 +31,8 @@ void store_free(struct store *store);
 
 enum store_result {
         STORE_OK = 0,
-        STORE_MISS = 1, /* the content is not here */
-        STORE_HAVE = 2, /* it is here already: nothing to write */
+        STORE_MISS = 1,     /* the content is not here */
+        STORE_HAVE = 2,     /* it is here already: nothing to write */
         STORE_MISMATCH = 3, /* the bytes written are not the content named */
 };
 
@@ -46,7 +46,8 @@ bool store_has(struct store *store, const struct content_id *id);
  * Starts writing a content of SIZE bytes. Blocks while another thread or process is writing the same one (and then usually
  * returns STORE_HAVE). STORE_OK with a writer, STORE_HAVE, -ENOSPC, -EINTR (store_interrupt), and so on.
  */
-int store_write_begin(struct store *store, const struct content_id *id, uint64_t size, struct store_writer **ret);
+int store_write_begin(struct store *store, const struct content_id *id, uint64_t size,
+                      struct store_writer **ret);
 
 /** Appends bytes. -EFBIG: more than SIZE. -ENOSPC and so on; the writer then only takes abort. */
 int store_write(struct store_writer *writer, const void *data, size_t len);
@@ -65,18 +66,20 @@ void store_interrupt(struct store *store);
 
 struct store_stats {
         uint64_t blobs;
-        uint64_t blob_bytes;    /* apparent sizes */
+        uint64_t blob_bytes; /* apparent sizes */
         uint64_t partials;
         uint64_t quarantined;
-        uint64_t verified;      /* store_verify: blobs whose bytes were read and are right */
-        uint64_t damaged;       /* store_verify: blobs moved to quarantine */
+        uint64_t verified; /* store_verify: blobs whose bytes were read and are right */
+        uint64_t damaged;  /* store_verify: blobs moved to quarantine */
 };
 
 /** Walks the store and counts. Negative errno if it cannot be read. */
 int store_stat(struct store *store, struct store_stats *ret);
 
 /** Reads every blob and quarantines what does not match; ON_DAMAGED (optional) hears of each. */
-int store_verify(struct store *store, void (*on_damaged)(const char *name, void *arg), void *arg, struct store_stats *ret);
+int store_verify(struct store *store, void (*on_damaged)(const char *name, void *arg), void *arg,
+                 struct store_stats *ret);
 
 /** Calls EACH for every blob (unverified); a non-zero return ends the walk and is returned. */
-int store_list(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg), void *arg);
+int store_list(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg),
+               void *arg);

@@ -55,7 +55,8 @@ static int count_names(int dirfd, uint64_t *ret)
 
 typedef int (*blob_fn)(const struct content_id *id, int dirfd, const char *name, void *arg);
 
-static int walk_folder(int algorithm_fd, enum hash_algorithm algorithm, const char *folder, blob_fn each, void *arg)
+static int walk_folder(int algorithm_fd, enum hash_algorithm algorithm, const char *folder, blob_fn each,
+                       void *arg)
 {
         _cleanup_closedir_ DIR *dir = NULL;
         struct content_id id = { .algorithm = algorithm };
@@ -113,7 +114,8 @@ static int list_blob(const struct content_id *id, int dirfd, const char *name, v
         return state->each(id, (uint64_t)st.st_size, state->arg);
 }
 
-int store_list(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg), void *arg)
+int store_list(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg),
+               void *arg)
 {
         struct list_state state = { .each = each, .arg = arg };
 
@@ -172,7 +174,8 @@ static int verify_blob(const struct content_id *id, int dirfd, const char *name,
         return 0;
 }
 
-int store_verify(struct store *store, void (*on_damaged)(const char *name, void *arg), void *arg, struct store_stats *ret)
+int store_verify(struct store *store, void (*on_damaged)(const char *name, void *arg), void *arg,
+                 struct store_stats *ret)
 {
         struct verify_state state = { .store = store, .on_damaged = on_damaged, .arg = arg };
         struct store_stats stats;

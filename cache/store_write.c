@@ -100,7 +100,8 @@ void store_interrupt(struct store *store)
         while (store->waiters) {
                 for (struct store_waiter *w = store->waiters; w; w = w->next)
                         pthread_kill(w->thread, WAKE_SIGNAL);
-                condition_wait_until(&store->waiter_left, &store->mutex, clock_monotonic_ns() + WAKE_AGAIN_NS);
+                condition_wait_until(&store->waiter_left, &store->mutex,
+                                     clock_monotonic_ns() + WAKE_AGAIN_NS);
         }
         mutex_unlock(&store->mutex);
 }
@@ -108,7 +109,8 @@ void store_interrupt(struct store *store)
 /* Opens and locks the partial file: 0 and *RET_FD, -EAGAIN if it went to another owner's end meanwhile. */
 static int own_partial(struct store *store, const char *name, int *ret_fd)
 {
-        _cleanup_close_ int fd = openat(store->partial_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        _cleanup_close_ int fd =
+                openat(store->partial_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         int r;
 
         if (fd < 0)
@@ -146,7 +148,8 @@ static int start_partial(struct store_writer *writer)
         return STORE_OK;
 }
 
-int store_write_begin(struct store *store, const struct content_id *id, uint64_t size, struct store_writer **ret)
+int store_write_begin(struct store *store, const struct content_id *id, uint64_t size,
+                      struct store_writer **ret)
 {
         struct store_writer *writer;
         int r;

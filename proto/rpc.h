@@ -60,19 +60,24 @@ struct rpc_channel;
 struct rpc_stream;
 
 struct rpc_channel_options {
-        const char *token; /* sent as metadata "authorization"; borrowed during the call; NULL: none */
+        const char *token;        /* sent as metadata "authorization"; borrowed during the call; NULL: none */
         size_t receive_max_bytes; /* the largest message accepted; 0: 4 MiB */
 };
 
-/** A channel to TARGET ("host:port", "[v6]:port" or "unix:/path"). Connects lazily, reconnects by itself. -ENOMEM, -EINVAL. */
+/**
+ * A channel to TARGET ("host:port", "[v6]:port" or "unix:/path"). Connects lazily, reconnects by itself. -ENOMEM; -EINVAL for a
+ * target of another form or a token that HTTP cannot carry; -ENAMETOOLONG for a unix path that no socket can have.
+ */
 int rpc_channel_new(const char *target, const struct rpc_channel_options *options, struct rpc_channel **ret);
 
 /** NULL is fine. All streams of the channel must have been freed. */
 void rpc_channel_free(struct rpc_channel *channel);
 
 /**
- * Waits until the channel is connected. 0; -ETIMEDOUT after TIMEOUT_MS; or, as soon as the first attempt failed,
- * -ECONNREFUSED (retrying goes on in the background, a later call can succeed). Thread-safe.
+ * Waits until the channel is connected. 0; -ETIMEDOUT after TIMEOUT_MS (also if somebody accepts and stays silent); or, as soon
+ * as the first attempt failed: -ECONNREFUSED (nobody listens there), -EPROTO (something answers that is not gRPC, or hangs up),
+ * -EHOSTUNREACH (also a host whose name is not known), or what else connect(2) says. Retrying goes on in the background, a later
+ * call can succeed. A name server that does not answer may take longer than TIMEOUT_MS. Thread-safe.
  */
 int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms);
 
@@ -88,14 +93,17 @@ struct rpc_stream_options {
 int rpc_stream_open(struct rpc_channel *channel, const char *method, const struct rpc_stream_options *options,
                     struct rpc_stream **ret);
 
-/** Sends one message (copied); waits until the transport has taken it. -EPIPE: the call has ended, see rpc_stream_finish. */
+/**
+ * Sends one message (copied); waits until the transport has taken it. -EPIPE: the call has ended, also by idling, see
+ * rpc_stream_finish. One thread may send while another receives.
+ */
 int rpc_stream_send(struct rpc_stream *stream, const void *data, size_t len);
 
 /** Says that no more messages follow. Errors as rpc_stream_send. */
 int rpc_stream_close_send(struct rpc_stream *stream);
 
 enum rpc_receive {
-        RPC_END = 0,     /* no more messages: rpc_stream_finish tells why */
+        RPC_END = 0, /* no more messages: rpc_stream_finish tells why */
         RPC_MESSAGE = 1,
 };
 
@@ -105,7 +113,11 @@ enum rpc_receive {
  */
 int rpc_stream_receive(struct rpc_stream *stream, const uint8_t **ret_data, size_t *ret_len);
 
-/** Cancels if the stream has not ended, then waits for the status. An idle time-out reads as DEADLINE_EXCEEDED. */
+/**
+ * Waits for the status, once no other thread uses the stream. Cancels first if neither receive has come to its end nor a send has
+ * failed. An idle time-out reads as DEADLINE_EXCEEDED; CANCELLED is only what rpc_stream_cancel did: a server that shuts down reads
+ * as UNAVAILABLE. Again: the same.
+ */
 void rpc_stream_finish(struct rpc_stream *stream, struct rpc_status *ret_status);
 
 /** Ends the call as soon as possible: a blocked send or receive returns. Thread-safe; any number of times. */
@@ -138,13 +150,16 @@ struct rpc_call_ops {
         int (*start)(struct rpc_call *call, void *service, void **ret_state);
         /* Mandatory. A whole request message, borrowed for the callback, after rpc_call_receive. */
         void (*message)(struct rpc_call *call, void *state, const uint8_t *data, size_t len);
-        /* Optional. The peer sends no more, after rpc_call_receive. */
+        /* Optional. The peer has ended its side properly and sends no more, after rpc_call_receive. */
         void (*half_close)(struct rpc_call *call, void *state);
         /* Mandatory for methods that send more than one message: what rpc_call_send took is on its way; send the next. */
         void (*writable)(struct rpc_call *call, void *state);
         /* Optional. Somebody called rpc_call_wake. */
         void (*wake)(struct rpc_call *call, void *state);
-        /* Mandatory. Over: finished, cancelled or the peer is gone. Free the state. No rpc_call_* afterwards. */
+        /*
+         * Mandatory. Over: finished, cancelled or the peer is gone. Free the state. No rpc_call_* afterwards but rpc_call_wake and
+         * rpc_call_unref by those who hold a reference. Between rpc_call_finish and this there is no other callback.
+         */
         void (*closed)(struct rpc_call *call, void *state);
 };
 
@@ -154,10 +169,11 @@ struct rpc_method {
 };
 
 struct rpc_server_options {
-        const struct rpc_method *methods; /* borrowed for the server's life; any other name is answered UNIMPLEMENTED */
+        const struct rpc_method
+                *methods; /* borrowed for the server's life; any other name is answered UNIMPLEMENTED */
         size_t n_methods;
-        void *service;   /* handed to start, authorize and observe */
-        unsigned threads; /* event threads; 0: 4 */
+        void *service;       /* handed to start, authorize and observe */
+        unsigned threads;    /* event threads; 0: 4 */
         size_t memory_bytes; /* gRPC's resource quota; 0: 256 MiB */
         /* Optional. Before start: RPC_OK lets the call in, anything else is its status. AUTHORIZATION is the metadata's value
          * or NULL. Any thread. */
@@ -172,14 +188,20 @@ int rpc_server_new(const struct rpc_server_options *options, struct rpc_server *
 /**
  * Listens on ADDRESS: "host:port", "[v6]:port" (port 0: any free one) or "unix:/path". Before rpc_server_start, any number of
  * times. RET_PORT (may be NULL) gets the port. -EADDRINUSE: somebody listens there (a second server of ours included: ports
- * are not shared, and a unix path is guarded by a lock file beside it, a stale socket is replaced); -EINVAL; -EACCES and so on.
+ * are not shared, and a unix path is guarded by a lock file beside it, a stale socket is replaced); -EEXIST: something else than a
+ * socket is at the unix path; -EADDRNOTAVAIL: not an address of this machine, or an unknown name; -EINVAL; -EACCES and so on; -EIO
+ * if gRPC fails for a reason of its own.
  */
 int rpc_server_listen(struct rpc_server *server, const char *address, int *ret_port);
 
 /** Starts the event threads. */
 int rpc_server_start(struct rpc_server *server);
 
-/** Takes no new calls, lets those under way end for up to GRACE_MS, cancels the rest, ends the threads. Once. */
+/**
+ * Takes no new calls, lets those under way go on for up to GRACE_MS, cancels the rest, ends the threads. When it returns, every
+ * call is closed and every body released. Only the first time does anything; not from a callback. A peer that has not yet read
+ * the end of its answer may lose it with the connection, and sees UNAVAILABLE.
+ */
 void rpc_server_stop(struct rpc_server *server, int grace_ms);
 
 /** Stops if need be (no grace) and frees. NULL is fine. */
@@ -197,11 +219,15 @@ struct rpc_frame {
         size_t head_len;
         const void *body; /* NULL: no body */
         size_t body_len;
-        void (*release)(void *arg); /* mandatory with a body: called once, from any thread, when gRPC needs the body no more */
+        void (*release)(
+                void *arg); /* mandatory with a body: called once, from any thread, when gRPC needs the body no more */
         void *release_arg;
 };
 
-/** Sends one message; `writable` follows when it is taken. At most one at a time: not again before `writable`. */
+/**
+ * Sends one message; `writable` follows when it is taken. At most one at a time: not again before `writable`. On a call that is
+ * over the body is released at once and nothing follows but `closed`.
+ */
 void rpc_call_send(struct rpc_call *call, const struct rpc_frame *frame);
 
 /** Ends the call with a status (MESSAGE NULL: none), after what was sent. Once; `closed` follows. */

@@ -198,7 +198,8 @@ static int try_bind(const struct addrinfo *ai)
         if (fd < 0)
                 return -errno;
         /* As gRPC binds: past connections in TIME_WAIT do not count, a listener does. */
-        if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 || bind(fd, ai->ai_addr, ai->ai_addrlen) < 0)
+        if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+            bind(fd, ai->ai_addr, ai->ai_addrlen) < 0)
                 return -errno;
         return 0;
 }

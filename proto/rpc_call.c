@@ -31,7 +31,7 @@ struct rpc_call {
         bool started;      /* the handler has a state, and a closed to come */
         bool initial_sent; /* the initial metadata went with the first send or the status */
         bool receiving, sending, finishing;
-        bool over; /* the peer is gone or has the status: nothing is posted any more */
+        bool over;        /* the peer is gone or has the status: nothing is posted any more */
         unsigned pending; /* operations with gRPC, the wake apart */
         enum rpc_code code;
 
@@ -47,7 +47,7 @@ struct rpc_call {
         bool gone TSA_GUARDED(&mutex); /* grpc_call is no more */
 };
 
-#define CALL_OF(event_, member) ((struct rpc_call *)((char *)(event_) - offsetof(struct rpc_call, member)))
+#define CALL_OF(event_, member) ((struct rpc_call *)((char *)(event_)-offsetof(struct rpc_call, member)))
 
 static void call_post(struct rpc_call *call, const grpc_op *ops, size_t n_ops, struct rpc_event *event)
 {
@@ -126,7 +126,8 @@ static void receive_done(struct rpc_event *event, bool ok)
 
 static void call_post_status(struct rpc_call *call)
 {
-        grpc_op ops[2] = { { .op = GRPC_OP_SEND_STATUS_FROM_SERVER }, { .op = GRPC_OP_SEND_INITIAL_METADATA } };
+        grpc_op ops[2] = { { .op = GRPC_OP_SEND_STATUS_FROM_SERVER },
+                           { .op = GRPC_OP_SEND_INITIAL_METADATA } };
 
         ops[0].data.send_status_from_server.status = (grpc_status_code)call->code;
         ops[0].data.send_status_from_server.status_details = &call->details;
@@ -141,7 +142,8 @@ static void send_done(struct rpc_event *event, bool ok)
         call->sending = false;
         grpc_byte_buffer_destroy(TAKE_PTR(call->outgoing));
         if (!ok)
-                grpc_call_cancel(call->call, NULL); /* gRPC has most often done so itself; close_done follows */
+                grpc_call_cancel(call->call,
+                                 NULL); /* gRPC has most often done so itself; close_done follows */
         else if (call->finishing && !call->over)
                 call_post_status(call);
         else if (call_is_live(call))
@@ -203,7 +205,8 @@ static const char *refusal_text(enum rpc_code verdict)
         }
 }
 
-int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict, grpc_call *grpc)
+int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict,
+                   grpc_call *grpc)
 {
         struct rpc_call *call = call_new(server, method, grpc);
         grpc_op op = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER };
@@ -235,16 +238,42 @@ void rpc_call_receive(struct rpc_call *call)
         call_post(call, &op, 1, &call->on_receive);
 }
 
-/* The frame as a byte buffer, which from now on owes the release. */
-static grpc_byte_buffer *frame_buffer(const struct rpc_frame *frame)
+/* A frame's body while gRPC holds it, which may be longer than the call lasts. */
+struct body {
+        struct rpc_server *server;
+        void (*release)(void *arg);
+        void *arg;
+};
+
+static void body_release(void *arg)
 {
-        grpc_slice slices[2] = { grpc_slice_from_copied_buffer(frame->head, frame->head_len) };
+        struct body *body = arg;
+
+        body->release(body->arg);
+        rpc_server_body_released(body->server);
+        free(body);
+}
+
+/* The frame as a byte buffer, which from now on owes the release; NULL if there is no memory. */
+static grpc_byte_buffer *frame_buffer(struct rpc_server *server, const struct rpc_frame *frame)
+{
+        grpc_slice slices[2];
         size_t n = 1;
         grpc_byte_buffer *buffer;
 
-        if (frame->body)
-                slices[n++] = grpc_slice_new_with_user_data((void *)frame->body, frame->body_len, frame->release,
-                                                            frame->release_arg);
+        if (frame->body) {
+                struct body *body = malloc(sizeof(*body));
+
+                if (!body)
+                        return NULL;
+                *body = (struct body){ .server = server,
+                                       .release = frame->release,
+                                       .arg = frame->release_arg };
+                rpc_server_body_taken(server);
+                slices[n++] = grpc_slice_new_with_user_data((void *)frame->body, frame->body_len,
+                                                            body_release, body);
+        }
+        slices[0] = grpc_slice_from_copied_buffer(frame->head, frame->head_len);
         buffer = grpc_raw_byte_buffer_create(slices, n);
         for (size_t i = 0; i < n; i++)
                 grpc_slice_unref(slices[i]);
@@ -255,14 +284,18 @@ void rpc_call_send(struct rpc_call *call, const struct rpc_frame *frame)
 {
         grpc_op ops[2] = { { .op = GRPC_OP_SEND_MESSAGE }, { .op = GRPC_OP_SEND_INITIAL_METADATA } };
 
-        if (call->over || call->finishing) {
+        if (!call->over && !call->finishing) {
+                assert(!call->sending);
+                call->outgoing = frame_buffer(call->server, frame);
+                if (!call->outgoing)
+                        grpc_call_cancel(call->call, NULL); /* close_done follows */
+        }
+        if (!call->outgoing) {
                 if (frame->body)
                         frame->release(frame->release_arg);
                 return;
         }
-        assert(!call->sending);
         call->sending = true;
-        call->outgoing = frame_buffer(frame);
         ops[0].data.send_message.send_message = call->outgoing;
         call_post(call, ops, call->initial_sent ? 1 : 2, &call->on_send);
         call->initial_sent = true;
@@ -286,7 +319,8 @@ void rpc_call_wake(struct rpc_call *call)
         mutex_lock(&call->mutex);
         if (!call->gone && !call->wake_posted) {
                 call->wake_posted = true;
-                rpc_batch(call->call, NULL, 0, &call->on_wake); /* an empty batch comes back at once, on the call's queue */
+                rpc_batch(call->call, NULL, 0,
+                          &call->on_wake); /* an empty batch comes back at once, on the call's queue */
         }
         mutex_unlock(&call->mutex);
 }

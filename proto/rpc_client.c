@@ -10,8 +10,9 @@
 
 #include "base/clock.h"
 
-#define RECEIVE_MAX_BYTES  (4u << 20)
-#define MEMORY_BYTES       (128u << 20)
+#define RECEIVE_MAX_BYTES (4u << 20)
+#define MEMORY_BYTES                                                                                         \
+        (256u << 20) /* from a fifth of it on gRPC narrows the windows of streams that nobody reads */
 #define CONNECT_TIMEOUT_MS 3000 /* one attempt: the handshakes of TCP, TLS and HTTP/2 over a slow link */
 
 struct rpc_channel {
@@ -30,7 +31,8 @@ struct rpc_stream {
         grpc_completion_queue *cq; /* for pluck: a thread takes the event it waits for and no other */
         int64_t idle_ns;           /* INT64_MAX: forever */
         _Atomic int64_t heard_ns;  /* when the last message came; any thread */
-        _Atomic int ended_by;      /* 0, -ETIMEDOUT or -ECANCELED: why we ended it; the first reason stays; any thread */
+        _Atomic int
+                ended_by; /* 0, -ETIMEDOUT or -ECANCELED: why we ended it; the first reason stays; any thread */
 
         /* owned by the sending thread; read by rpc_stream_finish when that is done */
         bool send_failed;
@@ -73,14 +75,15 @@ static grpc_channel *create_channel(const char *target, size_t receive_max_bytes
                 rpc_arg_int(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000),
                 rpc_arg_int(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* each channel its own connection */
                 rpc_arg_int(GRPC_ARG_ENABLE_RETRIES, 0),            /* who asks knows what may be repeated */
-                rpc_arg_int(GRPC_ARG_ENABLE_HTTP_PROXY, 0),         /* a mount must not depend on its environment */
-                rpc_arg_int(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0), /* a small message must not become a huge one */
+                rpc_arg_int(GRPC_ARG_ENABLE_HTTP_PROXY, 0), /* a mount must not depend on its environment */
+                rpc_arg_int(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION,
+                            0), /* a small message must not become a huge one */
                 rpc_arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
                 rpc_arg_quota(quota),
         };
         grpc_channel_args args = { .num_args = ARRAY_SIZE(list), .args = list };
 
-        grpc_resource_quota_resize(quota, getenv("QUOTA") ? atol(getenv("QUOTA")) << 20: MEMORY_BYTES);
+        grpc_resource_quota_resize(quota, MEMORY_BYTES);
         channel = grpc_channel_create(target, credentials, &args);
         grpc_resource_quota_unref(quota);
         grpc_channel_credentials_release(credentials);
@@ -181,10 +184,11 @@ static void stream_end(struct rpc_stream *stream, int reason)
         if (!atomic_compare_exchange_strong(&stream->ended_by, &none, reason))
                 return;
         if (reason == -ETIMEDOUT)
-                grpc_call_cancel_with_status(stream->call, GRPC_STATUS_DEADLINE_EXCEEDED, "the peer was silent for too long",
-                                             NULL);
+                grpc_call_cancel_with_status(stream->call, GRPC_STATUS_DEADLINE_EXCEEDED,
+                                             "the peer was silent for too long", NULL);
         else
-                grpc_call_cancel_with_status(stream->call, GRPC_STATUS_CANCELLED, "cancelled by the caller", NULL);
+                grpc_call_cancel_with_status(stream->call, GRPC_STATUS_CANCELLED, "cancelled by the caller",
+                                             NULL);
 }
 
 /* What is left of the idle time, counted from the last message or from when the wait began. */
@@ -216,7 +220,8 @@ static bool stream_wait(struct rpc_stream *stream, void *tag)
 
 static void stream_start(struct rpc_stream *stream, struct rpc_channel *channel, bool wait_for_ready)
 {
-        grpc_op start[2] = { { .op = GRPC_OP_SEND_INITIAL_METADATA }, { .op = GRPC_OP_RECV_INITIAL_METADATA } };
+        grpc_op start[2] = { { .op = GRPC_OP_SEND_INITIAL_METADATA },
+                             { .op = GRPC_OP_RECV_INITIAL_METADATA } };
         grpc_op status = { .op = GRPC_OP_RECV_STATUS_ON_CLIENT };
 
         if (channel->has_token) {
@@ -249,8 +254,9 @@ int rpc_stream_open(struct rpc_channel *channel, const char *method, const struc
         grpc_metadata_array_init(&stream->trailing);
         stream->cq = grpc_completion_queue_create_for_pluck(NULL);
         method_slice = grpc_slice_from_copied_string(method);
-        stream->call = grpc_channel_create_call(channel->channel, NULL, GRPC_PROPAGATE_DEFAULTS, stream->cq, method_slice,
-                                                NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        stream->call =
+                grpc_channel_create_call(channel->channel, NULL, GRPC_PROPAGATE_DEFAULTS, stream->cq,
+                                         method_slice, NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         grpc_slice_unref(method_slice);
         stream_start(stream, channel, options->wait_for_ready);
         *ret = stream;
@@ -319,6 +325,9 @@ void rpc_stream_finish(struct rpc_stream *stream, struct rpc_status *ret_status)
         }
         rpc_status_set(ret_status, (int)stream->code, GRPC_SLICE_START_PTR(stream->details),
                        GRPC_SLICE_LENGTH(stream->details));
+        /* A server that shuts down cancels what it can no longer take: not our doing, and worth another try. */
+        if (ret_status->code == RPC_CANCELLED && atomic_load(&stream->ended_by) != -ECANCELED)
+                ret_status->code = RPC_UNAVAILABLE;
 }
 
 void rpc_stream_cancel(struct rpc_stream *stream)

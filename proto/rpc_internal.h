@@ -83,9 +83,14 @@ struct rpc_event {
  * Runs a call that has come in: METHOD's callbacks if VERDICT is RPC_OK, otherwise (METHOD may be NULL then) it is answered with
  * VERDICT. Takes CALL over. -ENOMEM leaves it to the caller. rpc_server_call_ended follows, once, on success.
  */
-int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict, grpc_call *call);
+int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict,
+                   grpc_call *call);
 
 void *rpc_server_service(const struct rpc_server *server);
+
+/** Between these two gRPC holds a frame's body; the server does not stop while there is one. */
+void rpc_server_body_taken(struct rpc_server *server);
+void rpc_server_body_released(struct rpc_server *server);
 
 /** The last a call does with its server. METHOD may be NULL. */
 void rpc_server_call_ended(struct rpc_server *server, const struct rpc_method *method, enum rpc_code code,

@@ -43,9 +43,10 @@ struct rpc_server {
         bool stopped;
 
         struct mutex mutex;
-        struct condition idle;              /* no calls are left */
-        bool closing TSA_GUARDED(&mutex);   /* the queues are about to shut down: nothing may be posted */
-        _Atomic unsigned calls;             /* changed under mutex, read anywhere */
+        struct condition idle;            /* neither calls nor bodies are left */
+        bool closing TSA_GUARDED(&mutex); /* the queues are about to shut down: nothing may be posted */
+        unsigned bodies TSA_GUARDED(&mutex);
+        _Atomic unsigned calls; /* changed under mutex, read anywhere */
 };
 
 /* ---- calls coming in ---- */
@@ -57,8 +58,8 @@ static void acceptor_arm(struct acceptor *acceptor)
         grpc_call_details_init(&acceptor->details);
         acceptor->metadata.count = 0;
         /* Refused only while the server stops, and then there is nothing to accept. */
-        grpc_server_request_call(queue->server->server, &acceptor->call, &acceptor->details, &acceptor->metadata, queue->cq,
-                                 queue->cq, &acceptor->event);
+        grpc_server_request_call(queue->server->server, &acceptor->call, &acceptor->details,
+                                 &acceptor->metadata, queue->cq, queue->cq, &acceptor->event);
 }
 
 static const struct rpc_method *find_method(const struct rpc_server *server, grpc_slice name)
@@ -94,7 +95,8 @@ static enum rpc_code judge(const struct rpc_server *server, const struct rpc_met
 
                 if (copy_authorization(metadata, &authorization) < 0)
                         return RPC_RESOURCE_EXHAUSTED;
-                code = server->options.authorize(server->options.service, method ? method->name : "other", authorization);
+                code = server->options.authorize(server->options.service, method ? method->name : "other",
+                                                 authorization);
                 if (code != RPC_OK)
                         return code;
         }
@@ -138,7 +140,8 @@ static void accept_done(struct rpc_event *event, bool ok)
                 drop_call(acceptor->call);
         } else {
                 method = find_method(server, acceptor->details.method);
-                if (rpc_call_begin(server, method, judge(server, method, &acceptor->metadata), acceptor->call) < 0) {
+                if (rpc_call_begin(server, method, judge(server, method, &acceptor->metadata),
+                                   acceptor->call) < 0) {
                         drop_call(acceptor->call);
                         server_discharge(server);
                 }
@@ -156,8 +159,24 @@ void rpc_server_call_ended(struct rpc_server *server, const struct rpc_method *m
                            int64_t duration_ns)
 {
         if (server->options.observe)
-                server->options.observe(server->options.service, method ? method->name : "other", code, duration_ns);
+                server->options.observe(server->options.service, method ? method->name : "other", code,
+                                        duration_ns);
         server_discharge(server);
+}
+
+void rpc_server_body_taken(struct rpc_server *server)
+{
+        mutex_lock(&server->mutex);
+        server->bodies++;
+        mutex_unlock(&server->mutex);
+}
+
+void rpc_server_body_released(struct rpc_server *server)
+{
+        mutex_lock(&server->mutex);
+        if (--server->bodies == 0)
+                condition_broadcast(&server->idle);
+        mutex_unlock(&server->mutex);
 }
 
 unsigned rpc_server_calls(const struct rpc_server *server)
@@ -171,7 +190,8 @@ unsigned rpc_server_calls(const struct rpc_server *server)
 static void queue_run(struct server_queue *queue)
 {
         for (;;) {
-                grpc_event event = grpc_completion_queue_next(queue->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+                grpc_event event =
+                        grpc_completion_queue_next(queue->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
 
                 if (event.type == GRPC_QUEUE_SHUTDOWN)
                         return;
@@ -227,7 +247,8 @@ static grpc_server *create_server(size_t memory_bytes)
                 rpc_arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500),
                 /* Requests are small: a fixed window bounds what a peer can make us hold of a stream that is not being read. */
                 rpc_arg_int(GRPC_ARG_HTTP2_BDP_PROBE, 0),
-                rpc_arg_int(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0), /* a small message must not become a huge one */
+                rpc_arg_int(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION,
+                            0), /* a small message must not become a huge one */
                 rpc_arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
                 rpc_arg_quota(quota),
         };
@@ -334,10 +355,10 @@ int rpc_server_start(struct rpc_server *server)
         return 0;
 }
 
-static void wait_for_calls(struct rpc_server *server)
+static void wait_until_idle(struct rpc_server *server)
 {
         mutex_lock(&server->mutex);
-        while (server->calls > 0)
+        while (server->calls > 0 || server->bodies > 0)
                 condition_wait(&server->idle, &server->mutex);
         server->closing = true;
         mutex_unlock(&server->mutex);
@@ -358,7 +379,7 @@ void rpc_server_stop(struct rpc_server *server, int grace_ms)
                 grpc_completion_queue_next(server->stop_cq, forever, NULL);
         }
         /* gRPC is done with all connections; the last events of their calls may still be in the queues. */
-        wait_for_calls(server);
+        wait_until_idle(server);
         for (unsigned i = 0; i < server->options.threads; i++)
                 grpc_completion_queue_shutdown(server->queues[i].cq);
         for (unsigned i = 0; i < server->options.threads; i++)

@@ -82,7 +82,8 @@ const uint8_t *rpc_message_open(struct rpc_message *message, size_t *ret_len)
         grpc_slice *first;
 
         *ret_len = grpc_byte_buffer_length(message->buffer);
-        if (!grpc_byte_buffer_reader_init(&reader, message->buffer) || !grpc_byte_buffer_reader_peek(&reader, &first)) {
+        if (!grpc_byte_buffer_reader_init(&reader, message->buffer) ||
+            !grpc_byte_buffer_reader_peek(&reader, &first)) {
                 *ret_len = 0;
                 return (const uint8_t *)"";
         }

@@ -44,7 +44,8 @@ static int read_varint(struct reader *r, uint64_t *ret)
                 if (r->at == r->end)
                         return -EBADMSG;
                 byte = *r->at++;
-                value |= (uint64_t)(byte & 0x7f) << shift; /* bits beyond the 64th are dropped, as everywhere */
+                value |= (uint64_t)(byte & 0x7f)
+                         << shift; /* bits beyond the 64th are dropped, as everywhere */
                 if (byte < 0x80) {
                         *ret = value;
                         return 0;
@@ -128,7 +129,8 @@ static uint8_t *write_varint(uint8_t *at, uint64_t value)
         return at;
 }
 
-size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete, int64_t total_bytes)
+size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete,
+                          int64_t total_bytes)
 {
         uint8_t *at = head;
 

@@ -36,7 +36,8 @@ int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_downlo
  * Writes all of a FileDownloadChunk but the data's bytes, the data's tag and length last, so that DATA_LEN bytes can follow
  * from their own buffer. Returns the bytes written to HEAD, WIRE_DOWNLOAD_HEAD_MAX at most.
  */
-size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete, int64_t total_bytes);
+size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete,
+                          int64_t total_bytes);
 
 /** A bump allocator for protobuf-c: unpack with &arena->allocator, use, wire_arena_clear; nothing is freed singly. */
 struct wire_arena {
