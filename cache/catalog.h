@@ -126,6 +126,15 @@ void catalog_changes_release(struct catalog_changes *changes);
 int catalog_update_begin(struct catalog *catalog, struct catalog_update **ret);
 
 /**
+ * Has HEAR called, during later puts, for every file whose known content OLD gives way to another one, NOW's; NOW
+ * and its path are borrowed. For who wants the new content to be here before the version is.
+ */
+void catalog_update_on_replaced(struct catalog_update *update,
+                                void (*hear)(const struct content_id *old, const struct entry *now,
+                                             void *arg),
+                                void *arg);
+
+/**
  * One entry of the full listing, the root ("" path, a folder) included; parents come before their children, otherwise any order.
  * Checks everything: -EINVAL (path, mode, time or target out of bounds), -ENAMETOOLONG, -EEXIST (that path came already),
  * -ENOENT (its folder did not come), -ENOTDIR (its parent is no folder), -EFBIG (size or number of entries beyond all sense).

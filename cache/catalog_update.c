@@ -313,6 +313,23 @@ static int insert(struct catalog_update *update, struct db_row *row, const struc
         return r;
 }
 
+void catalog_update_on_replaced(struct catalog_update *update,
+                                void (*hear)(const struct content_id *old, const struct entry *now,
+                                             void *arg),
+                                void *arg)
+{
+        update->on_replaced = hear;
+        update->on_replaced_arg = arg;
+}
+
+static void tell_replaced(struct catalog_update *update, const struct db_row *old, const struct db_row *new,
+                          const struct entry *entry)
+{
+        if (update->on_replaced && old->entry.kind == ENTRY_FILE && new->entry.kind == ENTRY_FILE &&
+            old->entry.content.algorithm != HASH_NONE &&new->entry.content.algorithm != HASH_NONE)
+                update->on_replaced(&old->entry.content, entry, update->on_replaced_arg);
+}
+
 /* NEW takes OLD's place under the same name, with a number of its own. */
 static int replace(struct catalog_update *update, const struct db_row *old, struct db_row *new,
                    const struct entry *entry)
@@ -326,8 +343,10 @@ static int replace(struct catalog_update *update, const struct db_row *old, stru
                 r = update_folder_changed(update, old->entry.parent, update->trail.depth, true);
         if (r == 0)
                 r = insert(update, new, entry);
-        if (r == 0)
+        if (r == 0) {
                 update->modified++;
+                tell_replaced(update, old, new, entry);
+        }
         return r;
 }
 

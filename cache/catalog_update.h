@@ -44,6 +44,8 @@ struct catalog_update {
         size_t n_dirty, dirty_capacity;
         struct ino_list entries, attributes, listings; /* changes, by inode number */
         uint64_t added, removed, modified;
+        void (*on_replaced)(const struct content_id *old, const struct entry *now, void *arg); /* or NULL */
+        void *on_replaced_arg;
 };
 
 /** Appends INO; -ENOMEM. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 
 #include "base/log.h"
@@ -72,12 +73,30 @@ static int check_not_mounted(struct filesystem *fs, struct failure *failure)
                            fs->target, info.source);
 }
 
+/* A mount whose daemon was killed goes on answering from the kernel's caches: stat alone does not tell. statfs does, but would
+ * wait for a daemon that is alive and busy, so the control socket is asked first. */
+static bool is_dead_mount(const char *target)
+{
+        struct failure unused = { 0 };
+        struct statfs fs_st;
+        struct stat st;
+        json_t *reply;
+        int r;
+
+        if (stat(target, &st) < 0)
+                return errno == ENOTCONN;
+        r = control_ask(target, "version", &reply, &unused);
+        if (r == 0)
+                json_decref(reply);
+        return (r == -ECONNREFUSED || r == -ENOENT) && statfs(target, &fs_st) < 0 && errno == ENOTCONN;
+}
+
 static int check_target(struct filesystem *fs, const char *target, struct failure *failure)
 {
         struct stat st;
         int r;
 
-        if (stat(target, &st) < 0 && errno == ENOTCONN) {
+        if (is_dead_mount(target)) {
                 r = clean_dead_mount(target, failure);
                 if (r < 0)
                         return r;
@@ -124,7 +143,7 @@ static int first_version(struct filesystem *fs, struct scan_result *result, stru
         if (r < 0)
                 return r;
         if (!fs->options.offline)
-                return scan_run(fs->session, fs->catalog, result, failure);
+                return scan_run(fs->session, fs->catalog, NULL, result, failure);
         catalog_get_version(fs->catalog, &version);
         if (!version.valid)
                 return failure_set(failure, -ENOENT,
@@ -185,6 +204,7 @@ static int start_engine(struct filesystem *fs, const struct scan_result *first)
         struct syncer_options syncer = {
                 .session = fs->session,
                 .catalog = fs->catalog,
+                .store = fs->store,
                 .refresh_sec = fs->options.offline ? 0 : fs->options.refresh_sec,
                 .on_changes = tell_kernel,
                 .on_changes_arg = fs,

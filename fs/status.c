@@ -81,8 +81,8 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "bytes", version.bytes);
         r |= set_number(status, "cached_files", cached.files);
         r |= set_number(status, "cached_bytes", cached.bytes);
-        r |= set_number(status, "fetched_files", fetched.files);
-        r |= set_number(status, "fetched_bytes", fetched.bytes);
+        r |= set_number(status, "fetched_files", fetched.files + synced.fetched_files);
+        r |= set_number(status, "fetched_bytes", fetched.bytes + synced.fetched_bytes);
         r |= set_number(status, "failed_reads", fetched.failures);
         r |= set_number(status, "hits", atomic_load(&fs->hits));
         r |= set_number(status, "misses", atomic_load(&fs->misses));

@@ -91,7 +91,7 @@ int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_downlo
         struct wire_download_chunk chunk = { 0 };
 
         while (r.at < r.end) {
-                struct field f;
+                struct field f = { 0 };
 
                 if (read_field(&r, &f) < 0)
                         return -EBADMSG;

@@ -13,6 +13,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS   2000
+#define GRACE_MS         1000 /* the least that a want waits, so that each gives an absent master one more chance */
 #define DAMAGED_TRIES    2 /* a content that does not match its hash is fetched once more */
 
 /* A content on its way. Made by the first want, ended (and freed) by the thread that worked on it. */
@@ -21,7 +22,8 @@ struct fetch_job {
         uint64_t size, ino;        /* of the file that was asked for first */
         struct fetch *fetch;
         struct fetch_waiter *waiters;  /* guarded by fetch->lock */
-        _Atomic int64_t progress_ns;   /* when bytes last came */
+        int64_t asked_ns;              /* when it was first wanted */
+        _Atomic int64_t progress_ns;   /* when bytes last came; 0: none yet */
         _Atomic int last_error;        /* of the last try, for waits that end by their deadline */
         struct fetch_job *prev, *next; /* in the queue */
         UT_hash_handle hh;
@@ -35,6 +37,7 @@ struct fetch {
         struct fetch_job *jobs TSA_GUARDED(lock);  /* by content: queued and running */
         struct fetch_job *queue TSA_GUARDED(lock); /* not begun, first come first served */
         struct fetch_waiter *deadlines TSA_GUARDED(lock);
+        int64_t away_since_ns TSA_GUARDED(lock); /* the master has given nothing since; 0: it is there */
         bool stopping TSA_GUARDED(lock);
         struct condition backoff; /* wakes those that wait for their next try, when stopping */
         pthread_t *threads;       /* owned; options.threads of them */
@@ -64,8 +67,45 @@ static int64_t timeout_ns(const struct fetch *f)
         return (int64_t)f->options.timeout_ms * NSEC_PER_MSEC;
 }
 
-/* A wait whose time has come may go on if its content has made progress since. All waits have the same
- * time-out, so appending keeps the list in order. */
+/* Puts W where its deadline belongs: nearly always at the end. */
+static void insert_deadline(struct fetch *f, struct fetch_waiter *w, int64_t deadline_ns)
+        TSA_REQUIRES(f->lock)
+{
+        struct fetch_waiter *before = f->deadlines ? f->deadlines->deadline_prev : NULL; /* the last one */
+
+        w->deadline_ns = deadline_ns;
+        while (before && before->deadline_ns > deadline_ns)
+                before = before == f->deadlines ? NULL : before->deadline_prev;
+        if (before)
+                DL_APPEND_ELEM2(f->deadlines, before, w, deadline_prev, deadline_next);
+        else
+                DL_PREPEND2(f->deadlines, w, deadline_prev, deadline_next);
+        if (f->deadlines == w)
+                condition_signal(&f->tick);
+}
+
+/* When the master last did something for JOB. */
+static int64_t quiet_since(const struct fetch_job *job)
+{
+        int64_t progress = atomic_load(&job->progress_ns);
+
+        return progress > 0 ? progress : job->asked_ns;
+}
+
+/*
+ * When a new wait for JOB ends if nothing moves: the time-out counts from when the master last gave something, not from each want
+ * afresh. A kernel that repeats a failed read, or a task that goes on to the next file, must not wait for it all over again.
+ */
+static int64_t first_deadline(const struct fetch *f, const struct fetch_job *job) TSA_REQUIRES(f->lock)
+{
+        int64_t now = clock_monotonic_ns(), since = quiet_since(job);
+
+        if (f->away_since_ns > 0)
+                since = MIN(since, f->away_since_ns);
+        return MAX(since + timeout_ns(f), now + MIN(timeout_ns(f), GRACE_MS * NSEC_PER_MSEC));
+}
+
+/* A wait whose time has come may go on if its content has made progress since. */
 static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRES(f->lock)
 {
         int64_t deadline = atomic_load(&w->job->progress_ns) + timeout_ns(f);
@@ -73,8 +113,7 @@ static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRE
         if (w->interrupted || deadline <= w->deadline_ns)
                 return false;
         DL_DELETE2(f->deadlines, w, deadline_prev, deadline_next);
-        w->deadline_ns = deadline;
-        DL_APPEND2(f->deadlines, w, deadline_prev, deadline_next);
+        insert_deadline(f, w, deadline);
         return true;
 }
 
@@ -126,9 +165,7 @@ void fetch_interrupt(struct fetch *fetch, struct fetch_waiter *waiter)
         waiter->interrupted = true;
         if (waiter->job && !waiter->ending) {
                 DL_DELETE2(fetch->deadlines, waiter, deadline_prev, deadline_next);
-                waiter->deadline_ns = 0;
-                DL_PREPEND2(fetch->deadlines, waiter, deadline_prev, deadline_next);
-                condition_signal(&fetch->tick);
+                insert_deadline(fetch, waiter, 0);
         }
         mutex_unlock(&fetch->lock);
 }
@@ -202,6 +239,18 @@ static bool worth_retrying(int error)
                error == -ECANCELED || error == -EAGAIN || error == -EBUSY;
 }
 
+/* A try has failed because the master is away, or, with ERROR 0, has shown that it is there. */
+static void note_away(struct fetch *f, struct fetch_job *job, int error)
+{
+        atomic_store(&job->last_error, error);
+        mutex_lock(&f->lock);
+        if (error == 0)
+                f->away_since_ns = 0;
+        else if (f->away_since_ns == 0)
+                f->away_since_ns = quiet_since(job);
+        mutex_unlock(&f->lock);
+}
+
 static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *path, struct failure *failure)
 {
         unsigned backoff_ms = BACKOFF_FIRST_MS;
@@ -226,10 +275,11 @@ static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *
                         if (find_elsewhere(f, job, path) < 0)
                                 return -ESTALE;
                 } else if (worth_retrying(r)) {
-                        atomic_store(&job->last_error, r);
+                        note_away(f, job, r);
                         if (!back_off(f, job, &backoff_ms))
                                 return r;
                 } else {
+                        note_away(f, job, 0);
                         return r;
                 }
         }
@@ -321,6 +371,7 @@ static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *en
         job->content = entry->content;
         job->size = entry->size;
         job->ino = entry->ino;
+        job->asked_ns = clock_monotonic_ns();
         job->fetch = f;
         HASH_ADD(hh, f->jobs, content, sizeof(job->content), job);
         DL_APPEND(f->queue, job);
@@ -342,11 +393,8 @@ int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fe
                 r = -ENOMEM;
         } else {
                 waiter->job = job;
-                waiter->deadline_ns = clock_monotonic_ns() + timeout_ns(fetch);
                 DL_APPEND(job->waiters, waiter);
-                DL_APPEND2(fetch->deadlines, waiter, deadline_prev, deadline_next);
-                if (fetch->deadlines == waiter)
-                        condition_signal(&fetch->tick);
+                insert_deadline(fetch, waiter, first_deadline(fetch, job));
         }
         mutex_unlock(&fetch->lock);
         return r;

@@ -193,6 +193,15 @@ int incoming_add(struct incoming *incoming, const struct entry *entry)
         return 0;
 }
 
+int incoming_each(struct incoming *incoming, int (*each)(const struct entry *entry, void *arg), void *arg)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < incoming->count && r == 0; i++)
+                r = each(&incoming->entries[i], arg);
+        return r;
+}
+
 static int compare_entries(const void *a, const void *b)
 {
         const struct entry *x = a, *y = b;
@@ -210,7 +219,5 @@ int incoming_each_sorted(struct incoming *incoming, int (*each)(const struct ent
                 qsort(incoming->entries, incoming->count, sizeof(*incoming->entries), compare_entries);
         if (incoming->count == 0 || incoming->entries[0].path_len > 0)
                 r = each(&root, arg);
-        for (size_t i = 0; i < incoming->count && r == 0; i++)
-                r = each(&incoming->entries[i], arg);
-        return r;
+        return r == 0 ? incoming_each(incoming, each, arg) : r;
 }

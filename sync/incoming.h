@@ -25,6 +25,9 @@ int incoming_add(struct incoming *incoming, const struct entry *entry);
 
 #define INCOMING_BYTES_MAX (UINT64_C(4) << 30)
 
+/** Calls EACH in the order of arrival; non-zero ends it and is returned. */
+int incoming_each(struct incoming *incoming, int (*each)(const struct entry *entry, void *arg), void *arg);
+
 /** Sorts so that parents come before what is in them, with a root made up if the master sent none, and calls
  * EACH in order. */
 int incoming_each_sorted(struct incoming *incoming, int (*each)(const struct entry *entry, void *arg),

@@ -5,7 +5,9 @@
 #include "base/log.h"
 #include "proto/wire.h"
 #include "sync/incoming.h"
+#include "sync/warm.h"
 
+#define OVERTAKEN_MAX      3 /* scans in a row that the master may overtake; then what there is is taken */
 #define MESSAGE_MEMORY_MAX ((size_t)64 << 20) /* what one chunk may unpack to */
 
 /* One exchange: from the request to the commit. Lives on scan_once's stack. */
@@ -16,6 +18,8 @@ struct scan {
         struct scan_result *result;
         bool stock;
         struct catalog_update *update; /* owned until the commit */
+        struct warm *warm;             /* owned; NULL: nothing is fetched ahead */
+        bool last;                     /* take this version, even if the master has overtaken it */
         struct incoming *incoming;     /* owned; a stock master's entries until all are there */
         uint64_t received;             /* entries so far */
         bool complete;                 /* the final marker has come */
@@ -175,13 +179,17 @@ static int receive_listing(struct scan *scan, const struct catalog_version *know
         return 0;
 }
 
-static int begin(struct scan *scan)
+static int begin(struct scan *scan, struct store *store)
 {
         int r = catalog_update_begin(scan->catalog, &scan->update);
 
         if (r < 0)
                 return failure_set(scan->failure, r, "cannot write the catalog: %s", strerror(-r));
-        return scan->stock ? incoming_new(&scan->incoming) : 0;
+        if (store)
+                r = warm_new(scan->session, store, &scan->warm);
+        if (r == 0 && store)
+                catalog_update_on_replaced(scan->update, warm_note, scan->warm);
+        return r == 0 && scan->stock ? incoming_new(&scan->incoming) : r;
 }
 
 static int commit(struct scan *scan)
@@ -196,6 +204,11 @@ static int commit(struct scan *scan)
                 return failure_set(scan->failure, -EPROTO,
                                    "the master's listing is refused: it names no version");
         }
+        if (scan->warm) {
+                r = warm_run(scan->warm, &scan->result->fetched_files, &scan->result->fetched_bytes);
+                if (r == -ESTALE && !scan->last)
+                        return r;
+        }
         r = catalog_update_commit(TAKE_PTR(scan->update), scan->stock ? NULL : scan->digest, scan->revision,
                                   &scan->result->changes);
         if (r == CATALOG_MISMATCH)
@@ -204,9 +217,9 @@ static int commit(struct scan *scan)
 }
 
 /* One try. KNOWN NULL asks for everything, whatever the catalog holds. */
-static int scan_once(struct scan *scan, const struct catalog_version *known)
+static int scan_once(struct scan *scan, const struct catalog_version *known, struct store *store)
 {
-        int r = begin(scan);
+        int r = begin(scan, store);
 
         if (r == 0)
                 r = receive_listing(scan, known);
@@ -222,10 +235,11 @@ static int scan_once(struct scan *scan, const struct catalog_version *known)
         }
         catalog_update_abort(scan->update);
         incoming_free(scan->incoming);
+        warm_free(scan->warm);
         return r;
 }
 
-int scan_run(struct session *session, struct catalog *catalog, struct scan_result *ret,
+int scan_run(struct session *session, struct catalog *catalog, struct store *store, struct scan_result *ret,
              struct failure *failure)
 {
         struct catalog_version known;
@@ -235,21 +249,28 @@ int scan_run(struct session *session, struct catalog *catalog, struct scan_resul
         if (r < 0)
                 return r;
         catalog_get_version(catalog, &known);
-        for (int attempt = 0; attempt < 2; attempt++) {
+        for (int overtaken = 0;;) {
                 struct scan scan = {
-                        .session = session, .catalog = catalog, .failure = failure, .result = ret
+                        .session = session,
+                        .catalog = catalog,
+                        .failure = failure,
+                        .result = ret,
+                        .stock = session_get_dialect(session) == SESSION_STOCK,
+                        .last = overtaken + 1 == OVERTAKEN_MAX,
                 };
 
-                scan.stock = session_get_dialect(session) == SESSION_STOCK;
-                r = scan_once(&scan, attempt == 0 && known.valid ? &known : NULL);
+                r = scan_once(&scan, known.valid && !ret->fell_back ? &known : NULL, store);
+                if (r == -ESTALE && ++overtaken < OVERTAKEN_MAX)
+                        continue;
                 if (r != CATALOG_MISMATCH)
                         return r;
-                if (!ret->fell_back)
-                        log_warning("the tree of %s does not have the digest its master states: asking for "
-                                    "it again, in full",
-                                    session_get_source(session)->text);
+                if (ret->fell_back)
+                        return failure_set(
+                                failure, -EPROTO,
+                                "the master's listing is refused: it does not add up to its own digest");
                 ret->fell_back = true;
+                log_warning("the tree of %s does not have the digest its master states: asking for it again, "
+                            "in full",
+                            session_get_source(session)->text);
         }
-        return failure_set(failure, -EPROTO,
-                           "the master's listing is refused: it does not add up to its own digest");
 }

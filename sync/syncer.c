@@ -17,7 +17,7 @@ struct syncer {
         bool stopping TSA_GUARDED(lock);
         pthread_t thread;
         bool started;
-        _Atomic uint64_t syncs, full_scans, delta_entries;
+        _Atomic uint64_t syncs, full_scans, delta_entries, fetched_files, fetched_bytes;
 };
 
 void syncer_count(struct syncer *syncer, const struct scan_result *result)
@@ -27,13 +27,15 @@ void syncer_count(struct syncer *syncer, const struct scan_result *result)
         atomic_fetch_add(&syncer->syncs, 1);
         atomic_fetch_add(&syncer->full_scans, result->fell_back);
         atomic_fetch_add(&syncer->delta_entries, c->added + c->removed + c->modified);
+        atomic_fetch_add(&syncer->fetched_files, result->fetched_files);
+        atomic_fetch_add(&syncer->fetched_bytes, result->fetched_bytes);
 }
 
 static int sync_now(struct syncer *s, struct failure *failure)
 {
         const char *name = session_get_source(s->options.session)->text;
         struct scan_result result;
-        int r = scan_run(s->options.session, s->options.catalog, &result, failure);
+        int r = scan_run(s->options.session, s->options.catalog, s->options.store, &result, failure);
 
         if (r < 0) {
                 log_limited(LOG_LEVEL_WARNING, "sync", "%s: no new version: %s; the one mounted stays", name,
@@ -108,6 +110,8 @@ void syncer_get_stats(struct syncer *syncer, struct syncer_stats *ret)
         ret->syncs = atomic_load(&syncer->syncs);
         ret->full_scans = atomic_load(&syncer->full_scans);
         ret->delta_entries = atomic_load(&syncer->delta_entries);
+        ret->fetched_files = atomic_load(&syncer->fetched_files);
+        ret->fetched_bytes = atomic_load(&syncer->fetched_bytes);
 }
 
 int syncer_new(const struct syncer_options *options, struct syncer **ret)

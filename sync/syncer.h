@@ -10,8 +10,9 @@
 struct syncer;
 
 struct syncer_options {
-        struct session *session; /* borrowed, as is the catalog */
+        struct session *session; /* borrowed, as are catalog and store */
         struct catalog *catalog;
+        struct store *store;
         unsigned refresh_sec; /* 0: only when asked */
         /* A version was committed: has the kernel forget what changed. Takes CHANGES over (it is emptied).
          * From the syncer's thread, never under a lock. */
@@ -23,6 +24,7 @@ struct syncer_stats {
         uint64_t syncs;         /* that succeeded */
         uint64_t full_scans;    /* syncs that had to list all once more, because the digests differed */
         uint64_t delta_entries; /* entries added, removed or modified, over all syncs */
+        uint64_t fetched_files, fetched_bytes; /* contents fetched ahead of a switch */
 };
 
 /** Starts the thread; no sync yet. */
