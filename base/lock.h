@@ -35,7 +35,6 @@ struct condition {
         pthread_cond_t c;
 };
 
-
 static inline void mutex_init(struct mutex *mu)
 {
         pthread_mutex_init(&mu->m, NULL);

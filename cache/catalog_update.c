@@ -1,8 +1,8 @@
+#include "cache/catalog_update.h"
+
 #include "cache/catalog.h"
 
 #include <string.h>
-
-#include "cache/catalog_update.h"
 
 #define ENTRIES_MAX UINT64_C(50000000)  /* of one version */
 #define INO_MAX     (UINT64_C(1) << 43) /* what a listing's cookie has room for */

@@ -1,0 +1,120 @@
+#include "fs/options.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+
+static void parse(struct mount_options *o, const char *list)
+{
+        struct failure failure = { 0 };
+
+        assert_int_equal(mount_options_init(o), 0);
+        if (mount_options_parse(o, list, &failure) != 0)
+                fail_msg("'%s': %s", list, failure.text);
+}
+
+static void test_defaults(void **state)
+{
+        struct mount_options o;
+
+        parse(&o, "");
+        assert_non_null(o.cache_dir);
+        assert_null(o.token_file);
+        assert_int_equal(o.timeout_sec, 30);
+        assert_int_equal(o.refresh_sec, 0);
+        assert_int_equal(o.uid, geteuid());
+        assert_false(o.offline || o.xattr);
+        assert_non_null(strstr(o.kernel.data, "ro,"));
+        assert_non_null(strstr(o.kernel.data, "nosuid,nodev"));
+        mount_options_release(&o);
+}
+
+static void test_values(void **state)
+{
+        struct mount_options o;
+
+        parse(&o,
+              "cache=/c,token_file=/t,timeout=5,refresh=60,uid=12,gid=0,umask=022,offline,,xattr,rw,defaults,"
+              "_netdev,nofail,x-systemd.automount,noexec,suid");
+        assert_string_equal(o.cache_dir, "/c");
+        assert_string_equal(o.token_file, "/t");
+        assert_int_equal(o.timeout_sec, 5);
+        assert_int_equal(o.refresh_sec, 60);
+        assert_int_equal(o.uid, 12);
+        assert_int_equal(o.gid, 0);
+        assert_int_equal(o.umask, 022);
+        assert_true(o.offline && o.xattr);
+        assert_non_null(strstr(o.kernel.data, ",noexec,suid"));
+        assert_null(strstr(o.kernel.data, "_netdev"));
+        assert_null(strstr(o.kernel.data, "rw"));
+        mount_options_release(&o);
+}
+
+static void test_last_wins_and_names(void **state)
+{
+        struct mount_options o;
+
+        parse(&o, "refresh=60,uid=root,gid=root,refresh=off");
+        assert_int_equal(o.refresh_sec, 0);
+        assert_int_equal(o.uid, 0);
+        mount_options_release(&o);
+}
+
+static void test_relative_paths(void **state)
+{
+        char cwd[4096], expected[4200];
+        struct mount_options o;
+
+        assert_non_null(getcwd(cwd, sizeof(cwd)));
+        snprintf(expected, sizeof(expected), "%s/sub", cwd);
+        parse(&o, "cache=sub");
+        assert_string_equal(o.cache_dir, expected);
+        mount_options_release(&o);
+}
+
+static void test_bad(void **state)
+{
+        static const char *const bad[][2] = {
+                { "foo", "'foo'" },
+                { "foo=1", "'foo'" },
+                { "cache", "cache" },
+                { "cache=", "cache" },
+                { "timeout=0", "timeout" },
+                { "timeout=x", "timeout" },
+                { "timeout=-1", "timeout" },
+                { "timeout=99999999999", "timeout" },
+                { "refresh=0", "refresh" },
+                { "refresh=1s", "refresh" },
+                { "uid=no-such-user-here", "uid" },
+                { "gid=", "gid" },
+                { "umask=8", "umask" },
+                { "umask=77777", "umask" },
+                { "offline=1", "offline" },
+                { "xattr=yes", "xattr" },
+                { "ro,quota=1G", "quota" },
+                { "token=secret", "'token'" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                struct failure failure = { 0 };
+                struct mount_options o;
+                assert_int_equal(mount_options_init(&o), 0);
+                if (mount_options_parse(&o, bad[i][0], &failure) != -EINVAL)
+                        fail_msg("'%s' was accepted", bad[i][0]);
+                if (!strstr(failure.text, bad[i][1]))
+                        fail_msg("'%s': '%s' does not name it", bad[i][0], failure.text);
+                assert_null(strstr(failure.text, "secret"));
+                mount_options_release(&o);
+        }
+}
+
+static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_last_wins_and_names),
+        cmocka_unit_test(test_relative_paths),
+        cmocka_unit_test(test_bad),
+};
+
+UNIT_MAIN(tests)
