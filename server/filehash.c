@@ -50,11 +50,12 @@ static void remember(struct index *index, const struct file_state *state, int64_
                 return;
         r = index_store(index, &stamp, &state->id);
         if (r < 0)
-                log_limited(LOG_LEVEL_WARNING, "index", "hashes could not be kept: %s; the files will be hashed again",
-                            strerror(-r));
+                log_limited(LOG_LEVEL_WARNING, "index",
+                            "hashes could not be kept: %s; the files will be hashed again", strerror(-r));
 }
 
-int file_hash(int fd, enum hash_algorithm algorithm, struct index *index, struct pool *pool, struct file_state *ret)
+int file_hash(int fd, enum hash_algorithm algorithm, struct index *index, struct pool *pool,
+              struct file_state *ret)
 {
         _cleanup_hasher_ struct hasher *hasher = NULL;
         _cleanup_free_ uint8_t *block = NULL;

@@ -17,4 +17,5 @@ struct file_state {
  * later is handed to INDEX (index_store). Blocks; POOL is asked now and then whether to go on. -EAGAIN: the file keeps changing; errors of read(2); -ENOMEM;
  * -ECANCELED.
  */
-int file_hash(int fd, enum hash_algorithm algorithm, struct index *index, struct pool *pool, struct file_state *ret);
+int file_hash(int fd, enum hash_algorithm algorithm, struct index *index, struct pool *pool,
+              struct file_state *ret);

@@ -27,7 +27,8 @@ static const char schema[] = "CREATE TABLE IF NOT EXISTS content("
                              " revision INTEGER NOT NULL, PRIMARY KEY(spider, path)) WITHOUT ROWID;"
                              "PRAGMA user_version=" SCHEMA_VERSION;
 
-static const char select_sql[] = "SELECT size, mtime_ns, ctime_ns, xxh3, md5 FROM content WHERE device=?1 AND inode=?2";
+static const char select_sql[] =
+        "SELECT size, mtime_ns, ctime_ns, xxh3, md5 FROM content WHERE device=?1 AND inode=?2";
 
 /* The other algorithm's hash stays as long as it belongs to the same state of the file. */
 #define SAME_STAMP "size=excluded.size AND mtime_ns=excluded.mtime_ns AND ctime_ns=excluded.ctime_ns"
@@ -57,7 +58,7 @@ struct record {
 struct index {
         char *file; /* owned */
 
-        struct mutex lock; /* never held during I/O */
+        struct mutex lock;                         /* never held during I/O */
         struct reader *readers TSA_GUARDED(&lock); /* those that nobody uses now */
         struct record *records TSA_GUARDED(&lock); /* gathered */
         size_t n_records TSA_GUARDED(&lock);
@@ -120,7 +121,8 @@ static int check_db(sqlite3 *db)
 static int connect_db(const char *file, int flags, sqlite3 **ret)
 {
         sqlite3 *db = NULL;
-        int r = sql_errno(sqlite3_open_v2(file, &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL));
+        int r = sql_errno(
+                sqlite3_open_v2(file, &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL));
 
         if (r < 0) {
                 sqlite3_close(db);
@@ -138,8 +140,8 @@ static int open_writer(struct index *index) TSA_REQUIRES(&index->write_lock)
         if (r >= 0)
                 r = check_db(index->db);
         if (r >= 0)
-                r = sql_errno(sqlite3_exec(index->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;", NULL, NULL,
-                                           NULL));
+                r = sql_errno(sqlite3_exec(index->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+                                           NULL, NULL, NULL));
         if (r >= 0)
                 r = sql_errno(sqlite3_exec(index->db, schema, NULL, NULL, NULL));
         if (r >= 0)
@@ -190,7 +192,8 @@ int index_open(const char *file, struct index **ret)
         mutex_lock(&index->write_lock);
         r = index->file ? open_writer(index) : -ENOMEM;
         if (r == -EUCLEAN) {
-                log_warning("index '%s' is damaged or of another version: moved aside, all files will be hashed anew",
+                log_warning("index '%s' is damaged or of another version: moved aside, all files will be "
+                            "hashed anew",
                             file);
                 close_writer(index);
                 r = move_aside(file);
@@ -251,8 +254,8 @@ struct index_stamp index_stamp_of(const struct stat *st)
 
 bool index_stamp_equal(const struct index_stamp *a, const struct index_stamp *b)
 {
-        return a->device == b->device && a->inode == b->inode && a->size == b->size && a->mtime_ns == b->mtime_ns &&
-               a->ctime_ns == b->ctime_ns;
+        return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+               a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
 static bool time_racy(int64_t time_ns, int64_t taken_ns)
@@ -320,7 +323,8 @@ static int reader_ask(struct reader *reader, struct index_query *query)
         sqlite3_bind_int64(select, 2, (sqlite3_int64)stamp->inode);
         rc = sqlite3_step(select);
         if (rc == SQLITE_ROW && (uint64_t)sqlite3_column_int64(select, 0) == stamp->size &&
-            sqlite3_column_int64(select, 1) == stamp->mtime_ns && sqlite3_column_int64(select, 2) == stamp->ctime_ns &&
+            sqlite3_column_int64(select, 1) == stamp->mtime_ns &&
+            sqlite3_column_int64(select, 2) == stamp->ctime_ns &&
             sqlite3_column_bytes(select, column) == HASH_BYTES) {
                 memcpy(query->digest, sqlite3_column_blob(select, column), HASH_BYTES);
                 query->known = true;
@@ -342,8 +346,9 @@ void index_lookup(struct index *index, struct index_query *queries, size_t n)
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = reader_ask(reader, &queries[i]);
         if (r < 0)
-                log_limited(LOG_LEVEL_WARNING, "index", "index '%s' cannot be read: %s; files are hashed again",
-                            index->file, strerror(-r));
+                log_limited(LOG_LEVEL_WARNING, "index",
+                            "index '%s' cannot be read: %s; files are hashed again", index->file,
+                            strerror(-r));
         if (!reader)
                 return;
         if (!sqlite3_get_autocommit(reader->db))
@@ -387,7 +392,8 @@ static int write_record(sqlite3_stmt *upsert, const struct record *record)
         sqlite3_bind_int64(upsert, 3, (sqlite3_int64)stamp->size);
         sqlite3_bind_int64(upsert, 4, stamp->mtime_ns);
         sqlite3_bind_int64(upsert, 5, stamp->ctime_ns);
-        sqlite3_bind_blob(upsert, record->id.algorithm == HASH_MD5 ? 7 : 6, record->id.bytes, HASH_BYTES, SQLITE_STATIC);
+        sqlite3_bind_blob(upsert, record->id.algorithm == HASH_MD5 ? 7 : 6, record->id.bytes, HASH_BYTES,
+                          SQLITE_STATIC);
         rc = sqlite3_step(upsert);
         sqlite3_reset(upsert);
         return sql_errno(rc);
@@ -422,8 +428,8 @@ int index_flush(struct index *index)
         return n > 0 ? write_records(index, records, n) : 0;
 }
 
-int index_revision(struct index *index, const char *spider, const char *path, const uint8_t digest[HASH_BYTES],
-                   uint64_t *ret_revision)
+int index_revision(struct index *index, const char *spider, const char *path,
+                   const uint8_t digest[HASH_BYTES], uint64_t *ret_revision)
 {
         sqlite3_int64 revision = 0;
         sqlite3_stmt *stmt;

@@ -57,5 +57,5 @@ int index_store(struct index *index, const struct index_stamp *stamp, const stru
 int index_flush(struct index *index);
 
 /** The revision of workspace SPIDER/PATH whose root digest is DIGEST: one more than the last if it differs from that. */
-int index_revision(struct index *index, const char *spider, const char *path, const uint8_t digest[HASH_BYTES],
-                   uint64_t *ret_revision);
+int index_revision(struct index *index, const char *spider, const char *path,
+                   const uint8_t digest[HASH_BYTES], uint64_t *ret_revision);

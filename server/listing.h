@@ -65,7 +65,7 @@ struct listing_cursor {
                 const struct listing_folder *folder;
                 uint32_t next;   /* the child that comes next */
                 size_t path_len; /* of the folder */
-        } *steps;                /* owned; the way down to the present folder */
+        } * steps;               /* owned; the way down to the present folder */
         size_t depth, capacity;
         bool started; /* the root has been given */
         char path[PATH_BYTES_MAX + 1];

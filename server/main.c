@@ -118,7 +118,8 @@ static int open_token(struct server *s)
                 log_error("the token file '%s' is empty; write the token into its first line", file);
                 return r;
         }
-        return r < 0 ? explain("cannot read the token file", file, r, "check --token-file and the file's owner and mode")
+        return r < 0 ? explain("cannot read the token file", file, r,
+                               "check --token-file and the file's owner and mode")
                      : 0;
 }
 
@@ -128,7 +129,8 @@ static int open_master(struct server *s)
         int r = workspace_root_open(s->options.workspace, &m->root);
 
         if (r < 0)
-                return explain("cannot open the workspace folder", s->options.workspace, r, "check --workspace");
+                return explain("cannot open the workspace folder", s->options.workspace, r,
+                               "check --workspace");
         r = open_token(s);
         if (r >= 0)
                 r = open_index(s);
@@ -191,8 +193,9 @@ static int listen_on(struct server *s, const char *address)
 
 static int explain_listen(const char *address, int error)
 {
-        const char *hint = error == -EADDRINUSE ? "another server is there; stop it or choose another with --listen"
-                                                : "check --listen: HOST:PORT, [V6]:PORT or unix:PATH";
+        const char *hint = error == -EADDRINUSE
+                                   ? "another server is there; stop it or choose another with --listen"
+                                   : "check --listen: HOST:PORT, [V6]:PORT or unix:PATH";
 
         return explain("cannot listen on", address, error, hint);
 }
@@ -270,8 +273,8 @@ static void reload_token(struct server *s)
         }
         r = token_reload(s->master.token);
         if (r < 0)
-                log_error("the token file '%s' cannot be read again: %s; the old token stays", s->options.token_file,
-                          r == -EINVAL ? "it is empty" : strerror(-r));
+                log_error("the token file '%s' cannot be read again: %s; the old token stays",
+                          s->options.token_file, r == -EINVAL ? "it is empty" : strerror(-r));
         else
                 log_info("the token file '%s' was read again", s->options.token_file);
 }
@@ -284,7 +287,8 @@ static void server_run(struct server *s, const sigset_t *signals)
         for (;;) {
                 int signo = sigtimedwait(signals, NULL, &tick);
                 if (signo == SIGTERM || signo == SIGINT) {
-                        log_info("%s: stopping, %u calls under way", strsignal(signo), rpc_server_calls(s->rpc));
+                        log_info("%s: stopping, %u calls under way", strsignal(signo),
+                                 rpc_server_calls(s->rpc));
                         return;
                 }
                 if (signo == SIGHUP)

@@ -22,10 +22,10 @@ struct master {
         struct stock_views *stock;
         struct blocks *blocks;
         struct workers *workers;
-        struct token *token;   /* NULL: everybody may call */
-        int64_t scan_ttl_ms;   /* how old a listing stock workers may get */
-        const char *name;      /* of this machine */
-        const char *address;   /* HOST:PORT that workers can use; "": none */
+        struct token *token; /* NULL: everybody may call */
+        int64_t scan_ttl_ms; /* how old a listing stock workers may get */
+        const char *name;    /* of this machine */
+        const char *address; /* HOST:PORT that workers can use; "": none */
 };
 
 /** Sets the methods and hooks of a server for MASTER. */

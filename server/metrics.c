@@ -46,15 +46,16 @@ static int format_durations(struct buffer *out)
 
         for (size_t m = 0; m < ARRAY_SIZE(methods); m++)
                 for (unsigned c = 0; r >= 0 && c < CODES; c++) {
-                        uint64_t n = atomic_load(&durations[m][c].count), sum = atomic_load(&durations[m][c].sum_ns);
+                        uint64_t n = atomic_load(&durations[m][c].count),
+                                 sum = atomic_load(&durations[m][c].sum_ns);
                         const char *code = rpc_code_name((enum rpc_code)c);
                         if (n == 0)
                                 continue;
                         r = buffer_printf(out,
                                           "%s_sum{method=\"%s\",code=\"%s\"} %.6f\n"
                                           "%s_count{method=\"%s\",code=\"%s\"} %llu\n",
-                                          name, methods[m], code, (double)sum / NSEC_PER_SEC, name, methods[m], code,
-                                          (unsigned long long)n);
+                                          name, methods[m], code, (double)sum / NSEC_PER_SEC, name,
+                                          methods[m], code, (unsigned long long)n);
                 }
         return r;
 }
@@ -69,8 +70,9 @@ int metrics_format(struct buffer *out, unsigned workers)
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(table); i++)
-                r = buffer_printf(out, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", table[i].name, table[i].help,
-                                  table[i].name, table[i].name, (unsigned long long)metrics_get((enum metric)i));
+                r = buffer_printf(out, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", table[i].name,
+                                  table[i].help, table[i].name, table[i].name,
+                                  (unsigned long long)metrics_get((enum metric)i));
         if (r >= 0)
                 r = buffer_printf(out,
                                   "# HELP fsyncfs_workers Workers seen in the last minute\n"

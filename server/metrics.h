@@ -7,16 +7,17 @@
 #include "base/buffer.h"
 #include "proto/rpc.h"
 
-#define METRICS_COUNTERS(X)                                                                                            \
-        X(SCAN_REQUESTS, "fsyncfs_scan_requests_total", "Listings asked for")                                          \
-        X(STAT_PASSES, "fsyncfs_stat_passes_total", "Walks over a workspace")                                          \
-        X(SCANS, "fsyncfs_scans_total", "Walks that found a new version")                                              \
-        X(FILES_HASHED, "fsyncfs_files_hashed_total", "Files read to be hashed")                                       \
-        X(DOWNLOADS, "fsyncfs_downloads_total", "Downloads begun")                                                     \
-        X(BYTES_SENT, "fsyncfs_bytes_sent_total", "Bytes of file contents sent")                                       \
-        X(ENTRIES_SENT, "fsyncfs_entries_sent_total", "Entries of listings sent")                                      \
-        X(UNKNOWN, "fsyncfs_unknown_entries_total", "Entries that could not be read during a walk")                    \
-        X(LEFT_OUT, "fsyncfs_left_out_entries_total", "Sockets, fifos, devices and over-long paths met during a walk")
+#define METRICS_COUNTERS(X)                                                                                  \
+        X(SCAN_REQUESTS, "fsyncfs_scan_requests_total", "Listings asked for")                                \
+        X(STAT_PASSES, "fsyncfs_stat_passes_total", "Walks over a workspace")                                \
+        X(SCANS, "fsyncfs_scans_total", "Walks that found a new version")                                    \
+        X(FILES_HASHED, "fsyncfs_files_hashed_total", "Files read to be hashed")                             \
+        X(DOWNLOADS, "fsyncfs_downloads_total", "Downloads begun")                                           \
+        X(BYTES_SENT, "fsyncfs_bytes_sent_total", "Bytes of file contents sent")                             \
+        X(ENTRIES_SENT, "fsyncfs_entries_sent_total", "Entries of listings sent")                            \
+        X(UNKNOWN, "fsyncfs_unknown_entries_total", "Entries that could not be read during a walk")          \
+        X(LEFT_OUT, "fsyncfs_left_out_entries_total",                                                        \
+          "Sockets, fifos, devices and over-long paths met during a walk")
 
 #define METRICS_ENUM(id, name, help) METRIC_##id,
 enum metric {

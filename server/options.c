@@ -21,7 +21,17 @@ static const char help[] =
         "  --log-level LEVEL     error, warning, info (default) or debug\n"
         "  --help, --version\n";
 
-enum { OPT_WORKSPACE = 1, OPT_LISTEN, OPT_INDEX, OPT_TOKEN, OPT_TTL, OPT_METRICS, OPT_LOG, OPT_HELP, OPT_VERSION };
+enum {
+        OPT_WORKSPACE = 1,
+        OPT_LISTEN,
+        OPT_INDEX,
+        OPT_TOKEN,
+        OPT_TTL,
+        OPT_METRICS,
+        OPT_LOG,
+        OPT_HELP,
+        OPT_VERSION
+};
 
 static const struct option long_options[] = {
         { "workspace", required_argument, NULL, OPT_WORKSPACE },

@@ -10,7 +10,7 @@
 struct options {
         const char *workspace; /* all strings borrowed from argv */
         const char *listen[OPTIONS_LISTEN_MAX];
-        size_t n_listen; /* 0: the default */
+        size_t n_listen;   /* 0: the default */
         const char *index; /* NULL: the default */
         const char *token_file;
         const char *metrics; /* NULL: none */

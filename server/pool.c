@@ -8,13 +8,13 @@
 
 struct pool {
         struct mutex lock;
-        struct condition work;                      /* a job was queued, or `stopping` */
-        struct pool_job *stack TSA_GUARDED(&lock);  /* newest first */
-        struct pool_job *first TSA_GUARDED(&lock);  /* oldest first */
-        struct pool_job **last TSA_GUARDED(&lock);  /* where the next submitted job goes */
+        struct condition work;                     /* a job was queued, or `stopping` */
+        struct pool_job *stack TSA_GUARDED(&lock); /* newest first */
+        struct pool_job *first TSA_GUARDED(&lock); /* oldest first */
+        struct pool_job **last TSA_GUARDED(&lock); /* where the next submitted job goes */
         bool stopping TSA_GUARDED(&lock);
         unsigned running TSA_GUARDED(&lock); /* jobs being run: they may queue more */
-        atomic_bool cancelled; /* a hint that jobs poll without the lock */
+        atomic_bool cancelled;               /* a hint that jobs poll without the lock */
         pthread_t threads[POOL_THREADS_MAX]; /* written before they start, read by pool_free */
         unsigned n_threads;
 };

@@ -31,6 +31,15 @@ enum rpc_code reply_code(int error)
         }
 }
 
+enum log_level reply_level(int error)
+{
+        enum rpc_code code = reply_code(error);
+
+        return code == RPC_INTERNAL || code == RPC_RESOURCE_EXHAUSTED || code == RPC_PERMISSION_DENIED
+                       ? LOG_LEVEL_WARNING
+                       : LOG_LEVEL_INFO;
+}
+
 void reply_explain(const struct workspace_root *root, const char *spider, const char *path, int error,
                    char buf[REPLY_MAX])
 {

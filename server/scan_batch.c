@@ -70,9 +70,11 @@ static Grpc__FileInfo *next_info(struct scan_batch *batch, size_t bytes)
         return info;
 }
 
-void scan_batch_add(struct scan_batch *batch, const struct listing_node *node, const char *path, size_t path_len)
+void scan_batch_add(struct scan_batch *batch, const struct listing_node *node, const char *path,
+                    size_t path_len)
 {
-        Grpc__FileInfo *info = next_info(batch, path_len + 64 + (node->kind == ENTRY_SYMLINK ? node->size : 0));
+        Grpc__FileInfo *info =
+                next_info(batch, path_len + 64 + (node->kind == ENTRY_SYMLINK ? node->size : 0));
         struct timespec mtime = clock_timespec(node->mtime_ns);
         char *kept = keep_text(batch, path, path_len);
 
@@ -88,7 +90,8 @@ void scan_batch_add(struct scan_batch *batch, const struct listing_node *node, c
         info->mtime_nsec = (uint32_t)mtime.tv_nsec;
         info->file_size = (int64_t)node->size;
         if (node->kind == ENTRY_SYMLINK && node->target)
-                info->link_target = (ProtobufCBinaryData){ .data = (uint8_t *)node->target, .len = node->size };
+                info->link_target =
+                        (ProtobufCBinaryData){ .data = (uint8_t *)node->target, .len = node->size };
         if (node->kind == ENTRY_FILE && !node->unknown) {
                 info->hash_algorithm = HASH_XXH3;
                 info->digest = (ProtobufCBinaryData){ .data = (uint8_t *)node->digest, .len = HASH_BYTES };
@@ -110,7 +113,8 @@ static const char *last_name(const char *path)
         return slash ? slash + 1 : path;
 }
 
-void scan_batch_add_stock(struct scan_batch *batch, const struct stock_item *item, const char *path, const char *folder)
+void scan_batch_add_stock(struct scan_batch *batch, const struct stock_item *item, const char *path,
+                          const char *folder)
 {
         size_t path_len = strlen(path), folder_len = strlen(folder);
         Grpc__FileInfo *info = next_info(batch, 2 * path_len + folder_len + 128);
@@ -137,7 +141,8 @@ void scan_batch_add_stock(struct scan_batch *batch, const struct stock_item *ite
         }
 }
 
-int scan_batch_pack(struct scan_batch *batch, const struct scan_batch_tail *tail, uint8_t **ret_data, size_t *ret_len)
+int scan_batch_pack(struct scan_batch *batch, const struct scan_batch_tail *tail, uint8_t **ret_data,
+                    size_t *ret_len)
 {
         Grpc__FileScanChunk chunk = GRPC__FILE_SCAN_CHUNK__INIT;
         uint8_t *data;

@@ -29,10 +29,13 @@ bool scan_batch_full(const struct scan_batch *batch);
 size_t scan_batch_count(const struct scan_batch *batch);
 
 /** Adds an entry in our own form. PATH is copied, the node borrowed until the batch is packed. */
-void scan_batch_add(struct scan_batch *batch, const struct listing_node *node, const char *path, size_t path_len);
+void scan_batch_add(struct scan_batch *batch, const struct listing_node *node, const char *path,
+                    size_t path_len);
 
 /** Adds an entry as stock workers see it. FOLDER is the absolute path of the folder that is listed. */
-void scan_batch_add_stock(struct scan_batch *batch, const struct stock_item *item, const char *path, const char *folder);
+void scan_batch_add_stock(struct scan_batch *batch, const struct stock_item *item, const char *path,
+                          const char *folder);
 
 /** The finished message (malloc'ed, the caller's); the batch is empty again. -ENOMEM. */
-int scan_batch_pack(struct scan_batch *batch, const struct scan_batch_tail *tail, uint8_t **ret_data, size_t *ret_len);
+int scan_batch_pack(struct scan_batch *batch, const struct scan_batch_tail *tail, uint8_t **ret_data,
+                    size_t *ret_len);

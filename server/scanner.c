@@ -44,8 +44,8 @@ struct slice {
 struct scan_folder {
         struct pool_job job;
         struct scan *scan;
-        struct scan_folder *parent; /* lives longer: it waits for us; NULL for the root */
-        struct listing_node *node;  /* in the parent's nodes; ours to write until we are finished */
+        struct scan_folder *parent;    /* lives longer: it waits for us; NULL for the root */
+        struct listing_node *node;     /* in the parent's nodes; ours to write until we are finished */
         struct listing_folder *folder; /* owned until it is handed to the node */
         struct slice *slices;          /* owned */
         size_t path_len;
@@ -71,7 +71,8 @@ static void scan_fail(struct scan *scan, int error)
 }
 
 /* The path of a child for the log, as far as BUF holds it. */
-static const char *log_path(const struct scan_folder *folder, const struct listing_node *node, char buf[PATH_BYTES_MAX + 1])
+static const char *log_path(const struct scan_folder *folder, const struct listing_node *node,
+                            char buf[PATH_BYTES_MAX + 1])
 {
         size_t at = PATH_BYTES_MAX;
 
@@ -95,9 +96,9 @@ static void mark_unknown(const struct scan_folder *folder, struct listing_node *
 
         node->unknown = true;
         atomic_fetch_add(&folder->scan->unknown, 1);
-        log_limited(LOG_LEVEL_WARNING, "scan", "%s: '%s' cannot be read: %s; workers keep what they know of it",
-                    folder->scan->label, log_path(folder, node, path),
-                    error == -EAGAIN ? "it keeps changing" : strerror(-error));
+        log_limited(LOG_LEVEL_WARNING, "scan",
+                    "%s: '%s' cannot be read: %s; workers keep what they know of it", folder->scan->label,
+                    log_path(folder, node, path), error == -EAGAIN ? "it keeps changing" : strerror(-error));
 }
 
 /* It is not there any more, or no longer what it was a moment ago: the next pass will see what it has become. */
@@ -364,7 +365,8 @@ static void scan_child(struct scan_folder *f, struct listing_node *node, bool ha
 /* ---- jobs ---- */
 
 /* Asks the index for all files among the nodes at once; HASHED tells which it knew. */
-static void ask_index(struct scan_folder *f, struct listing_node *nodes, uint32_t count, bool hashed[SLICE_ENTRIES])
+static void ask_index(struct scan_folder *f, struct listing_node *nodes, uint32_t count,
+                      bool hashed[SLICE_ENTRIES])
 {
         struct index_query queries[SLICE_ENTRIES];
         uint32_t of[SLICE_ENTRIES], n = 0;
@@ -455,8 +457,8 @@ static void note_too_long(struct scan_folder *f, const char *name)
         char path[PATH_BYTES_MAX + 1];
 
         atomic_fetch_add(&f->scan->too_long, 1);
-        log_limited(LOG_LEVEL_WARNING, "scan", "%s: left out, its path is longer than %d bytes: '…%s'", f->scan->label,
-                    PATH_BYTES_MAX, log_path(f, &node, path));
+        log_limited(LOG_LEVEL_WARNING, "scan", "%s: left out, its path is longer than %d bytes: '…%s'",
+                    f->scan->label, PATH_BYTES_MAX, log_path(f, &node, path));
 }
 
 /* Reads all names of DIR into f->folder. */

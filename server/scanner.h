@@ -12,7 +12,7 @@
 #include "server/pool.h"
 
 struct scanner {
-        struct pool *pool;   /* both borrowed */
+        struct pool *pool; /* both borrowed */
         struct index *index;
 };
 

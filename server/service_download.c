@@ -12,8 +12,10 @@
 #include "server/master.h"
 #include "server/metrics.h"
 #include "server/reply.h"
+#include "server/request.h"
 
 #define REQUEST_MAX       65536
+#define REQUEST_STRINGS   (1u << 1 | 1u << 2 | 1u << 3) /* spider_id, path, node_key */
 #define STOCK_CHUNK_BYTES ((size_t)64 * 1024)
 
 /*
@@ -253,7 +255,8 @@ static void hash_run(struct pool_job *job)
 
         d->error = file_hash(d->fd, d->expected.algorithm, index, d->master->pool, &d->hashed);
         if (index_flush(index) < 0)
-                log_limited(LOG_LEVEL_WARNING, "index", "hashes could not be kept; files will be hashed again");
+                log_limited(LOG_LEVEL_WARNING, "index",
+                            "hashes could not be kept; files will be hashed again");
         atomic_store(&d->answered, true);
         rpc_call_wake(d->call);
         download_unref(d);
@@ -351,7 +354,7 @@ static void download_message(struct rpc_call *call, void *state, const uint8_t *
 
         wire_arena_init(&arena, REQUEST_MAX);
         request = grpc__file_download_request__unpack(&arena.allocator, len, data);
-        r = request ? take_request(d, request) : -EBADMSG;
+        r = request && !request_hides_nul(data, len, REQUEST_STRINGS) ? take_request(d, request) : -EBADMSG;
         wire_arena_release(&arena);
         if (r < 0) {
                 rpc_call_finish(call, r == -EBADMSG ? RPC_INVALID_ARGUMENT : RPC_RESOURCE_EXHAUSTED,

@@ -10,9 +10,11 @@
 #include "server/master.h"
 #include "server/metrics.h"
 #include "server/reply.h"
+#include "server/request.h"
 #include "server/scan_batch.h"
 
-#define REQUEST_MAX 65536 /* bytes of an unpacked request: a path and some names */
+#define REQUEST_MAX     65536 /* bytes of an unpacked request: a path and some names */
+#define REQUEST_STRINGS (1u << 1 | 1u << 2 | 1u << 3) /* spider_id, path, node_key */
 
 /*
  * One call. Its event thread owns all fields, except that whoever is asked for a listing or a view writes `error`, `listing` and
@@ -43,7 +45,7 @@ struct scan_call {
         struct listing_cursor cursor;
         size_t item;        /* of the view: the cursor's next */
         size_t sent, total; /* entries */
-        bool complete; /* the last chunk of this request is on its way */
+        bool complete;      /* the last chunk of this request is on its way */
 };
 
 static void forget_request(struct scan_call *s)
@@ -151,11 +153,12 @@ static void send_entries(struct scan_call *s)
         if (r < 0)
                 rpc_call_finish(s->call, reply_code(r), strerror(-r));
         else
-                send_chunk(s, batch, &(struct scan_batch_tail){
-                                             .is_complete = s->sent == s->total,
-                                             .total = s->total,
-                                             .version = s->own ? s->listing : NULL,
-                                     });
+                send_chunk(s, batch,
+                           &(struct scan_batch_tail){
+                                   .is_complete = s->sent == s->total,
+                                   .total = s->total,
+                                   .version = s->own ? s->listing : NULL,
+                           });
         scan_batch_free(batch);
 }
 
@@ -177,7 +180,7 @@ static void send_error(struct scan_call *s, int error)
         char text[REPLY_MAX];
 
         reply_explain(s->master->root, s->spider, s->path, error, text);
-        log_limited(LOG_LEVEL_INFO, "listing", "listing for %s failed: %s", rpc_call_peer(s->call), text);
+        log_limited(reply_level(error), "listing", "listing for %s failed: %s", rpc_call_peer(s->call), text);
         if (s->own)
                 rpc_call_finish(s->call, reply_code(error), text);
         else
@@ -188,7 +191,8 @@ static void send_error(struct scan_call *s, int error)
 
 static void listing_done(struct versions_request *request, int error, struct listing *listing)
 {
-        struct scan_call *s = (struct scan_call *)((char *)request - offsetof(struct scan_call, versions_request));
+        struct scan_call *s =
+                (struct scan_call *)((char *)request - offsetof(struct scan_call, versions_request));
 
         s->error = error;
         s->listing = listing;
@@ -199,7 +203,8 @@ static void listing_done(struct versions_request *request, int error, struct lis
 
 static void view_done(struct stock_request *request, int error, struct stock_view *view)
 {
-        struct scan_call *s = (struct scan_call *)((char *)request - offsetof(struct scan_call, stock_request));
+        struct scan_call *s =
+                (struct scan_call *)((char *)request - offsetof(struct scan_call, stock_request));
 
         s->error = error;
         s->view = view;
@@ -325,11 +330,11 @@ static void scan_message(struct rpc_call *call, void *state, const uint8_t *data
 
         wire_arena_init(&arena, REQUEST_MAX);
         request = grpc__file_sync_request__unpack(&arena.allocator, len, data);
-        r = request ? take_request(s, request) : -EBADMSG;
+        r = request && !request_hides_nul(data, len, REQUEST_STRINGS) ? take_request(s, request) : -EBADMSG;
         wire_arena_release(&arena);
         if (r < 0) {
                 rpc_call_finish(call, r == -EBADMSG ? RPC_INVALID_ARGUMENT : RPC_RESOURCE_EXHAUSTED,
-                                r == -EBADMSG ? "not a FileSyncRequest" : "no memory");
+                                r == -EBADMSG ? "not a valid FileSyncRequest" : "no memory");
                 return;
         }
         /* Before a pass is begun or a name is kept: most of what a hostile peer sends ends here. */

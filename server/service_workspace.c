@@ -37,8 +37,8 @@ static void send_reply(struct rpc_call *call, const struct master *master, uint3
                 return;
         }
         fsyncfs__v1__handshake_reply__pack(&reply, data);
-        rpc_call_send(call,
-                      &(struct rpc_frame){ .body = data, .body_len = len, .release = free, .release_arg = data });
+        rpc_call_send(call, &(struct rpc_frame){
+                                    .body = data, .body_len = len, .release = free, .release_arg = data });
 }
 
 static void handshake_message(struct rpc_call *call, void *state, const uint8_t *data, size_t len)

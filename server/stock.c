@@ -12,8 +12,8 @@ struct shared_view {
         struct stock_view view; /* written by the building job, immutable once `ready` */
         struct pool_job job;
         struct stock_views *owner;
-        char *spider, *path;           /* owned */
-        int fd;                        /* of the folder, while building */
+        char *spider, *path; /* owned */
+        int fd;              /* of the folder, while building */
         /* Guarded by owner->lock. */
         struct shared_view *next;
         struct stock_request *waiting; /* while it is built */
@@ -24,7 +24,8 @@ struct shared_view {
 struct stock_views {
         struct stock_views_options options;
         struct mutex lock;
-        struct shared_view *list TSA_GUARDED(&lock); /* short: one for each listing that stock workers get right now */
+        struct shared_view *
+                list TSA_GUARDED(&lock); /* short: one for each listing that stock workers get right now */
 };
 
 int stock_views_new(const struct stock_views_options *options, struct stock_views **ret)
@@ -56,9 +57,9 @@ static void shared_free(struct shared_view *shared)
         free(shared);
 }
 
-static void unlink_locked(struct shared_view *shared) TSA_REQUIRES(&shared->owner->lock)
+static void unlink_locked(struct stock_views *views, struct shared_view *shared) TSA_REQUIRES(&views->lock)
 {
-        struct shared_view **link = &shared->owner->list;
+        struct shared_view **link = &views->list;
 
         while (*link != shared)
                 link = &(*link)->next;
@@ -115,10 +116,12 @@ static void fill_item(struct shared_view *shared, const struct listing_node *nod
                 r = fill_from_file(shared, path, node->kind == ENTRY_SYMLINK, item);
         }
         if (r < 0 && node->kind == ENTRY_SYMLINK)
-                log_limited(LOG_LEVEL_INFO, "stock", "%s: link '%s' left out for stock workers: no file within the workspace",
-                            name, path);
+                log_limited(LOG_LEVEL_INFO, "stock",
+                            "%s: link '%s' left out for stock workers: no file within the workspace", name,
+                            path);
         else if (r < 0)
-                log_limited(LOG_LEVEL_WARNING, "stock", "%s: '%s' left out for stock workers: %s", name, path, strerror(-r));
+                log_limited(LOG_LEVEL_WARNING, "stock", "%s: '%s' left out for stock workers: %s", name, path,
+                            strerror(-r));
 }
 
 static int build(struct shared_view *shared)
@@ -140,7 +143,8 @@ static int build(struct shared_view *shared)
                 if (path_is_utf8(cursor.path, cursor.path_len))
                         fill_item(shared, node, cursor.path, item);
                 else
-                        log_limited(LOG_LEVEL_INFO, "stock", "%s: '%s' left out for stock workers: its name is not UTF-8",
+                        log_limited(LOG_LEVEL_INFO, "stock",
+                                    "%s: '%s' left out for stock workers: its name is not UTF-8",
                                     shared->spider, cursor.path);
                 view->n_items++;
                 view->n_shown += item->shown;
@@ -159,13 +163,14 @@ static void build_run(struct pool_job *job)
                 r = build(shared);
                 close(shared->fd);
                 if (index_flush(views->options.index) < 0)
-                        log_limited(LOG_LEVEL_WARNING, "index", "hashes could not be kept; files will be hashed again");
+                        log_limited(LOG_LEVEL_WARNING, "index",
+                                    "hashes could not be kept; files will be hashed again");
         }
         mutex_lock(&views->lock);
         waiting = TAKE_PTR(shared->waiting);
         shared->ready = true;
         if (r < 0)
-                unlink_locked(shared);
+                unlink_locked(views, shared);
         mutex_unlock(&views->lock);
         while (waiting) {
                 struct stock_request *request = waiting;
@@ -239,7 +244,8 @@ int stock_views_get(struct stock_views *views, struct listing *listing, const ch
 
 void stock_view_put(struct stock_views *views, struct stock_view *view)
 {
-        struct shared_view *shared = (struct shared_view *)((char *)view - offsetof(struct shared_view, view));
+        struct shared_view *shared =
+                (struct shared_view *)((char *)view - offsetof(struct shared_view, view));
         bool last;
 
         if (!view)
@@ -247,7 +253,7 @@ void stock_view_put(struct stock_views *views, struct stock_view *view)
         mutex_lock(&views->lock);
         last = --shared->users == 0;
         if (last)
-                unlink_locked(shared);
+                unlink_locked(views, shared);
         mutex_unlock(&views->lock);
         if (last)
                 shared_free(shared);

@@ -17,7 +17,7 @@
 struct version {
         struct pool_job job; /* the pass's beginning; queued only while `running` */
         struct versions *versions;
-        char *key;        /* owned; "SPIDER/PATH": a spider's name holds no slash. For the log too */
+        char *key;        /* owned; "SPIDER/PATH": a spider's name holds no slash */
         char *spider;     /* owned */
         const char *path; /* within key */
 
@@ -25,8 +25,8 @@ struct version {
         int64_t begun_ns;        /* when the pass that `current` was last confirmed by began to read */
         int64_t pass_ns;         /* when the present pass began to read */
         int64_t asked_ns;
-        bool running; /* a pass is queued or under way */
-        bool reading; /* it has begun: who comes now has to wait for the next */
+        bool running;                     /* a pass is queued or under way */
+        bool reading;                     /* it has begun: who comes now has to wait for the next */
         struct versions_request *served;  /* by the present pass */
         struct versions_request *waiting; /* for the next */
         struct version *next_gone;        /* chains those that versions_expire frees outside the lock */
@@ -75,6 +75,11 @@ void versions_free(struct versions *versions)
         free(versions);
 }
 
+static const char *label(const struct version *v)
+{
+        return v->path[0] ? v->key : v->spider;
+}
+
 static void answer(struct versions_request *requests, int error, struct listing *listing)
 {
         while (requests) {
@@ -105,8 +110,6 @@ static void pass_end(struct version *v, int error, struct listing *listing)
         struct listing *old = NULL;
         struct version *useless = NULL;
 
-        if (error < 0 && error != -ECANCELED)
-                log_limited(LOG_LEVEL_WARNING, "scan", "%s cannot be listed: %s", v->key, strerror(-error));
         mutex_lock(&versions->lock);
         served = TAKE_PTR(v->served);
         if (listing) {
@@ -115,7 +118,8 @@ static void pass_end(struct version *v, int error, struct listing *listing)
                 v->begun_ns = v->pass_ns;
         }
         queue_pass_locked(v);
-        if (!v->running && !v->current) { /* no such folder, perhaps: a peer must not fill the table with names */
+        if (!v->running &&
+            !v->current) { /* no such folder, perhaps: a peer must not fill the table with names */
                 HASH_DEL(versions->table, v);
                 useless = v;
         }
@@ -129,8 +133,9 @@ static void pass_end(struct version *v, int error, struct listing *listing)
 
 static void log_version(const struct version *v, const struct listing *listing)
 {
-        log_info("%s: revision %llu: %llu files, %llu folders, %llu links, %llu bytes; %llu unknown, %llu left out",
-                 v->key, (unsigned long long)listing->revision, (unsigned long long)listing->files,
+        log_info("%s: revision %llu: %llu files, %llu folders, %llu links, %llu bytes; %llu unknown, %llu "
+                 "left out",
+                 label(v), (unsigned long long)listing->revision, (unsigned long long)listing->files,
                  (unsigned long long)listing->folders, (unsigned long long)listing->symlinks,
                  (unsigned long long)listing->bytes, (unsigned long long)listing->unknown,
                  (unsigned long long)(listing->specials + listing->too_long));
@@ -154,8 +159,8 @@ static void pass_done(void *arg, int error, struct listing *listing)
         int r = index_flush(index);
 
         if (r < 0)
-                log_limited(LOG_LEVEL_WARNING, "index", "hashes could not be kept: %s; the files will be hashed again",
-                            strerror(-r));
+                log_limited(LOG_LEVEL_WARNING, "index",
+                            "hashes could not be kept: %s; the files will be hashed again", strerror(-r));
         if (error < 0) {
                 pass_end(v, error, NULL);
                 return;
@@ -195,7 +200,7 @@ static void pass_run(struct pool_job *job)
         r = workspace_open_folder(versions->options.root, v->spider, v->path, &fd);
         if (r >= 0) {
                 metrics_add(METRIC_STAT_PASSES, 1);
-                r = scanner_start(&scanner, fd, v->key, pass_done, v);
+                r = scanner_start(&scanner, fd, label(v), pass_done, v);
         }
         if (r < 0)
                 pass_end(v, r, NULL);

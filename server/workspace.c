@@ -71,7 +71,8 @@ bool workspace_has_spider(const struct workspace_root *root, const char *spider)
         return fd >= 0;
 }
 
-int workspace_open_folder(const struct workspace_root *root, const char *spider, const char *path, int *ret_fd)
+int workspace_open_folder(const struct workspace_root *root, const char *spider, const char *path,
+                          int *ret_fd)
 {
         _cleanup_close_ int spider_fd = -1;
         int fd, r = path_check(path, strlen(path));

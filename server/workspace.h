@@ -28,7 +28,8 @@ bool workspace_has_spider(const struct workspace_root *root, const char *spider)
  * Opens folder PATH ("": all of it) of SPIDER for reading. -EINVAL or -ENAMETOOLONG: not a valid name or path; -ELOOP: a
  * symbolic link on the way; otherwise errors of open(2).
  */
-int workspace_open_folder(const struct workspace_root *root, const char *spider, const char *path, int *ret_fd);
+int workspace_open_folder(const struct workspace_root *root, const char *spider, const char *path,
+                          int *ret_fd);
 
 /** Opens the regular file PATH beneath the folder FD. Errors as workspace_open_folder; -ENOENT if it is no regular file. */
 int workspace_open_file(int fd, const char *path, int *ret_fd, struct stat *ret_st);

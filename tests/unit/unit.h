@@ -1,0 +1,20 @@
+/*
+ * What every unit test starts with: cmocka's headers in the order it wants them, and a main() that speaks
+ * TAP.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/** main(): runs TESTS, an array of struct CMUnitTest, with TAP on standard output. */
+#define UNIT_MAIN(tests)                                                                                     \
+        int main(void)                                                                                       \
+        {                                                                                                    \
+                cmocka_set_message_output(CM_OUTPUT_TAP);                                                    \
+                return cmocka_run_group_tests(tests, NULL, NULL);                                            \
+        }
