@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 
+#define LINGER_MS            200 /* for connections without a call, when stopping */
 #define DEFAULT_THREADS      4
 #define DEFAULT_MEMORY_BYTES (256u << 20)
 #define REQUEST_MAX_BYTES    (1 << 20)
@@ -355,12 +356,12 @@ int rpc_server_start(struct rpc_server *server)
         return 0;
 }
 
-static void wait_until_idle(struct rpc_server *server)
+static void wait_until_idle(struct rpc_server *server, int64_t deadline_ns)
 {
         mutex_lock(&server->mutex);
         while (server->calls > 0 || server->bodies > 0)
-                condition_wait(&server->idle, &server->mutex);
-        server->closing = true;
+                if (condition_wait_until(&server->idle, &server->mutex, deadline_ns) == -ETIMEDOUT)
+                        break;
         mutex_unlock(&server->mutex);
 }
 
@@ -373,13 +374,19 @@ void rpc_server_stop(struct rpc_server *server, int grace_ms)
                 return;
         server->stopped = true;
         grpc_server_shutdown_and_notify(server->server, server->stop_cq, server);
-        event = grpc_completion_queue_next(server->stop_cq, rpc_deadline(grace_ms * NSEC_PER_MSEC), NULL);
+        wait_until_idle(server, clock_monotonic_ns() + grace_ms * NSEC_PER_MSEC);
+        /* gRPC would go on waiting for idle peers to hang up; they get a moment to read the end of their answers. */
+        event = grpc_completion_queue_next(server->stop_cq,
+                                           rpc_deadline(MIN(grace_ms, LINGER_MS) * NSEC_PER_MSEC), NULL);
         if (event.type == GRPC_QUEUE_TIMEOUT) {
                 grpc_server_cancel_all_calls(server->server);
                 grpc_completion_queue_next(server->stop_cq, forever, NULL);
         }
         /* gRPC is done with all connections; the last events of their calls may still be in the queues. */
-        wait_until_idle(server);
+        wait_until_idle(server, INT64_MAX);
+        mutex_lock(&server->mutex);
+        server->closing = true;
+        mutex_unlock(&server->mutex);
         for (unsigned i = 0; i < server->options.threads; i++)
                 grpc_completion_queue_shutdown(server->queues[i].cq);
         for (unsigned i = 0; i < server->options.threads; i++)
