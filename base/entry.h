@@ -31,7 +31,8 @@ struct entry {
         bool unknown; /* the master could not read it: whatever is known of it stays as it is */
 };
 
-#define ENTRY_TARGET_MAX 4095 /* bytes of a symlink's target, as PATH_MAX - 1 */
+#define ENTRY_SIZE_MAX   (UINT64_C(1) << 60) /* bytes of a file: more is beyond all sense */
+#define ENTRY_TARGET_MAX 4095                /* bytes of a symlink's target, as PATH_MAX - 1 */
 #define ENTRY_MTIME_SEC_MAX                                                                                  \
         INT64_C(9000000000) /* seconds either side of the epoch: keeps nanoseconds within 64 bits */
 

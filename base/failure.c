@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/log.h"
+
 int failure_set(struct failure *failure, int error, const char *format, ...)
 {
         va_list ap;
@@ -12,6 +14,7 @@ int failure_set(struct failure *failure, int error, const char *format, ...)
         va_start(ap, format);
         vsnprintf(failure->text, sizeof(failure->text), format, ap);
         va_end(ap);
+        log_make_printable(failure->text);
         return error;
 }
 

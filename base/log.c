@@ -36,9 +36,7 @@ int log_level_parse(const char *text, enum log_level *ret_level)
         return -EINVAL;
 }
 
-/* A name from a peer may hold newlines or escape sequences: a line of the log stays one line of plain text.
- */
-static void make_printable(char *line)
+void log_make_printable(char *line)
 {
         for (char *p = line; *p; p++)
                 if ((unsigned char)*p < 0x20 || *p == 0x7f)
@@ -58,7 +56,7 @@ void log_write(enum log_level level, const char *format, ...)
         va_start(ap, format);
         vsnprintf(line, sizeof(line), format, ap);
         va_end(ap);
-        make_printable(line);
+        log_make_printable(line);
         if (log_syslog)
                 syslog(priority[level], "%s%s", prefix[level], line);
         else

@@ -32,6 +32,11 @@ void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);
 #define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
+/**
+ * Replaces control characters by '?': what a peer says must not break the line or drive the terminal. In place.
+ */
+void log_make_printable(char *line);
+
 /** State of one rate-limited place in the code: at most 10 lines in 10 seconds, then a count of what was left
  * out. */
 struct log_limit {

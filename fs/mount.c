@@ -319,6 +319,9 @@ static int run_daemon(const struct mount_request *request, struct source *source
         *source = (struct source){ 0 };
         *request->options = (struct mount_options){ 0 };
         signal(SIGPIPE, SIG_IGN);
+        /* Who typed the command gets one line, the last; the story is for the log. */
+        if (!request->foreground)
+                log_to_syslog();
         rpc_init();
         r = bring_up(&fs, request, &failure);
         if (r < 0) {
@@ -329,7 +332,6 @@ static int run_daemon(const struct mount_request *request, struct source *source
         }
         if (!request->foreground) {
                 int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-                log_to_syslog();
                 setsid();
                 if (chdir("/") < 0 || null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
                         log_warning("cannot leave the terminal: %s", strerror(errno));

@@ -1,6 +1,7 @@
 #include "proto/wire.h"
 
 #include <stdalign.h>
+#include <string.h>
 
 #include "base/util.h"
 
@@ -83,6 +84,33 @@ static int read_field(struct reader *r, struct field *ret)
         default: /* groups: no longer in use, and nothing of ours ever had one */
                 return -EBADMSG;
         }
+}
+
+/* Looks into the strings of a message of TYPE and of the messages in it; depth is bounded by the .proto files: none is recursive.
+ * What is broken is not ours to find: unpacking fails then. */
+static bool hides_nul(const ProtobufCMessageDescriptor *type, const uint8_t *msg, size_t len)
+{
+        struct reader r = { .at = msg, .end = msg + len };
+        struct field f = { 0 };
+
+        while (r.at < r.end && read_field(&r, &f) == 0) {
+                const ProtobufCFieldDescriptor *field =
+                        protobuf_c_message_descriptor_get_field(type, f.tag >> 3);
+
+                if (!field || (f.tag & 7) != WIRE_BYTES || f.len == 0)
+                        continue;
+                if (field->type == PROTOBUF_C_TYPE_STRING && memchr(f.data, '\0', f.len))
+                        return true;
+                if (field->type == PROTOBUF_C_TYPE_MESSAGE && hides_nul(field->descriptor, f.data, f.len))
+                        return true;
+        }
+        return false;
+}
+
+ProtobufCMessage *wire_unpack(const ProtobufCMessageDescriptor *type, ProtobufCAllocator *allocator,
+                              const uint8_t *msg, size_t len)
+{
+        return hides_nul(type, msg, len) ? NULL : protobuf_c_message_unpack(type, allocator, len, msg);
 }
 
 int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_download_chunk *ret)

@@ -39,6 +39,13 @@ int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_downlo
 size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete,
                           int64_t total_bytes);
 
+/**
+ * Unpacks a message of TYPE, as protobuf-c does, but refuses one whose strings hide a NUL: protobuf-c hands them over as C strings,
+ * and "a\0/../b" would be taken for "a". NULL: malformed, or beyond the allocator's limit. The caller's, by the allocator.
+ */
+ProtobufCMessage *wire_unpack(const ProtobufCMessageDescriptor *type, ProtobufCAllocator *allocator,
+                              const uint8_t *msg, size_t len);
+
 /** A bump allocator for protobuf-c: unpack with &arena->allocator, use, wire_arena_clear; nothing is freed singly. */
 struct wire_arena {
         ProtobufCAllocator allocator;

@@ -133,7 +133,7 @@ static int connect_db(const char *file, int flags, sqlite3 **ret)
         return 0;
 }
 
-static int open_writer(struct index *index) TSA_REQUIRES(&index->write_lock)
+static int open_writer(struct index *index) TSA_REQUIRES(index->write_lock)
 {
         int r = connect_db(index->file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &index->db);
 
@@ -151,7 +151,7 @@ static int open_writer(struct index *index) TSA_REQUIRES(&index->write_lock)
         return r;
 }
 
-static void close_writer(struct index *index) TSA_REQUIRES(&index->write_lock)
+static void close_writer(struct index *index) TSA_REQUIRES(index->write_lock)
 {
         sqlite3_finalize(TAKE_PTR(index->upsert));
         sqlite3_finalize(TAKE_PTR(index->revision));

@@ -19,7 +19,7 @@ struct pool {
         unsigned n_threads;
 };
 
-static struct pool_job *take_job_locked(struct pool *pool) TSA_REQUIRES(&pool->lock)
+static struct pool_job *take_job_locked(struct pool *pool) TSA_REQUIRES(pool->lock)
 {
         struct pool_job *job = pool->first;
 

@@ -12,10 +12,8 @@
 #include "server/master.h"
 #include "server/metrics.h"
 #include "server/reply.h"
-#include "server/request.h"
 
 #define REQUEST_MAX       65536
-#define REQUEST_STRINGS   (1u << 1 | 1u << 2 | 1u << 3) /* spider_id, path, node_key */
 #define STOCK_CHUNK_BYTES ((size_t)64 * 1024)
 
 /*
@@ -353,8 +351,9 @@ static void download_message(struct rpc_call *call, void *state, const uint8_t *
         int r;
 
         wire_arena_init(&arena, REQUEST_MAX);
-        request = grpc__file_download_request__unpack(&arena.allocator, len, data);
-        r = request && !request_hides_nul(data, len, REQUEST_STRINGS) ? take_request(d, request) : -EBADMSG;
+        request = (Grpc__FileDownloadRequest *)wire_unpack(&grpc__file_download_request__descriptor,
+                                                           &arena.allocator, data, len);
+        r = request ? take_request(d, request) : -EBADMSG;
         wire_arena_release(&arena);
         if (r < 0) {
                 rpc_call_finish(call, r == -EBADMSG ? RPC_INVALID_ARGUMENT : RPC_RESOURCE_EXHAUSTED,

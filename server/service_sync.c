@@ -10,11 +10,9 @@
 #include "server/master.h"
 #include "server/metrics.h"
 #include "server/reply.h"
-#include "server/request.h"
 #include "server/scan_batch.h"
 
-#define REQUEST_MAX     65536 /* bytes of an unpacked request: a path and some names */
-#define REQUEST_STRINGS (1u << 1 | 1u << 2 | 1u << 3) /* spider_id, path, node_key */
+#define REQUEST_MAX 65536 /* bytes of an unpacked request: a path and some names */
 
 /*
  * One call. Its event thread owns all fields, except that whoever is asked for a listing or a view writes `error`, `listing` and
@@ -329,8 +327,9 @@ static void scan_message(struct rpc_call *call, void *state, const uint8_t *data
         int r;
 
         wire_arena_init(&arena, REQUEST_MAX);
-        request = grpc__file_sync_request__unpack(&arena.allocator, len, data);
-        r = request && !request_hides_nul(data, len, REQUEST_STRINGS) ? take_request(s, request) : -EBADMSG;
+        request = (Grpc__FileSyncRequest *)wire_unpack(&grpc__file_sync_request__descriptor, &arena.allocator,
+                                                       data, len);
+        r = request ? take_request(s, request) : -EBADMSG;
         wire_arena_release(&arena);
         if (r < 0) {
                 rpc_call_finish(call, r == -EBADMSG ? RPC_INVALID_ARGUMENT : RPC_RESOURCE_EXHAUSTED,

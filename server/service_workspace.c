@@ -49,7 +49,8 @@ static void handshake_message(struct rpc_call *call, void *state, const uint8_t 
         uint32_t protocol;
 
         wire_arena_init(&arena, REQUEST_MAX);
-        request = fsyncfs__v1__handshake_request__unpack(&arena.allocator, len, data);
+        request = (Fsyncfs__V1__HandshakeRequest *)wire_unpack(&fsyncfs__v1__handshake_request__descriptor,
+                                                               &arena.allocator, data, len);
         protocol = request ? MIN(request->protocol, (uint32_t)WIRE_PROTOCOL) : 0;
         if (protocol > 0)
                 workers_leave(master->workers, workers_enter(master->workers, request->node_key));

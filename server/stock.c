@@ -57,7 +57,7 @@ static void shared_free(struct shared_view *shared)
         free(shared);
 }
 
-static void unlink_locked(struct stock_views *views, struct shared_view *shared) TSA_REQUIRES(&views->lock)
+static void unlink_locked(struct stock_views *views, struct shared_view *shared) TSA_REQUIRES(views->lock)
 {
         struct shared_view **link = &views->list;
 
@@ -203,7 +203,7 @@ static struct shared_view *shared_new(struct stock_views *views, struct listing 
 }
 
 static struct shared_view *find_locked(struct stock_views *views, const struct listing *listing)
-        TSA_REQUIRES(&views->lock)
+        TSA_REQUIRES(views->lock)
 {
         struct shared_view *shared = views->list;
 

@@ -227,7 +227,7 @@ static struct version *version_new(struct versions *versions, const char *key, c
 }
 
 static struct version *find_locked(struct versions *versions, const char *key, const char *spider)
-        TSA_REQUIRES(&versions->lock)
+        TSA_REQUIRES(versions->lock)
 {
         struct version *v;
 

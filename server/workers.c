@@ -35,7 +35,7 @@ int workers_new(struct workers **ret)
 }
 
 /* Forgets whom nobody has seen since BEFORE_NS. */
-static void forget_locked(struct workers *workers, int64_t before_ns) TSA_REQUIRES(&workers->lock)
+static void forget_locked(struct workers *workers, int64_t before_ns) TSA_REQUIRES(workers->lock)
 {
         struct worker *worker, *next;
 
@@ -58,7 +58,7 @@ void workers_free(struct workers *workers)
         free(workers);
 }
 
-static struct worker *add_locked(struct workers *workers, const char *key) TSA_REQUIRES(&workers->lock)
+static struct worker *add_locked(struct workers *workers, const char *key) TSA_REQUIRES(workers->lock)
 {
         struct worker *worker;
 

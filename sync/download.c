@@ -78,7 +78,7 @@ static int receive_content(struct rpc_stream *stream, const struct download_requ
                 if (r < 0)
                         return r;
                 if (r == RPC_END)
-                        return complete && received == d->size ? 0 : -EPROTO;
+                        return complete && received == d->size ? 0 : -EPIPE;
                 r = wire_download_chunk_parse(data, len, &chunk);
                 if (r < 0)
                         return -EPROTO;
@@ -104,10 +104,11 @@ int download_run(struct session *session, const struct download_request *request
         if (r == 0)
                 r = receive_content(stream, request, writer);
         status = session_finish(session, stream, &ended);
-        if (status < 0 && (r == 0 || r == -EPROTO || r == -EPIPE)) {
+        if (status < 0 && (r == 0 || r == -EPIPE)) {
                 r = status; /* the stream ended early because the call failed: that says more */
                 failure_set(failure, r, "%s", ended.text);
         } else if (r < 0) {
+                r = r == -EPIPE ? -EPROTO : r;
                 failure_set(failure, r, "download of '%.*s' failed: %s",
                             (int)MIN(request->path_len, (size_t)200), request->path,
                             r == -EPROTO ? "the master's answer is malformed or cut short" : strerror(-r));

@@ -209,10 +209,17 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
  */
 static int find_elsewhere(struct fetch *f, struct fetch_job *job, struct buffer *path)
 {
+        struct buffer found = { 0 };
+
         if (!f->options.refresh || f->options.refresh(f->options.refresh_arg) < 0)
                 return -ESTALE;
-        buffer_truncate(path, 0);
-        return catalog_find_content(f->options.catalog, &job->content, path) == CATALOG_OK ? 0 : -ESTALE;
+        if (catalog_find_content(f->options.catalog, &job->content, &found) != CATALOG_OK) {
+                buffer_release(&found);
+                return -ESTALE;
+        }
+        buffer_release(path);
+        *path = found;
+        return 0;
 }
 
 /* Waits before the next try, with jitter; false: nobody waits for the content any more, or stopping. */

@@ -35,7 +35,7 @@ static int check_path(const struct entry *e, struct failure *failure)
 
 static int read_own_content(const Grpc__FileInfo *info, struct entry *e, struct failure *failure)
 {
-        if (info->file_size < 0)
+        if (info->file_size < 0 || (uint64_t)info->file_size > ENTRY_SIZE_MAX)
                 return refuse(failure, e->path, e->path_len, "its size is beyond all sense");
         e->size = e->kind == ENTRY_FILE ? (uint64_t)info->file_size : 0;
         if (e->kind == ENTRY_SYMLINK) {
@@ -103,7 +103,7 @@ int incoming_read_stock(const Grpc__FileInfo *info, struct entry *ret, struct fa
                 return refuse(failure, e.path, e.path_len, "its mode and kind contradict each other");
         /* A stock master shows a link as the file it leads to, maybe with the link's mode. */
         e.kind = info->is_dir ? ENTRY_DIRECTORY : ENTRY_FILE;
-        if (e.kind == ENTRY_FILE && info->file_size < 0)
+        if (e.kind == ENTRY_FILE && (info->file_size < 0 || (uint64_t)info->file_size > ENTRY_SIZE_MAX))
                 return refuse(failure, e.path, e.path_len, "its size is beyond all sense");
         e.size = e.kind == ENTRY_FILE ? (uint64_t)info->file_size : 0;
         r = read_time(info, &e, failure);

@@ -22,6 +22,7 @@ struct scan {
         bool last;                     /* take this version, even if the master has overtaken it */
         struct incoming *incoming;     /* owned; a stock master's entries until all are there */
         uint64_t received;             /* entries so far */
+        uint64_t announced;            /* how many there are, as the last chunk said; 0: it did not */
         bool complete;                 /* the final marker has come */
         uint8_t digest[HASH_BYTES];    /* the master's, of the version being listed */
         bool has_digest;
@@ -80,6 +81,7 @@ static int take_chunk(struct scan *scan, const Grpc__FileScanChunk *chunk)
                 return failure_set(scan->failure, -EPROTO,
                                    "the master's listing is refused: it goes on after its end");
         scan->received += chunk->n_files;
+        scan->announced = chunk->total_files > 0 ? (uint64_t)chunk->total_files : 0;
         /* A stock master may leave its root out of the count. */
         if (chunk->total_files > 0 && scan->received > (uint64_t)chunk->total_files + 1)
                 return failure_set(scan->failure, -EPROTO,
@@ -139,7 +141,8 @@ static int receive_chunks(struct scan *scan, struct rpc_stream *stream)
                 r = rpc_stream_receive(stream, &data, &len);
                 if (r != RPC_MESSAGE)
                         break;
-                chunk = grpc__file_scan_chunk__unpack(&arena.allocator, len, data);
+                chunk = (Grpc__FileScanChunk *)wire_unpack(&grpc__file_scan_chunk__descriptor,
+                                                           &arena.allocator, data, len);
                 r = chunk ? take_chunk(scan, chunk)
                           : failure_set(scan->failure, -EPROTO,
                                         "the master's listing is refused: a malformed message");
@@ -174,7 +177,8 @@ static int receive_listing(struct scan *scan, const struct catalog_version *know
         }
         if (r < 0)
                 return failure_set(scan->failure, r, "the master's listing broke off: %s", strerror(-r));
-        if (!scan->stock && !scan->complete)
+        /* A stock master need not mark the end, but lists at least its root, and never fewer than it announces. */
+        if (scan->stock ? scan->received == 0 || scan->received < scan->announced : !scan->complete)
                 return failure_set(scan->failure, -EPROTO, "the master's listing broke off before its end");
         return 0;
 }

@@ -1,0 +1,194 @@
+"""The server as an operator meets it: start, signals, tokens, listening, what it counts."""
+
+import hashlib
+import os
+import signal
+
+import grpc
+
+from harness import case, check, equal, main, one_line, program, run, wait_until
+import peers  # noqa: F401 (finds the next one)
+import hostile_worker
+from trees import make_tree, same_snapshot, snapshot
+
+XXH3 = 1
+Code = grpc.StatusCode
+
+
+def start_fails(w, *words, root=None, options=()):
+    done = run([program("fsyncfs-server"), "--workspace", root or w.root, "--index", w.path("other.db"), *options],
+               timeout=20)
+    check(done.returncode != 0, "the exit code is not 0")
+    one_line(done, done.returncode, *words)
+
+
+def client(w, server, token=None):
+    return hostile_worker.Client(f"127.0.0.1:{server.port}", token)
+
+
+@case("what cannot start says why in one line")
+def cannot_start(w):
+    server = w.server()
+    start_fails(w, str(server.port), options=["--listen", f"127.0.0.1:{server.port}"])
+    start_fails(w, "nosuch", root=w.path("nosuch"), options=["--listen", "127.0.0.1:0"])
+    start_fails(w, "no-token", options=["--listen", "127.0.0.1:0", "--token-file", w.path("no-token")])
+    start_fails(w, "--frobnicate", options=["--frobnicate"])
+    start_fails(w, "nonsense", options=["--listen", "nonsense"])
+    w.path("file").write_text("x")
+    start_fails(w, "file", root=w.path("file"), options=["--listen", "127.0.0.1:0"])
+
+
+@case("SIGTERM and SIGINT end it with exit code 0, also with streams open")
+def signals(w):
+    make_tree(w.tree, 3, 60_000_000)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server = w.server()
+        c = client(w, server)
+        request = hostile_worker.sync.FileDownloadRequest(spider_id="spider", path="d0000/f000000.bin", fsyncfs_protocol=1)
+        stream = c.stream(hostile_worker.DOWNLOAD, request)
+        next(stream)
+        server.signal(number)
+        equal(server.wait(20), 0, f"exit code after {number.name}")
+        c.close()
+
+
+@case("several addresses, among them a unix socket; a stale one is replaced")
+def listening(w):
+    (w.tree / "f").parent.mkdir(parents=True)
+    (w.tree / "f").write_text("over a socket")
+    path = w.path("s")
+    server = w.server(options=["--listen", f"unix:{path}"])
+    equal((w.mount(f"unix:{path}:/spider").point / "f").read_text(), "over a socket", "through the unix socket")
+    equal((w.mount(server, cache="other").point / "f").read_text(), "over a socket", "through TCP")
+    start_fails(w, str(path), options=["--listen", f"unix:{path}"])
+    server.kill()
+    check(path.exists(), "the dead server's socket is left")
+    w.server(options=["--listen", f"unix:{path}"])
+    equal((w.mount(f"unix:{path}:/spider", cache="third").point / "f").read_text(), "over a socket", "after a restart")
+
+
+@case("every call wants the token; SIGHUP reads it again")
+def tokens(w):
+    make_tree(w.tree, 3, 1000)
+    token_file = w.path("token")
+    token_file.write_text("first\n")
+    server = w.server(options=["--token-file", token_file])
+    handshake = hostile_worker.workspace.HandshakeRequest(protocol=1)
+    for token in (None, "", "firs", "first1", "second", "x" * 4000):
+        c = client(w, server, token)
+        codes = {c.call(hostile_worker.HANDSHAKE, handshake)[0], c.scan("spider")[0], c.scan("spider", own=False)[0],
+                 c.download("spider", "d0000/f000000.bin")[0], c.call("/grpc.SyncService/Nosuch", b"")[0]}
+        check(codes <= {Code.UNAUTHENTICATED, Code.UNIMPLEMENTED} and Code.UNAUTHENTICATED in codes,
+              f"token {token!r} gives {codes}")
+    equal(client(w, server, "first").scan("spider")[0], Code.OK, "the right token")
+    token_file.write_text("second\n")
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: client(w, server, "second").scan("spider")[0] == Code.OK, "the new token is accepted")
+    equal(client(w, server, "first").scan("spider")[0], Code.UNAUTHENTICATED, "the old one")
+    check("first" not in server.output() and "second" not in server.output(), "no token in the log")
+    mounted = w.mount(server, options=[f"token_file={token_file}"])
+    same_snapshot(snapshot(mounted.point), snapshot(w.tree), "the tree mounted with the token")
+
+
+@case("downloads by offset and length, and refused as stale when the content is another")
+def ranges(w):
+    make_tree(w.tree, 1, 300_000)
+    path = "d0000/f000000.bin"
+    data = (w.tree / path).read_bytes()
+    c = client(w, w.server())
+    [chunk] = c.scan("spider")[1]
+    digest = next(f.digest for f in chunk.files if f.path == path)
+    for offset, length in ((0, 0), (0, 1), (1000, 70_000), (len(data) - 1, 0), (len(data), 0)):
+        code, chunks = c.download("spider", path, offset=offset, length=length, hash_algorithm=XXH3, digest=digest)
+        want = data[offset:offset + length] if length else data[offset:]
+        equal((code, b"".join(x.data for x in chunks) == want), (Code.OK, True), f"{length} bytes at {offset}")
+    equal(c.download("spider", path, hash_algorithm=XXH3, digest=b"\1" * 16)[0], Code.FAILED_PRECONDITION, "another hash")
+    (w.tree / path).write_bytes(b"other" + data[5:])
+    code, chunks = c.download("spider", path, hash_algorithm=XXH3, digest=digest)
+    equal(code, Code.FAILED_PRECONDITION, "the old hash after a change")
+    equal(b"".join(x.data for x in chunks), b"", "bytes sent under the wrong name")
+
+
+@case("a stock worker's scan is shared for a while, our own always see the present")
+def scan_ttl(w):
+    make_tree(w.tree, 5, 1000)
+    server = w.server()
+    c = client(w, server)
+    files = lambda own: sum(len(x.files) for x in c.scan("spider", own=own)[1])  # noqa: E731
+    before = files(own=False)
+    (w.tree / "new").write_text("new")
+    equal(files(own=False), before, "entries for a stock worker within the minute")
+    equal(files(own=True), before + 1, "entries for our own")
+    passes = server.counter("fsyncfs_stat_passes_total")
+    files(own=False)
+    equal(server.counter("fsyncfs_stat_passes_total"), passes, "walks for a stock worker within the minute")
+    files(own=True)
+    equal(server.counter("fsyncfs_stat_passes_total"), passes + 1, "walks for our own")
+
+
+@case("MD5 for stock workers, XXH3 for our own, both hashed once in a file's life")
+def algorithms(w):
+    make_tree(w.tree, 20, 100_000)
+    want = {str(p.relative_to(w.tree)): hashlib.md5(p.read_bytes()).hexdigest() for p in w.tree.rglob("*.bin")}
+    for hashed in (40, 0):  # the second time from the index of the first
+        server = w.server()
+        c = client(w, server)
+        chunks = c.scan("spider", own=False)[1]
+        equal({f.path: f.hash for x in chunks for f in x.files if not f.is_dir}, want, "MD5 of all files")
+        equal(c.scan("spider")[0], Code.OK, "our own scan")
+        equal(server.counter("fsyncfs_files_hashed_total"), hashed, "files hashed")
+        equal(server.stop(), 0, "exit code")
+
+
+@case("what changes or vanishes during scans harms nothing")
+def busy_tree(w):
+    make_tree(w.tree, 500, 500_000)
+    server = w.server()
+    churn = w.spawn(["/usr/bin/python3", "-c", r'''
+import os, random, sys
+rng, root = random.Random(1), sys.argv[1]
+for n in range(100000):
+    d = os.path.join(root, f"t{rng.randrange(20)}")
+    try:
+        [lambda: os.mkdir(d), lambda: os.rename(d, d + "x"), lambda: os.rmdir(d + "x"),
+         lambda: open(os.path.join(d, str(n)), "w").write("x" * n), lambda: os.unlink(os.path.join(d, os.listdir(d)[0])),
+         lambda: os.rmdir(d)][rng.randrange(6)]()
+    except (OSError, IndexError):
+        pass
+    if n == 1000: print("churning", flush=True)
+''', w.tree], "churn.log")
+    churn.wait_output("churning")
+    m = w.mount(server)
+    for _ in range(10):
+        m.refresh()
+    churn.kill()
+    m.refresh()
+    same_snapshot(snapshot(m.point), snapshot(w.tree), "the tree once it rests")
+    check(server.running(), "the server lives")
+
+
+@case("an unreadable folder is unknown, not deleted")
+def unreadable(w):
+    """The server runs without root's privileges; the folder's contents stay on the worker."""
+    make_tree(w.tree, 50, 100_000, per_folder=10)
+    for path in (w.dir, w.root, w.tree, *w.tree.rglob("*")):
+        path.chmod(0o755)
+    w.path("index").mkdir()
+    os.chown(w.path("index"), 65534, 65534)
+    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    server = w.server(index=w.path("index", "index.db"), prefix=drop)
+    m = w.mount(server)
+    before = snapshot(m.point)
+    (w.tree / "d0002").chmod(0)
+    (w.tree / "d0001" / "f000010.bin").write_bytes(b"changed")
+    m.refresh()
+    after = snapshot(m.point)
+    lost = [p for p in before if p not in after]
+    equal(lost, [], "entries lost")
+    equal(after[b"d0001/f000010.bin"][2], 7, "the size of the file that changed")
+    (w.tree / "d0002").chmod(0o755)
+    m.refresh()
+    same_snapshot(snapshot(m.point), snapshot(w.tree), "the tree once it is readable again")
+
+
+main()

@@ -1,0 +1,57 @@
+"""A client of our server for requests that no worker of ours would send. What is right to answer, the tests say."""
+
+import socket
+
+import grpc
+
+import protos
+
+sync, workspace = protos.load_own()
+
+SCAN = "/grpc.SyncService/StreamFileScan"
+DOWNLOAD = "/grpc.SyncService/StreamFileDownload"
+HANDSHAKE = "/fsyncfs.v1.Workspace/Handshake"
+DEADLINE_SEC = 20
+REPLIES = {SCAN: sync.FileScanChunk, DOWNLOAD: sync.FileDownloadChunk, HANDSHAKE: workspace.HandshakeReply}
+XXH3 = 1
+
+
+class Client:
+    def __init__(self, address, token=None):
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
+                   ("grpc.use_local_subchannel_pool", 1)]
+        self.channel = grpc.insecure_channel(address, options=options)
+        self.metadata = [("authorization", token)] if token is not None else []
+
+    def close(self):
+        self.channel.close()
+
+    def stream(self, method, request):
+        """The answers' bytes as they come. REQUEST may be any bytes."""
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        call = self.channel.unary_stream(method, request_serializer=None, response_deserializer=None)
+        return call(data, metadata=self.metadata, timeout=DEADLINE_SEC)
+
+    def call(self, method, request):
+        """(status code, answers): the whole exchange."""
+        answers, stream = [], self.stream(method, request)
+        try:
+            for data in stream:
+                answers.append(REPLIES[method].FromString(data) if method in REPLIES else data)
+        except grpc.RpcError as error:
+            return error.code(), answers
+        return grpc.StatusCode.OK, answers
+
+    def scan(self, spider, path="", own=True):
+        return self.call(SCAN, sync.FileSyncRequest(spider_id=spider, path=path, fsyncfs_protocol=int(own)))
+
+    def download(self, spider, path, own=True, **fields):
+        request = sync.FileDownloadRequest(spider_id=spider, path=path, fsyncfs_protocol=int(own), **fields)
+        return self.call(DOWNLOAD, request)
+
+
+def raw_connection(port, data):
+    """A TCP connection that says DATA and then nothing."""
+    connection = socket.create_connection(("127.0.0.1", port), DEADLINE_SEC)
+    connection.sendall(data)
+    return connection
