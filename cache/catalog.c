@@ -481,3 +481,17 @@ int catalog_each_content(struct catalog *catalog,
         r = catalog_reader_give(catalog, reader, db_each_live(reader->db, walk_content, &walk));
         return r < 0 ? r : walk.answer;
 }
+
+int catalog_find_path(struct catalog *catalog, const char *path, size_t len, struct catalog_entry *ret)
+{
+        struct catalog_entry entry;
+        const char *name;
+        size_t name_len;
+        int r = catalog_get(catalog, CATALOG_ROOT_INO, &entry);
+
+        while (r == CATALOG_OK && path_next(&path, &len, &name, &name_len))
+                r = catalog_lookup(catalog, entry.ino, name, name_len, &entry);
+        if (r == CATALOG_OK)
+                *ret = entry;
+        return r;
+}

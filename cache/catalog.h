@@ -92,6 +92,9 @@ int catalog_list(struct catalog *catalog, uint64_t parent, uint64_t cookie, cata
 /** The workspace path of INO (live or retired), appended to RET. CATALOG_NONE if unknown. */
 int catalog_path(struct catalog *catalog, uint64_t ino, struct buffer *ret);
 
+/** The live entry at the workspace path (checked, LEN bytes): CATALOG_OK, CATALOG_NONE or negative errno. */
+int catalog_find_path(struct catalog *catalog, const char *path, size_t len, struct catalog_entry *ret);
+
 /** The path of some live file that holds CONTENT (a search through all entries: for rare use), appended to RET. */
 int catalog_find_content(struct catalog *catalog, const struct content_id *content, struct buffer *ret);
 

@@ -133,19 +133,32 @@ static void writer_free(struct store_writer *writer)
         free(writer);
 }
 
+/*
+ * A dead owner's bytes go. Only if there are any: ext4 takes a truncation to nothing for the beginning of a replacement, and writes
+ * the file out as soon as it is closed.
+ */
+static int empty_partial(int fd)
+{
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        return st.st_size > 0 && ftruncate(fd, 0) < 0 ? -errno : 0;
+}
+
 /* The partial is ours. Somebody may have published the content after it was looked for; otherwise start from nothing. */
 static int start_partial(struct store_writer *writer)
 {
+        int r;
+
         if (store_has(writer->store, &writer->id)) {
                 unlinkat(writer->store->partial_fd, writer->name, 0);
                 return STORE_HAVE;
         }
-        if (ftruncate(writer->fd, 0) < 0) {
-                int r = -errno;
+        r = empty_partial(writer->fd);
+        if (r < 0)
                 unlinkat(writer->store->partial_fd, writer->name, 0);
-                return r;
-        }
-        return STORE_OK;
+        return r;
 }
 
 int store_write_begin(struct store *store, const struct content_id *id, uint64_t size,

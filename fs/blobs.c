@@ -2,12 +2,14 @@
 
 #include <uthash.h>
 
+#include "base/io.h"
 #include "base/lock.h"
 #include "base/util.h"
 
 struct blob {
         uint64_t ino;
-        int fd;         /* owned */
+        int fd; /* owned */
+        uint64_t size;
         unsigned users; /* guarded by blobs->lock */
         UT_hash_handle hh;
 };
@@ -84,7 +86,7 @@ static void make_room(struct blobs *b) TSA_REQUIRES(b->lock)
         }
 }
 
-struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd)
+struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size)
 {
         struct blob *blob;
 
@@ -96,7 +98,7 @@ struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd)
                 make_room(blobs);
                 blob = calloc(1, sizeof(*blob));
                 if (blob) {
-                        *blob = (struct blob){ .ino = ino, .fd = fd, .users = 1 };
+                        *blob = (struct blob){ .ino = ino, .fd = fd, .size = size, .users = 1 };
                         HASH_ADD(hh, blobs->all, ino, sizeof(blob->ino), blob);
                 } else {
                         close(fd);
@@ -106,9 +108,12 @@ struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd)
         return blob;
 }
 
-int blob_get_fd(const struct blob *blob)
+ssize_t blob_read(const struct blob *blob, void *data, size_t len, off_t offset)
 {
-        return blob->fd;
+        if (offset < 0 || (uint64_t)offset >= blob->size)
+                return 0;
+        /* Bounded by the size, or each small file would cost a second read that finds its end. */
+        return io_pread_all(blob->fd, data, MIN(len, blob->size - (uint64_t)offset), offset);
 }
 
 void blobs_unref(struct blobs *blobs, struct blob *blob)

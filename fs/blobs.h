@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #define BLOBS_MAX 512
 
@@ -20,11 +21,12 @@ void blobs_free(struct blobs *blobs);
 /** The blob of INO in use, or NULL. */
 struct blob *blobs_get(struct blobs *blobs, uint64_t ino);
 
-/** Takes FD over for INO; returns the blob in use (another thread's, if that was quicker). NULL: out of
+/** Takes FD, of SIZE bytes, over for INO; returns the blob in use (another thread's, if that was quicker). NULL: out of
  * memory, FD is closed. */
-struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd);
+struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size);
 
-int blob_get_fd(const struct blob *blob);
+/** Reads up to LEN bytes at OFFSET, fewer only at the end. The count or a negative errno. */
+ssize_t blob_read(const struct blob *blob, void *data, size_t len, off_t offset);
 
 /** Ends the use. */
 void blobs_unref(struct blobs *blobs, struct blob *blob);

@@ -17,6 +17,7 @@
 #include "sync/session.h"
 #include "sync/syncer.h"
 
+struct bindings;
 struct blobs;
 struct notifier;
 struct control;
@@ -33,6 +34,7 @@ struct filesystem {
         struct syncer *syncer;
         struct fetch *fetch;
         struct blobs *blobs;
+        struct bindings *bindings;
         struct control *control;
         int ready_fd; /* told once that the kernel's INIT was answered; -1 afterwards, owned by the loop */
         _Atomic uint64_t hits, misses; /* reads whose content was, or was not, in the store */

@@ -9,15 +9,14 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "fs/bindings.h"
 #include "fs/blobs.h"
 #include "fs/control.h"
 #include "fs/filesystem.h"
 #include "fs/mountinfo.h"
 #include "fs/notifier.h"
 
-#define FETCH_THREADS                                                                                        \
-        16 /* downloads at the same time: 16 calls in flight cost a third of one by one                      \
-              (docs/performance.md) */
+#define FETCH_THREADS    16 /* downloads at the same time; docs/performance.md */
 #define READAHEAD_KIB    1024
 #define MAX_FUSE_THREADS 8
 
@@ -229,6 +228,8 @@ static int start_engine(struct filesystem *fs, const struct scan_result *first)
                 r = fetch_new(&fetch, &fs->fetch);
         if (r == 0)
                 r = blobs_new(&fs->blobs);
+        if (r == 0)
+                r = bindings_new(&fs->bindings);
         return r;
 }
 
@@ -265,6 +266,7 @@ static void take_down(struct filesystem *fs)
         syncer_free(fs->syncer);
         notifier_free(fs->notifier);
         blobs_free(fs->blobs);
+        bindings_free(fs->bindings);
         if (fs->fuse)
                 fuse_session_destroy(fs->fuse);
         session_free(fs->session);

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/bindings.h"
 
 /*
  * The answers from the catalog. Nothing here waits for the network (promise 2); contents are in fs/read.c.
@@ -89,12 +90,13 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         struct filesystem *fs = get_fs(req);
         struct catalog_entry entry;
         struct stat st;
-        int r = catalog_get(fs->catalog, ino, &entry);
+        int r = catalog_get(fs->catalog, bindings_get(fs->bindings, ino), &entry);
 
         if (r != CATALOG_OK) {
                 fuse_reply_err(req, r == CATALOG_NONE ? ESTALE : filesystem_reply_error(r));
                 return;
         }
+        entry.ino = ino;
         filesystem_stat(fs, &entry, &st);
         fuse_reply_attr(req, &st, FOREVER_SEC);
 }

@@ -2,28 +2,35 @@
 
 #include <string.h>
 
-#include "base/io.h"
 #include "base/log.h"
+#include "fs/bindings.h"
 #include "fs/blobs.h"
 
 /*
- * A read: from an open blob, from the store, or, after a fetch, from the store. A read that has to wait holds
- * no thread: it becomes a struct pending and is answered by whoever ends the wait.
+ * A read: from an open blob, from the store, or, after a fetch, from the store. A read that has to wait holds no thread: it
+ * becomes a struct pending and is answered by whoever ends the wait.
+ *
+ * A file that the master has replaced before anybody read it here is stale: its content is nowhere. The sync that this causes gives its
+ * path another inode number, but the open file has the old one, and no page yet. It is then bound to the new entry (fs/bindings.h)
+ * and reads wholly new. If a page was served before, nothing helps: ESTALE.
  */
+#define REBIND_MAX 5 /* how often one read follows a file that the master goes on replacing */
+
 struct pending {
         struct fetch_waiter waiter; /* first: `done` gets its address */
         struct filesystem *fs;
         fuse_req_t req;
         uint64_t ino;
-        struct content_id content;
+        uint64_t source; /* the entry whose content is waited for */
         size_t size;
         off_t offset;
+        int rebound;
 };
 
 static void reply_from(fuse_req_t req, struct filesystem *fs, struct blob *blob, size_t size, off_t offset)
 {
         _cleanup_free_ char *data = malloc(MAX(size, (size_t)1));
-        ssize_t n = data ? io_pread_all(blob_get_fd(blob), data, size, offset) : -ENOMEM;
+        ssize_t n = data ? blob_read(blob, data, size, offset) : -ENOMEM;
 
         blobs_unref(fs->blobs, blob);
         if (n < 0) {
@@ -34,30 +41,108 @@ static void reply_from(fuse_req_t req, struct filesystem *fs, struct blob *blob,
         }
 }
 
-/* The blob of INO in use, opened if need be: STORE_OK, STORE_MISS or negative errno. */
-static int open_blob(struct filesystem *fs, uint64_t ino, const struct content_id *content, struct blob **ret)
+static int get_source(struct filesystem *fs, uint64_t ino, struct catalog_entry *ret)
 {
-        int fd, r = store_get(fs->store, content, &fd);
+        int r = catalog_get(fs->catalog, bindings_get(fs->bindings, ino), ret);
 
-        if (r != STORE_OK)
-                return r;
-        *ret = blobs_put(fs->blobs, ino, fd);
+        if (r != CATALOG_OK)
+                return r == CATALOG_NONE ? -ESTALE : -filesystem_reply_error(r);
+        if (ret->content.algorithm == HASH_NONE) {
+                log_limited(LOG_LEVEL_ERROR, "read",
+                            "'%s' cannot be read: the master could not read it either", ret->name);
+                return -EIO;
+        }
+        return 0;
+}
+
+/*
+ * INO is about to show SOURCE instead of its own entry: the kernel has to learn the size before it gets bytes. A smaller one it takes
+ * from the short reply itself, but only if nothing has touched the attributes since it asked; so only a larger one is told. This is
+ * the one notification outside the notifier: one of attributes alone waits for nothing in the kernel, and it must come before
+ * the reply.
+ */
+static void show_size(struct filesystem *fs, uint64_t ino, const struct catalog_entry *source)
+{
+        struct catalog_entry own;
+
+        if (source->ino != ino && catalog_get(fs->catalog, ino, &own) == CATALOG_OK &&
+            source->size > own.size)
+                fuse_lowlevel_notify_inval_inode(fs->fuse, ino, -1, 0);
+}
+
+/*
+ * The blob in use that INO's bytes come from: STORE_OK; STORE_MISS with the entry whose content has to be fetched; or
+ * negative errno.
+ */
+static int get_blob(struct filesystem *fs, uint64_t ino, struct catalog_entry *entry, struct blob **ret)
+{
+        int fd = -1, r;
+
+        *ret = blobs_get(fs->blobs, ino);
+        if (*ret)
+                return STORE_OK;
+        for (;;) {
+                r = get_source(fs, ino, entry);
+                if (r == 0)
+                        r = store_get(fs->store, &entry->content, &fd);
+                if (r != STORE_OK)
+                        return r;
+                if (bindings_fix(fs->bindings, ino, entry->ino))
+                        break;
+                close(fd); /* bound elsewhere just now, by another read */
+        }
+        show_size(fs, ino, entry);
+        *ret = blobs_put(fs->blobs, ino, fd, entry->size);
         return *ret ? STORE_OK : -ENOMEM;
 }
 
+/* P's file is stale: binds it to what is at its path now. 0: there is something else to read; -ESTALE. */
+static int rebind(struct pending *p)
+{
+        _cleanup_buffer_ struct buffer path = { 0 };
+        struct catalog_entry entry;
+        int r;
+
+        if (bindings_get(p->fs->bindings, p->ino) != p->source)
+                return 0; /* another read was quicker */
+        r = catalog_path(p->fs->catalog, p->ino, &path);
+        if (r == CATALOG_OK)
+                r = catalog_find_path(p->fs->catalog, path.data, path.len, &entry);
+        if (r != CATALOG_OK || entry.kind != ENTRY_FILE || ++p->rebound > REBIND_MAX)
+                return -ESTALE;
+        if (entry.ino == p->source)
+                return -ESTALE; /* the catalog has nothing newer */
+        return bindings_move(p->fs->bindings, p->ino, entry.ino);
+}
+
+static void reply_pending(struct pending *p, int result, struct blob *blob)
+{
+        /* Waits for an interrupt handler under way: afterwards nobody but us knows P. */
+        fuse_req_interrupt_func(p->req, NULL, NULL);
+        if (result == STORE_OK)
+                reply_from(p->req, p->fs, blob, p->size, p->offset);
+        else
+                fuse_reply_err(p->req, result < 0 ? -result : EIO);
+        free(p);
+}
+
+/* The wait is over: from the fetch, or at once. */
 static void read_done(struct fetch_waiter *waiter, int error)
 {
         struct pending *p = (struct pending *)waiter;
-        struct blob *blob;
-        int r = error < 0 ? error : open_blob(p->fs, p->ino, &p->content, &blob);
+        struct catalog_entry entry;
+        struct blob *blob = NULL;
+        int r = error == -ESTALE ? rebind(p) : error;
 
-        /* Waits for an interrupt handler under way: afterwards nobody but us knows P. */
-        fuse_req_interrupt_func(p->req, NULL, NULL);
-        if (r == STORE_OK)
-                reply_from(p->req, p->fs, blob, p->size, p->offset);
-        else
-                fuse_reply_err(p->req, r < 0 ? -r : EIO);
-        free(p);
+        if (r == 0)
+                r = get_blob(p->fs, p->ino, &entry, &blob);
+        if (r == STORE_MISS && entry.ino != p->source) {
+                p->source = entry.ino;
+                r = fetch_want(p->fs->fetch, &entry, &p->waiter);
+                if (r == 0)
+                        return;
+        }
+        reply_pending(p, r, blob);
 }
 
 /* From libfuse, holding the request's lock: must not reply. */
@@ -68,67 +153,38 @@ static void read_interrupted(fuse_req_t req, void *arg)
         fetch_interrupt(p->fs->fetch, &p->waiter);
 }
 
-static void read_later(fuse_req_t req, struct filesystem *fs, const struct catalog_entry *entry, size_t size,
-                       off_t offset)
+/* Replies: buf (short only at the end of the file), error: EIO (damaged or unknown content), ESTALE (the master's file has changed
+ * and the old content is nowhere), EHOSTUNREACH, ETIMEDOUT (no master in time), EINTR, ENOSPC (no room in the cache). */
+void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
 {
-        struct pending *p = calloc(1, sizeof(*p));
-        int r;
+        struct filesystem *fs = fuse_req_userdata(req);
+        struct catalog_entry entry;
+        struct pending *p;
+        struct blob *blob;
+        int r = get_blob(fs, ino, &entry, &blob);
 
+        if (r >= 0)
+                atomic_fetch_add(r == STORE_MISS ? &fs->misses : &fs->hits, 1);
+        if (r == STORE_OK) {
+                reply_from(req, fs, blob, size, offset);
+                return;
+        }
+        p = r == STORE_MISS ? calloc(1, sizeof(*p)) : NULL;
         if (!p) {
-                fuse_reply_err(req, ENOMEM);
+                fuse_reply_err(req, r < 0 ? -r : ENOMEM);
                 return;
         }
         *p = (struct pending){
                 .waiter = { .done = read_done },
                 .fs = fs,
                 .req = req,
-                .ino = entry->ino,
-                .content = entry->content,
+                .ino = ino,
+                .source = entry.ino,
                 .size = size,
                 .offset = offset,
         };
         fuse_req_interrupt_func(req, read_interrupted, p);
-        r = fetch_want(fs->fetch, entry, &p->waiter);
+        r = fetch_want(fs->fetch, &entry, &p->waiter);
         if (r < 0)
                 read_done(&p->waiter, r);
-}
-
-/* Replies: buf (short only at the end of the file), error: EIO (damaged or unknown content), ESTALE (the
- * master's file has changed and the old content is nowhere), EHOSTUNREACH, ETIMEDOUT (no master in time),
- * EINTR, ENOSPC (no room in the cache). */
-void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
-{
-        struct filesystem *fs = fuse_req_userdata(req);
-        struct blob *blob = blobs_get(fs->blobs, ino);
-        struct catalog_entry entry;
-        int r;
-
-        if (blob) {
-                atomic_fetch_add(&fs->hits, 1);
-                reply_from(req, fs, blob, size, offset);
-                return;
-        }
-        r = catalog_get(fs->catalog, ino, &entry);
-        if (r != CATALOG_OK) {
-                fuse_reply_err(req, r == CATALOG_NONE ? ESTALE : filesystem_reply_error(r));
-                return;
-        }
-        if (entry.size == 0) {
-                fuse_reply_buf(req, NULL, 0);
-                return;
-        }
-        if (entry.content.algorithm == HASH_NONE) {
-                log_limited(LOG_LEVEL_ERROR, "read",
-                            "'%s' cannot be read: the master could not read it either", entry.name);
-                fuse_reply_err(req, EIO);
-                return;
-        }
-        r = open_blob(fs, ino, &entry.content, &blob);
-        atomic_fetch_add(r == STORE_OK ? &fs->hits : &fs->misses, 1);
-        if (r == STORE_OK)
-                reply_from(req, fs, blob, size, offset);
-        else if (r == STORE_MISS)
-                read_later(req, fs, &entry, size, offset);
-        else
-                fuse_reply_err(req, -r);
 }

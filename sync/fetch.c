@@ -400,6 +400,7 @@ int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fe
                 r = -ENOMEM;
         } else {
                 waiter->job = job;
+                waiter->ending = false;
                 DL_APPEND(job->waiters, waiter);
                 insert_deadline(fetch, waiter, first_deadline(fetch, job));
         }

@@ -15,7 +15,7 @@
 struct fetch;
 struct fetch_job;
 
-/** One wait, embedded in what waits; zeroed before first use. Its fields belong to the fetch until `done` was
+/** One wait, embedded in what waits; zeroed before first use; `done` may want another content with it. Its fields belong to the fetch until `done` was
  * called. */
 struct fetch_waiter {
         void (*done)(struct fetch_waiter *waiter, int error); /* exactly once: 0 or a negative errno */

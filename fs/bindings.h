@@ -1,0 +1,30 @@
+/*
+ * Which content the pages of an inode number are made of. Nearly always its own, the one the catalog names, fixed when the first byte
+ * of it is served. But a file may be open, and never have been read, when the master replaces it: its own content is then nowhere to be
+ * had. As nobody has seen a byte of it, the number may still be bound to the entry that took its place.
+ *
+ * Thread-safe. Costs a bit for each file that was read, and a little for each that was bound elsewhere.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bindings;
+
+int bindings_new(struct bindings **ret);
+
+/** NULL is fine. */
+void bindings_free(struct bindings *bindings);
+
+/** The entry whose content and attributes INO shows now: INO itself, or what it was bound to. */
+uint64_t bindings_get(struct bindings *bindings, uint64_t ino);
+
+/**
+ * Bytes of SOURCE's content are about to be served as INO's: from now on, for good. False: INO is bound to another entry, ask
+ * bindings_get. -ENOMEM is told as false as well: nothing may be served then either.
+ */
+bool bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source);
+
+/** Binds INO, of which no byte was served, to SOURCE. -ESTALE: too late; -ENOMEM. */
+int bindings_move(struct bindings *bindings, uint64_t ino, uint64_t source);
