@@ -247,6 +247,7 @@ int scan_run(struct session *session, struct catalog *catalog, struct store *sto
              struct failure *failure)
 {
         struct catalog_version known;
+        bool reconnected = false;
         int r = session_connect(session, failure);
 
         *ret = (struct scan_result){ 0 };
@@ -266,6 +267,13 @@ int scan_run(struct session *session, struct catalog *catalog, struct store *sto
                 r = scan_once(&scan, known.valid && !ret->fell_back ? &known : NULL, store);
                 if (r == -ESTALE && ++overtaken < OVERTAKEN_MAX)
                         continue;
+                /* A master that was restarted shows as a broken connection, once. */
+                if (r == -EHOSTUNREACH && !reconnected) {
+                        reconnected = true;
+                        r = session_reconnect(session, failure);
+                        if (r == 0)
+                                continue;
+                }
                 if (r != CATALOG_MISMATCH)
                         return r;
                 if (ret->fell_back)

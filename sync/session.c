@@ -225,6 +225,13 @@ int session_connect(struct session *session, struct failure *failure)
         return r;
 }
 
+int session_reconnect(struct session *session, struct failure *failure)
+{
+        int r = rpc_channel_wait_ready(atomic_load(&session->current), session->timeout_ms);
+
+        return r < 0 ? explain_unready(atomic_load(&session->master), r, session->timeout_ms, failure) : 0;
+}
+
 /* -ECANCELED: too late, STREAM is not kept. */
 static int keep_stream(struct session *s, struct rpc_stream *stream)
 {

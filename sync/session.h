@@ -41,6 +41,12 @@ void session_free(struct session *session);
  */
 int session_connect(struct session *session, struct failure *failure);
 
+/**
+ * After a call failed with -EHOSTUNREACH: waits for the connection to come back, as session_connect does for the first one. 0: the call
+ * is worth another try.
+ */
+int session_reconnect(struct session *session, struct failure *failure);
+
 /** Connects if need be and opens a stream of METHOD; errors as session_connect. */
 int session_stream(struct session *session, const char *method, struct rpc_stream **ret,
                    struct failure *failure);
