@@ -3,9 +3,9 @@
 import hashlib
 import os
 import random
-import time
 import socket
 import stat
+import time
 from pathlib import Path
 
 from harness import check, equal, run, run_ok
