@@ -46,7 +46,7 @@ class Tally:
 
     def _point(self, name, point, output):
         text = f"{name}: {point['name']}"
-        if (point["directive"] or "").upper().startswith("SKIP") and point["result"] == "ok":
+        if (point["directive"] or "").upper().startswith("SKIP"):  # cmocka 1.1 says "not ok" of a skipped test
             self.skipped.append(f"{text}: {point['reason'] or 'no reason given'}")
         elif point["result"] == "ok":
             self.passed += 1

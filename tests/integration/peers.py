@@ -33,6 +33,19 @@ def delay_proxy(work, port, *options):
     return _start(work, [sys.executable, PEERS / "delay_proxy.py", "--to", f"127.0.0.1:{port}", *options], "proxy.log")
 
 
+_npm_refused = None  # why, once npm could not fetch the packages: the next case need not wait for it again
+
+
+def _install_packages(folder):
+    global _npm_refused
+    if _npm_refused is None:
+        install = run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=20000"],
+                      cwd=folder, timeout=200)
+        _npm_refused = "" if install.returncode == 0 else " ".join(install.stderr.split())[:200]
+    if _npm_refused:
+        skip("npm ci could not fetch @grpc/grpc-js (no network?): " + _npm_refused)
+
+
 def _node_environment():
     """An environment in which node finds the packages of tests/peers/js, installed once per build folder."""
     if not shutil.which("npm"):
@@ -44,9 +57,7 @@ def _node_environment():
     if not (folder / "node_modules" / "@grpc" / "grpc-js").is_dir() or done.read_bytes() != lock:
         shutil.copy(PEERS / "js" / "package.json", folder)
         done.write_bytes(lock)
-        install = run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, timeout=300)
-        if install.returncode != 0:
-            skip("npm ci could not fetch @grpc/grpc-js (no network?): " + " ".join(install.stderr.split())[:200])
+        _install_packages(folder)
     return {**os.environ, "NODE_PATH": str(folder / "node_modules")}
 
 

@@ -31,6 +31,7 @@ def points():
 @case("skips are counted apart")
 def skips():
     equal(count(("1..2\nok 1 - a # SKIP no tool\nok 2 - b\n", 0, "OK")), (0, "1 passed, 0 failed, 1 skipped"), "count")
+    equal(count(("1..2\nnot ok 1 # SKIP test_a\nok 2 - b\n", 0, "OK")), (0, "1 passed, 0 failed, 1 skipped"), "cmocka's way")
     equal(count(("1..0 # SKIP nothing here\n", 0, "SKIP"), ("1..1\nok 1\n", 0, "OK")),
           (0, "1 passed, 0 failed, 1 skipped"), "count")
 

@@ -718,7 +718,7 @@ static void test_full_disk(void **state)
                 _exit(fill_small_disk(*state));
         assert_int_equal(waitpid(pid, &status, 0), pid);
         if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED)
-                skip(); /* needs the right to mount */
+                unit_skip("needs the right to mount a tmpfs");
         assert_int_equal(status, 0);
 }
 

@@ -4,16 +4,14 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <cmocka.h>
+#include "tests/unit/unit.h"
 
 #include "base/io.h"
 #include "base/lock.h"
@@ -467,7 +465,7 @@ static void test_full_disk(void **state)
         int r = in_child(fill_small_disk, *state);
 
         if (r == SKIPPED)
-                skip(); /* needs the right to mount */
+                unit_skip("needs the right to mount a tmpfs");
         assert_int_equal(r, 0);
 }
 

@@ -11,6 +11,13 @@
 
 #include <cmocka.h>
 
+/** Ends the test as skipped; WHY shows in its output, since cmocka takes no reason. */
+#define unit_skip(why)                                                                                       \
+        do {                                                                                                 \
+                print_message("# skipped: %s\n", why);                                                       \
+                skip();                                                                                      \
+        } while (0)
+
 /** main(): runs TESTS, an array of struct CMUnitTest, with TAP on standard output. */
 #define UNIT_MAIN(tests)                                                                                     \
         int main(void)                                                                                       \
