@@ -1,8 +1,11 @@
 #include "base/io.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define FIRST_LINE_MAX 65536
 
 int io_write_all(int fd, const void *data, size_t len)
 {
@@ -67,6 +70,33 @@ int io_read_file(int dirfd, const char *path, size_t limit, struct buffer *ret)
         if (fd < 0)
                 return -errno;
         return io_read_to_end(fd, limit, ret);
+}
+
+int io_read_first_line(const char *path, struct buffer *ret)
+{
+        size_t len;
+        int r = io_read_file(AT_FDCWD, path, FIRST_LINE_MAX, ret);
+
+        if (r < 0)
+                return r;
+        len = ret->data ? strcspn(ret->data, "\n") : 0;
+        while (len > 0 && isspace((unsigned char)ret->data[len - 1]))
+                len--;
+        if (len == 0)
+                return -EINVAL;
+        buffer_truncate(ret, len);
+        return 0;
+}
+
+void io_reserve_standard_fds(void)
+{
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd >= 0)
+                close(fd);
 }
 
 int io_mkdir_parents(const char *path, mode_t mode)

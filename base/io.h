@@ -20,5 +20,14 @@ int io_read_to_end(int fd, size_t limit, struct buffer *ret);
 /** Opens PATH (relative to DIRFD) and reads it whole; errors of open(2) and io_read_to_end. */
 int io_read_file(int dirfd, const char *path, size_t limit, struct buffer *ret);
 
+/**
+ * The first line of a small file, such as a token's, without the blanks at its end. -EINVAL if nothing is left, -EFBIG beyond 64 KiB, errors of
+ * open(2) and read(2).
+ */
+int io_read_first_line(const char *path, struct buffer *ret);
+
+/** Makes sure that descriptors 0, 1 and 2 are taken, so that nothing opened later becomes anybody's standard output. */
+void io_reserve_standard_fds(void);
+
 /** Makes folder PATH and its missing parents with MODE; 0 also if it is there already. */
 int io_mkdir_parents(const char *path, mode_t mode);

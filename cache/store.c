@@ -271,7 +271,7 @@ int store_check_blob(struct store *store, const struct content_id *id, int fd)
         return STORE_OK;
 }
 
-int store_get(struct store *store, const struct content_id *id, int *ret_fd)
+static int get(struct store *store, const struct content_id *id, bool may_read, int *ret_fd)
 {
         _cleanup_close_ int fd = -1;
         char path[STORE_BLOB_PATH_MAX];
@@ -287,12 +287,31 @@ int store_get(struct store *store, const struct content_id *id, int *ret_fd)
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (st.st_mtim.tv_sec != store->stamp.tv_sec || st.st_mtim.tv_nsec != store->stamp.tv_nsec) {
-                int r = store_check_blob(store, id, fd);
+                int r = may_read ? store_check_blob(store, id, fd) : STORE_UNVERIFIED;
                 if (r != STORE_OK)
                         return r;
         }
         *ret_fd = take_fd(&fd);
         return STORE_OK;
+}
+
+int store_get(struct store *store, const struct content_id *id, int *ret_fd)
+{
+        return get(store, id, true, ret_fd);
+}
+
+int store_get_verified(struct store *store, const struct content_id *id, int *ret_fd)
+{
+        return get(store, id, false, ret_fd);
+}
+
+uint64_t store_partial_size(struct store *store, const struct content_id *id)
+{
+        char name[STORE_NAME_MAX];
+        struct stat st;
+
+        store_flat_name(id, name);
+        return fstatat(store->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_size : 0;
 }
 
 bool store_has(struct store *store, const struct content_id *id)

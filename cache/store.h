@@ -31,13 +31,20 @@ void store_free(struct store *store);
 
 enum store_result {
         STORE_OK = 0,
-        STORE_MISS = 1,     /* the content is not here */
-        STORE_HAVE = 2,     /* it is here already: nothing to write */
-        STORE_MISMATCH = 3, /* the bytes written are not the content named */
+        STORE_MISS = 1,       /* the content is not here */
+        STORE_HAVE = 2,       /* it is here already: nothing to write */
+        STORE_MISMATCH = 3,   /* the bytes written are not the content named */
+        STORE_UNVERIFIED = 4, /* it is here, but was not verified since the machine started */
 };
 
 /** An O_RDONLY descriptor of the whole, verified content, the caller's: STORE_OK, STORE_MISS or negative errno. */
 int store_get(struct store *store, const struct content_id *id, int *ret_fd);
+
+/** The same without ever reading the blob: quick, for who must not wait for a disk. STORE_UNVERIFIED: store_get would read it. */
+int store_get_verified(struct store *store, const struct content_id *id, int *ret_fd);
+
+/** Bytes written so far of a content that some process is writing; 0: nobody is. */
+uint64_t store_partial_size(struct store *store, const struct content_id *id);
 
 /** Whether a blob is there, without verifying it. */
 bool store_has(struct store *store, const struct content_id *id);

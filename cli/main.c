@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "cli/command.h"
 
@@ -33,6 +34,7 @@ int main(int argc, char **argv)
 {
         const char *program = argc > 0 ? strrchr(argv[0], '/') : NULL;
 
+        io_reserve_standard_fds();
         program = program ? program + 1 : argc > 0 ? argv[0] : "fsyncfs";
         if (strncmp(program, "mount.", 6) == 0) {
                 log_setup("mount.fsyncfs", LOG_LEVEL_INFO);

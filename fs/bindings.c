@@ -91,14 +91,15 @@ uint64_t bindings_get(struct bindings *bindings, uint64_t ino)
         return source;
 }
 
-bool bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source)
+int bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source)
 {
-        bool ok;
+        int r = -EAGAIN;
 
         mutex_lock(&bindings->lock);
-        ok = get_source(bindings, ino) == source && set_fixed(bindings, ino) == 0;
+        if (get_source(bindings, ino) == source)
+                r = set_fixed(bindings, ino);
         mutex_unlock(&bindings->lock);
-        return ok;
+        return r;
 }
 
 static int set_source(struct bindings *b, uint64_t ino, uint64_t source) TSA_REQUIRES(b->lock)

@@ -3,7 +3,7 @@
  * of it is served. But a file may be open, and never have been read, when the master replaces it: its own content is then nowhere to be
  * had. As nobody has seen a byte of it, the number may still be bound to the entry that took its place.
  *
- * Thread-safe. Costs a bit for each file that was read, and a little for each that was bound elsewhere.
+ * Thread-safe. Costs a bit for each number up to the highest that was read, and a little for each that was bound elsewhere.
  */
 #pragma once
 
@@ -20,11 +20,8 @@ void bindings_free(struct bindings *bindings);
 /** The entry whose content and attributes INO shows now: INO itself, or what it was bound to. */
 uint64_t bindings_get(struct bindings *bindings, uint64_t ino);
 
-/**
- * Bytes of SOURCE's content are about to be served as INO's: from now on, for good. False: INO is bound to another entry, ask
- * bindings_get. -ENOMEM is told as false as well: nothing may be served then either.
- */
-bool bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source);
+/** Bytes of SOURCE's content are about to be served as INO's: from now on, for good. -EAGAIN: INO is bound to another entry; -ENOMEM. */
+int bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source);
 
 /** Binds INO, of which no byte was served, to SOURCE. -ESTALE: too late; -ENOMEM. */
 int bindings_move(struct bindings *bindings, uint64_t ino, uint64_t source);

@@ -25,8 +25,9 @@
 struct control {
         struct filesystem *fs; /* borrowed */
         struct sockaddr_un address;
-        int fd;      /* owned: listens */
-        int stop_fd; /* owned: an eventfd, readable when stopping */
+        struct stat identity; /* of the socket: a later mount may have put its own in place */
+        int fd;               /* owned: listens */
+        int stop_fd;          /* owned: an eventfd, readable when stopping */
         struct mutex lock;
         struct condition idle;
         unsigned connections TSA_GUARDED(lock);
@@ -39,6 +40,7 @@ static int socket_address(const char *device, bool make_folder, struct sockaddr_
 {
         const char *runtime = getenv("XDG_RUNTIME_DIR");
         char dir[sizeof(ret->sun_path) - 32];
+        struct stat st;
         int n;
 
         if (geteuid() == 0)
@@ -51,6 +53,9 @@ static int socket_address(const char *device, bool make_folder, struct sockaddr_
                 return -ENAMETOOLONG;
         if (make_folder && mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return -errno;
+        /* In /tmp somebody else may have been quicker. */
+        if (lstat(dir, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid()))
+                return -EPERM;
         *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
         n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s.sock", dir, device);
         return n < 0 || (size_t)n >= sizeof(ret->sun_path) ? -ENAMETOOLONG : 0;
@@ -192,8 +197,11 @@ static void *control_main(void *arg)
 
         thread_name("control");
         for (;;) {
-                if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+                if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+                        if (errno == EINTR)
+                                continue;
                         break;
+                }
                 if (fds[1].revents)
                         break;
                 if (fds[0].revents)
@@ -223,7 +231,16 @@ static int listen_at(struct control *c)
                 unlink(fresh.sun_path);
                 return r;
         }
-        return 0;
+        return lstat(c->address.sun_path, &c->identity) < 0 ? -errno : 0;
+}
+
+static void remove_socket(const struct control *c)
+{
+        struct stat now;
+
+        if (lstat(c->address.sun_path, &now) == 0 && now.st_dev == c->identity.st_dev &&
+            now.st_ino == c->identity.st_ino)
+                unlink(c->address.sun_path);
 }
 
 static int start(struct control *c)
@@ -237,7 +254,7 @@ static int start(struct control *c)
         mountinfo_release(&info);
         if (r < 0)
                 return r;
-        c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         c->stop_fd = eventfd(0, EFD_CLOEXEC);
         if (c->fd < 0 || c->stop_fd < 0)
                 return -errno;
@@ -279,7 +296,7 @@ void control_free(struct control *control)
         if (control->started) {
                 io_write_all(control->stop_fd, &one, sizeof(one));
                 pthread_join(control->thread, NULL);
-                unlink(control->address.sun_path);
+                remove_socket(control);
         }
         mutex_lock(&control->lock);
         while (control->connections > 0)

@@ -15,7 +15,7 @@ struct control;
  */
 int control_new(struct filesystem *fs, struct control **ret, struct failure *failure);
 
-/** Ends requests under way (those that wait for a sync end with it), removes the socket. NULL is fine. */
+/** Waits for requests under way (stop the syncer first: some wait for it), removes the socket. NULL is fine. */
 void control_free(struct control *control);
 
 /**

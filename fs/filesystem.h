@@ -49,5 +49,8 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
 /** ENTRY as stat(2) shows it on this mount. */
 void filesystem_stat(const struct filesystem *fs, const struct catalog_entry *entry, struct stat *ret);
 
+/** Whether ENTRY can be read without the master. */
+bool filesystem_is_cached(const struct filesystem *fs, const struct catalog_entry *entry);
+
 /** A catalog_result or negative errno as the positive errno for a reply: nothing found is ENOENT. */
 int filesystem_reply_error(int result);

@@ -1,6 +1,7 @@
 #include "fs/mount.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -252,13 +253,29 @@ static int bring_up(struct filesystem *fs, struct mount_request const *request, 
         return r;
 }
 
+/*
+ * Ends the mount if it is still there, so that the kernel holds back no request and no notification any more. After umount(8) it is
+ * not, and another mount may stand in its place already. A user may not unmount by force: then libfuse asks fusermount3.
+ */
+static void abort_connection(struct filesystem *fs)
+{
+        struct pollfd connection = { .fd = fuse_session_fd(fs->fuse) };
+
+        if (connection.fd < 0 || (poll(&connection, 1, 0) == 1 && (connection.revents & POLLERR)))
+                return;
+        if (umount2(fs->target, MNT_FORCE | MNT_DETACH) < 0)
+                fuse_session_unmount(fs->fuse);
+}
+
 /* Everything that can wait is told to stop waiting before anything is freed. */
 static void take_down(struct filesystem *fs)
 {
         if (fs->fuse)
-                fuse_session_unmount(fs->fuse);
+                abort_connection(fs);
         if (fs->session)
                 session_interrupt(fs->session);
+        if (fs->store)
+                store_interrupt(fs->store);
         if (fs->syncer)
                 syncer_stop(fs->syncer);
         control_free(fs->control);
@@ -267,8 +284,10 @@ static void take_down(struct filesystem *fs)
         notifier_free(fs->notifier);
         blobs_free(fs->blobs);
         bindings_free(fs->bindings);
-        if (fs->fuse)
+        if (fs->fuse) {
+                fuse_session_unmount(fs->fuse); /* closes its descriptor: nobody may use it any more */
                 fuse_session_destroy(fs->fuse);
+        }
         session_free(fs->session);
         catalog_free(fs->catalog);
         store_free(fs->store);

@@ -38,6 +38,11 @@ int filesystem_reply_error(int result)
         return result == CATALOG_NONE ? ENOENT : result == -EBADMSG ? EIO : -result;
 }
 
+bool filesystem_is_cached(const struct filesystem *fs, const struct catalog_entry *entry)
+{
+        return entry->kind != ENTRY_FILE || entry->size == 0 || store_has(fs->store, &entry->content);
+}
+
 void filesystem_stat(const struct filesystem *fs, const struct catalog_entry *entry, struct stat *ret)
 {
         struct timespec mtime = clock_timespec(entry->mtime_ns);
@@ -73,7 +78,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         struct filesystem *fs = get_fs(req);
         struct fuse_entry_param param = { .entry_timeout = FOREVER_SEC };
         struct catalog_entry entry;
-        int r = catalog_lookup(fs->catalog, parent, name, strlen(name), &entry);
+        size_t len = strlen(name);
+        int r = len > PATH_NAME_MAX ? -ENAMETOOLONG : catalog_lookup(fs->catalog, parent, name, len, &entry);
 
         if (r == CATALOG_OK)
                 fill_param(fs, &entry, &param);
@@ -235,7 +241,7 @@ static int xattr_value(struct filesystem *fs, const struct catalog_entry *entry,
             entry->content.algorithm != HASH_NONE)
                 return buffer_printf(ret, "%s", content_id_format(&entry->content, text));
         if (strcmp(name, XATTR_CACHED) == 0 && entry->kind == ENTRY_FILE)
-                return buffer_printf(ret, "%d", store_has(fs->store, &entry->content) ? 100 : 0);
+                return buffer_printf(ret, "%d", filesystem_is_cached(fs, entry) ? 100 : 0);
         if (strcmp(name, XATTR_VERSION) == 0 && entry->ino == CATALOG_ROOT_INO) {
                 catalog_get_version(fs->catalog, &version);
                 hex_encode(version.digest, HASH_BYTES, hex);
@@ -315,6 +321,10 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
                 ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
         conn->max_write = 1u << 20; /* sets the largest read as well */
         conn->time_gran = 1;
+        /* A read that waits for the master holds no thread here, but the kernel counts it, and beyond this many holds back those whose
+         * content is in the store. */
+        conn->max_background = 4096;
+        conn->congestion_threshold = 3072;
         if (fs->ready_fd >= 0) {
                 if (write(fs->ready_fd, "", 1) < 0)
                         log_debug("nobody waits for the mount: %s", strerror(errno));

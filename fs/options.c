@@ -190,6 +190,8 @@ static const char *const kernel_options[] = {
         "noatime",
         "diratime",
         "nodiratime",
+        "dirsync",
+        "nosymfollow",
         "relatime",
         "norelatime",
         "strictatime",
@@ -205,9 +207,10 @@ static const char *const kernel_options[] = {
 /* What only mount(8), fstab and systemd look at. A mount is read-only whatever `rw` says: fstab's defaults
  * contain it. */
 static const char *const foreign_options[] = {
-        "rw",        "defaults", "auto",   "noauto", "nofail",    "_netdev",  "user",
-        "nouser",    "users",    "owner",  "group",  "comment=*", "x-*",      "X-*",
-        "uhelper=*", "helper=*", "user=*", "silent", "loud",      "_rnetdev",
+        "rw",         "defaults", "auto",       "noauto", "nofail",    "_netdev",  "user",
+        "nouser",     "users",    "owner",      "group",  "comment=*", "x-*",      "X-*",
+        "uhelper=*",  "helper=*", "user=*",     "silent", "loud",      "_rnetdev", "lazytime",
+        "nolazytime", "iversion", "noiversion", "mand",   "nomand",
 };
 
 static bool listed(const char *word, const char *const *patterns, size_t n)
@@ -243,6 +246,9 @@ static int parse_word(struct mount_options *o, char *word, struct failure *failu
                 if (strlen(own_options[i].name) == name_len &&
                     strncmp(own_options[i].name, word, name_len) == 0)
                         return parse_own(o, &own_options[i], value ? value + 1 : NULL, failure);
+        if (strcmp(word, "remount") == 0)
+                return failure_set(failure, -EINVAL,
+                                   "a mount cannot be changed by remount: umount it and mount it again");
         if (listed(word, kernel_options, ARRAY_SIZE(kernel_options)))
                 return buffer_printf(&o->kernel, ",%s", word);
         if (listed(word, foreign_options, ARRAY_SIZE(foreign_options)))

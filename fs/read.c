@@ -16,6 +16,8 @@
  */
 #define REBIND_MAX 5 /* how often one read follows a file that the master goes on replacing */
 
+typedef int (*store_get_fn)(struct store *store, const struct content_id *id, int *ret_fd);
+
 struct pending {
         struct fetch_waiter waiter; /* first: `done` gets its address */
         struct filesystem *fs;
@@ -72,9 +74,10 @@ static void show_size(struct filesystem *fs, uint64_t ino, const struct catalog_
 
 /*
  * The blob in use that INO's bytes come from: STORE_OK; STORE_MISS with the entry whose content has to be fetched; or
- * negative errno.
+ * negative errno. On a FUSE thread GET is store_get_verified: hashing a large blob there would hold up everybody's look-ups.
  */
-static int get_blob(struct filesystem *fs, uint64_t ino, struct catalog_entry *entry, struct blob **ret)
+static int get_blob(struct filesystem *fs, uint64_t ino, store_get_fn get, struct catalog_entry *entry,
+                    struct blob **ret)
 {
         int fd = -1, r;
 
@@ -84,12 +87,15 @@ static int get_blob(struct filesystem *fs, uint64_t ino, struct catalog_entry *e
         for (;;) {
                 r = get_source(fs, ino, entry);
                 if (r == 0)
-                        r = store_get(fs->store, &entry->content, &fd);
+                        r = get(fs->store, &entry->content, &fd);
                 if (r != STORE_OK)
-                        return r;
-                if (bindings_fix(fs->bindings, ino, entry->ino))
+                        return r == STORE_UNVERIFIED ? STORE_MISS : r;
+                r = bindings_fix(fs->bindings, ino, entry->ino);
+                if (r == 0)
                         break;
-                close(fd); /* bound elsewhere just now, by another read */
+                close(fd);
+                if (r != -EAGAIN) /* otherwise it was bound elsewhere just now, by another read */
+                        return r;
         }
         show_size(fs, ino, entry);
         *ret = blobs_put(fs->blobs, ino, fd, entry->size);
@@ -135,7 +141,7 @@ static void read_done(struct fetch_waiter *waiter, int error)
         int r = error == -ESTALE ? rebind(p) : error;
 
         if (r == 0)
-                r = get_blob(p->fs, p->ino, &entry, &blob);
+                r = get_blob(p->fs, p->ino, store_get, &entry, &blob);
         if (r == STORE_MISS && entry.ino != p->source) {
                 p->source = entry.ino;
                 r = fetch_want(p->fs->fetch, &entry, &p->waiter);
@@ -161,7 +167,7 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
         struct catalog_entry entry;
         struct pending *p;
         struct blob *blob;
-        int r = get_blob(fs, ino, &entry, &blob);
+        int r = get_blob(fs, ino, store_get_verified, &entry, &blob);
 
         if (r >= 0)
                 atomic_fetch_add(r == STORE_MISS ? &fs->misses : &fs->hits, 1);

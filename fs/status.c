@@ -39,6 +39,18 @@ static const char *state_name(struct filesystem *fs)
         return session_get_dialect(fs->session) == SESSION_STOCK ? "stock" : "online";
 }
 
+/* JSON is UTF-8, a path need not be: what is not is shown as '?'. */
+static json_t *json_path(const char *path)
+{
+        _cleanup_free_ char *copy = strdup(path);
+
+        if (copy && !path_is_utf8(copy, strlen(copy)))
+                for (char *p = copy; *p; p++)
+                        if (*p & 0x80)
+                                *p = '?';
+        return copy ? json_string(copy) : NULL;
+}
+
 static int set_number(json_t *object, const char *key, uint64_t value)
 {
         return json_object_set_new(object, key, json_integer((json_int_t)value));
@@ -71,7 +83,7 @@ json_t *status_json(struct filesystem *fs)
         syncer_get_stats(fs->syncer, &synced);
         catalog_each_content(fs->catalog, count_cached, &cached);
         r |= json_object_set_new(status, "source", json_string(fs->source.text));
-        r |= json_object_set_new(status, "target", json_string(fs->target));
+        r |= json_object_set_new(status, "target", json_path(fs->target));
         r |= json_object_set_new(status, "state", json_string(state_name(fs)));
         r |= set_number(status, "entries", version.files + version.directories + version.symlinks);
         r |= set_number(status, "files", version.files);
@@ -90,7 +102,7 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "full_scans", synced.full_scans);
         r |= set_number(status, "delta_entries", synced.delta_entries);
         r |= set_number(status, "last_sync", (uint64_t)version.synced_at);
-        r |= json_object_set_new(status, "cache_dir", json_string(fs->options.cache_dir));
+        r |= json_object_set_new(status, "cache_dir", json_path(fs->options.cache_dir));
         r |= set_number(status, "quota_bytes", 0);
         r |= set_number(status, "rss_bytes", resident_bytes());
         r |= json_object_set_new(status, "passthrough", json_false());
@@ -109,7 +121,7 @@ json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
 
         if (catalog_get(fs->catalog, ino, &entry) != CATALOG_OK)
                 return NULL;
-        cached = entry.kind != ENTRY_FILE || entry.size == 0 || store_has(fs->store, &entry.content);
+        cached = filesystem_is_cached(fs, &entry);
         return json_pack("{s:I, s:s, s:s, s:I, s:i}", "inode", (json_int_t)ino, "kind",
                          entry.kind == ENTRY_FILE        ? "file"
                          : entry.kind == ENTRY_DIRECTORY ? "directory"

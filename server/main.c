@@ -139,6 +139,8 @@ static int open_master(struct server *s)
         m->scan_ttl_ms = s->options.scan_ttl_sec * 1000;
         r = pool_new(0, &m->pool);
         if (r >= 0)
+                r = parked_new(&m->parked);
+        if (r >= 0)
                 r = versions_new(&(struct versions_options){ m->root, m->pool, m->index }, &m->versions);
         if (r >= 0)
                 r = stock_views_new(&(struct stock_views_options){ m->root, m->pool, m->index }, &m->stock);
@@ -305,6 +307,7 @@ static void server_release(struct server *s)
         rpc_server_free(s->rpc);
         if (m->pool)
                 pool_cancel(m->pool);
+        parked_free(m->parked);
         pool_free(m->pool);
         stock_views_free(m->stock);
         versions_free(m->versions);
@@ -322,6 +325,7 @@ int main(int argc, char **argv)
         sigset_t signals;
         int r;
 
+        io_reserve_standard_fds();
         log_setup("fsyncfs-server", LOG_LEVEL_INFO);
         switch (options_parse(argc, argv, &s.options)) {
         case OPTIONS_DONE:

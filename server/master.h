@@ -7,6 +7,7 @@
 #include "proto/rpc.h"
 #include "server/blocks.h"
 #include "server/index.h"
+#include "server/parked.h"
 #include "server/pool.h"
 #include "server/stock.h"
 #include "server/token.h"
@@ -17,6 +18,7 @@
 struct master {
         struct workspace_root *root;
         struct pool *pool;
+        struct parked *parked;
         struct index *index;
         struct versions *versions;
         struct stock_views *stock;

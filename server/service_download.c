@@ -125,17 +125,42 @@ static bool unchanged(struct download *d)
         return index_stamp_equal(&before, &now);
 }
 
-/* May what was sent, with the block to come, be called complete? */
-static bool is_what_was_asked(struct download *d)
+static void correct_run(struct pool_job *job)
 {
-        struct content_id id;
+        struct download *d = (struct download *)((char *)job - offsetof(struct download, job));
 
-        if (!unchanged(d))
-                return false;
+        if (index_flush(d->master->index) < 0)
+                log_limited(LOG_LEVEL_WARNING, "index", "a wrong hash could not be corrected");
+        d->error = -ESTALE;
+        atomic_store(&d->answered, true);
+        rpc_call_wake(d->call);
+        download_unref(d);
+}
+
+/*
+ * All of the file was sent, its stamp is what it was, and yet it holds FOUND: somebody writes through a mapping, which stamps only
+ * the first write of many. The index must learn it before the worker asks for a new listing, or it would get the old hash again.
+ */
+static void correct_index(struct download *d, const struct content_id *found)
+{
+        struct index_stamp stamp = index_stamp_of(&d->st);
+
+        if (index_store(d->master->index, &stamp, found) < 0) {
+                fail_errno(d, -ENOMEM);
+                return;
+        }
+        atomic_fetch_add(&d->refs, 1);
+        d->job.run = correct_run;
+        pool_submit(d->master->pool, &d->job);
+}
+
+/* Whether what was hashed while it was sent is what was asked for. */
+static bool is_what_was_asked(struct download *d, struct content_id *ret_found)
+{
         if (!d->hasher)
                 return true;
-        hasher_final(d->hasher, &id);
-        return content_id_equal(&id, &d->expected);
+        hasher_final(d->hasher, ret_found);
+        return content_id_equal(ret_found, &d->expected);
 }
 
 /* Sends LEN bytes of BLOCK (NULL: none), which is given away. */
@@ -161,17 +186,22 @@ static void send_block(struct download *d, struct block *block, size_t len, bool
 
 static void send_own(struct download *d, struct block *block, size_t len, size_t wanted)
 {
-        bool last = d->offset + len == d->end;
+        bool last = d->offset + len == d->end, changed;
+        struct content_id found;
 
         if (d->hasher && len > 0)
                 hasher_update(d->hasher, block->data, len);
-        if (len < wanted || (last && !is_what_was_asked(d))) {
-                if (block)
-                        blocks_put(block);
-                fail_stale(d, "the file changed while it was sent");
+        changed = len < wanted || (last && !unchanged(d));
+        if (!changed && (!last || is_what_was_asked(d, &found))) {
+                send_block(d, block, len, last);
                 return;
         }
-        send_block(d, block, len, last);
+        if (block)
+                blocks_put(block);
+        if (changed)
+                fail_stale(d, "the file changed while it was sent");
+        else
+                correct_index(d, &found);
 }
 
 /* Stock masters send what there is, then an empty chunk; a change shows as a hash that does not match. */
@@ -266,7 +296,9 @@ static void download_wake(struct rpc_call *call, void *state)
 
         if (!atomic_exchange(&d->answered, false))
                 return;
-        if (d->error == -EAGAIN) {
+        if (d->error == -ESTALE) {
+                fail_stale(d, "the file changed without a new time stamp");
+        } else if (d->error == -EAGAIN) {
                 fail_stale(d, "the file keeps changing");
         } else if (d->error < 0) {
                 fail_errno(d, d->error);

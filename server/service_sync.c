@@ -34,6 +34,9 @@ struct scan_call {
         struct versions_request versions_request;
         struct stock_request stock_request;
         atomic_bool answered;
+        bool waiting;   /* for a pass or a view; and then parked, if the worker understands heartbeats */
+        bool heartbeat; /* one is on its way: nothing else can be sent until it is taken */
+        struct parked_call parked;
         int error;
         struct listing *listing; /* referenced */
 
@@ -160,8 +163,8 @@ static void send_entries(struct scan_call *s)
         scan_batch_free(batch);
 }
 
-/* A chunk without entries, the last of its request. */
-static void send_last(struct scan_call *s, const struct scan_batch_tail *tail)
+/* A chunk without entries: the last of its request, or a heartbeat. */
+static void send_empty(struct scan_call *s, const struct scan_batch_tail *tail)
 {
         struct scan_batch *batch;
 
@@ -182,7 +185,31 @@ static void send_error(struct scan_call *s, int error)
         if (s->own)
                 rpc_call_finish(s->call, reply_code(error), text);
         else
-                send_last(s, &(struct scan_batch_tail){ .is_complete = true, .error = text });
+                send_empty(s, &(struct scan_batch_tail){ .is_complete = true, .error = text });
+}
+
+/* ---- waiting ---- */
+
+static void begin_waiting(struct scan_call *s)
+{
+        s->waiting = true;
+        s->parked.call = s->call;
+        if (s->own)
+                parked_add(s->master->parked, &s->parked);
+}
+
+static void end_waiting(struct scan_call *s)
+{
+        if (s->waiting && s->own)
+                parked_remove(s->master->parked, &s->parked);
+        s->waiting = false;
+}
+
+/* An empty chunk: the master is alive, and hashing. */
+static void send_heartbeat(struct scan_call *s)
+{
+        s->heartbeat = true;
+        send_empty(s, &(struct scan_batch_tail){ .is_complete = false });
 }
 
 /* ---- what was asked for has come ---- */
@@ -215,12 +242,14 @@ static void ask_for_listing(struct scan_call *s)
 {
         int r;
 
+        begin_waiting(s);
         atomic_fetch_add(&s->refs, 1);
         s->versions_request.done = listing_done;
         r = versions_get(s->master->versions, s->spider, s->path, s->own ? 0 : s->master->scan_ttl_ms,
                          &s->versions_request);
         if (r < 0) {
                 scan_call_unref(s);
+                end_waiting(s);
                 send_error(s, r);
         }
 }
@@ -253,41 +282,54 @@ static void begin_sending(struct scan_call *s)
 
         s->total = s->own ? listing->entries : s->view->n_shown;
         if (s->has_known && memcmp(s->known, listing->root_digest, HASH_BYTES) == 0) {
-                send_last(s, &(struct scan_batch_tail){
-                                     .is_complete = true,
-                                     .unchanged = true,
-                                     .version = listing,
-                             });
+                send_empty(s, &(struct scan_batch_tail){
+                                      .is_complete = true,
+                                      .unchanged = true,
+                                      .version = listing,
+                              });
                 return;
         }
         listing_cursor_init(&s->cursor, s->listing);
         send_entries(s);
 }
 
-static void scan_wake(struct rpc_call *call, void *state)
+static void take_answer(struct scan_call *s)
 {
-        struct scan_call *s = state;
-        int r;
+        int r = s->error;
 
-        if (!atomic_exchange(&s->answered, false))
-                return;
-        r = s->error;
         if (r >= 0 && !s->own && !s->view) {
                 r = begin_stock(s);
                 if (r >= 0)
                         return;
         }
+        end_waiting(s);
         if (r < 0)
                 send_error(s, r);
         else
                 begin_sending(s);
 }
 
+static void scan_wake(struct rpc_call *call, void *state)
+{
+        struct scan_call *s = state;
+
+        if (s->heartbeat || !s->waiting)
+                return;
+        if (atomic_exchange(&s->answered, false))
+                take_answer(s);
+        else if (s->own)
+                send_heartbeat(s);
+}
+
 static void scan_writable(struct rpc_call *call, void *state)
 {
         struct scan_call *s = state;
 
-        if (!s->complete) {
+        if (s->heartbeat) {
+                s->heartbeat = false;
+                if (atomic_exchange(&s->answered, false))
+                        take_answer(s);
+        } else if (!s->complete) {
                 send_entries(s);
         } else if (s->many) {
                 forget_request(s);
@@ -358,6 +400,7 @@ static void scan_half_close(struct rpc_call *call, void *state)
 
 static void scan_closed(struct rpc_call *call, void *state)
 {
+        end_waiting(state);
         scan_call_unref(state);
 }
 

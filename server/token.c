@@ -11,8 +11,6 @@
 #include "base/io.h"
 #include "base/lock.h"
 
-#define TOKEN_FILE_MAX 65536
-
 struct token {
         char *file; /* owned */
         struct mutex lock;
@@ -23,20 +21,12 @@ struct token {
 static int read_digest(const char *file, uint8_t ret_digest[SHA256_DIGEST_LENGTH])
 {
         _cleanup_buffer_ struct buffer text = { 0 };
-        size_t len;
-        int r = io_read_file(AT_FDCWD, file, TOKEN_FILE_MAX, &text);
+        int r = io_read_first_line(file, &text);
 
-        if (r >= 0) {
-                len = text.data ? strcspn(text.data, "\n") : 0;
-                while (len > 0 && isspace((unsigned char)text.data[len - 1]))
-                        len--;
-                if (len > 0)
-                        SHA256((const uint8_t *)text.data, len, ret_digest);
-                else
-                        r = -EINVAL;
-        }
+        if (r >= 0)
+                SHA256((const uint8_t *)text.data, text.len, ret_digest);
         if (text.data)
-                OPENSSL_cleanse(text.data, text.len);
+                OPENSSL_cleanse(text.data, text.capacity);
         return r;
 }
 

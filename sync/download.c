@@ -53,12 +53,14 @@ static int take_chunk(const struct download_request *d, const struct wire_downlo
                 return -EPROTO;
         if (chunk->total_bytes != 0 && (uint64_t)chunk->total_bytes != d->size)
                 return -ESTALE;
+        if (chunk->data_len == 0 && !chunk->is_complete)
+                return -EPROTO; /* or a peer could keep a read waiting for ever */
         *received += chunk->data_len;
         if (*received > d->size)
                 return -ESTALE; /* it has grown since; a liar ends the same way */
         r = store_write(writer, chunk->data, chunk->data_len);
         *complete = *complete || chunk->is_complete;
-        if (r == 0)
+        if (r == 0 && chunk->data_len > 0)
                 d->progress(chunk->data_len, d->progress_arg);
         return r;
 }

@@ -21,9 +21,11 @@ struct fetch_job {
         struct content_id content; /* the key */
         uint64_t size, ino;        /* of the file that was asked for first */
         struct fetch *fetch;
-        struct fetch_waiter *waiters;  /* guarded by fetch->lock */
-        int64_t asked_ns;              /* when it was first wanted */
-        _Atomic int64_t progress_ns;   /* when bytes last came; 0: none yet */
+        struct fetch_waiter *waiters; /* guarded by fetch->lock */
+        int64_t asked_ns;             /* when it was first wanted */
+        _Atomic int64_t progress_ns;  /* when its turn or its bytes last came; 0: neither yet */
+        uint64_t
+                partial_bytes; /* of another process's download, when last looked at; guarded by fetch->lock */
         _Atomic int last_error;        /* of the last try, for waits that end by their deadline */
         struct fetch_job *prev, *next; /* in the queue */
         UT_hash_handle hh;
@@ -37,7 +39,8 @@ struct fetch {
         struct fetch_job *jobs TSA_GUARDED(lock);  /* by content: queued and running */
         struct fetch_job *queue TSA_GUARDED(lock); /* not begun, first come first served */
         struct fetch_waiter *deadlines TSA_GUARDED(lock);
-        int64_t away_since_ns TSA_GUARDED(lock); /* the master has given nothing since; 0: it is there */
+        _Atomic int64_t progress_ns;   /* when bytes of any content last came */
+        _Atomic int64_t away_since_ns; /* the master has given nothing since; 0: it is there */
         bool stopping TSA_GUARDED(lock);
         struct condition backoff; /* wakes those that wait for their next try, when stopping */
         pthread_t *threads;       /* owned; options.threads of them */
@@ -84,12 +87,12 @@ static void insert_deadline(struct fetch *f, struct fetch_waiter *w, int64_t dea
                 condition_signal(&f->tick);
 }
 
-/* When the master last did something for JOB. */
-static int64_t quiet_since(const struct fetch_job *job)
+/* When something last moved for JOB; while it stands in the queue, for those before it. 0: nothing did. */
+static int64_t last_progress(const struct fetch *f, const struct fetch_job *job)
 {
-        int64_t progress = atomic_load(&job->progress_ns);
+        int64_t own = atomic_load(&job->progress_ns);
 
-        return progress > 0 ? progress : job->asked_ns;
+        return own > 0 ? own : atomic_load(&f->progress_ns);
 }
 
 /*
@@ -98,20 +101,36 @@ static int64_t quiet_since(const struct fetch_job *job)
  */
 static int64_t first_deadline(const struct fetch *f, const struct fetch_job *job) TSA_REQUIRES(f->lock)
 {
-        int64_t now = clock_monotonic_ns(), since = quiet_since(job);
+        int64_t now = clock_monotonic_ns(), since = MAX(job->asked_ns, last_progress(f, job));
+        int64_t away_since = atomic_load(&f->away_since_ns);
 
-        if (f->away_since_ns > 0)
-                since = MIN(since, f->away_since_ns);
+        if (away_since > 0)
+                since = MIN(since, away_since);
         return MAX(since + timeout_ns(f), now + MIN(timeout_ns(f), GRACE_MS * NSEC_PER_MSEC));
+}
+
+/* Another process of this machine may be fetching the content: then its partial grows. */
+static bool grows_elsewhere(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
+{
+        uint64_t bytes = store_partial_size(f->options.store, &job->content);
+        bool grows = bytes > job->partial_bytes;
+
+        job->partial_bytes = bytes;
+        return grows;
 }
 
 /* A wait whose time has come may go on if its content has made progress since. */
 static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRES(f->lock)
 {
-        int64_t deadline = atomic_load(&w->job->progress_ns) + timeout_ns(f);
+        int64_t deadline = last_progress(f, w->job) + timeout_ns(f);
 
-        if (w->interrupted || deadline <= w->deadline_ns)
+        if (w->interrupted)
                 return false;
+        if (deadline <= w->deadline_ns) {
+                if (!grows_elsewhere(f, w->job))
+                        return false;
+                deadline = clock_monotonic_ns() + timeout_ns(f);
+        }
         DL_DELETE2(f->deadlines, w, deadline_prev, deadline_next);
         insert_deadline(f, w, deadline);
         return true;
@@ -175,9 +194,11 @@ void fetch_interrupt(struct fetch *fetch, struct fetch_waiter *waiter)
 static void note_progress(size_t bytes, void *arg)
 {
         struct fetch_job *job = arg;
+        int64_t now = clock_monotonic_ns();
 
-        atomic_store(&job->progress_ns, clock_monotonic_ns());
-        atomic_fetch_add(&job->fetch->bytes, bytes);
+        atomic_store(&job->progress_ns, now);
+        atomic_store(&job->fetch->progress_ns, now);
+        atomic_store(&job->fetch->away_since_ns, 0);
 }
 
 /* Begins to write the content and downloads it from PATH. 0, or negative errno as download_run. */
@@ -193,15 +214,24 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
                 .progress_arg = job,
         };
         struct store_writer *writer;
-        int r = store_write_begin(f->options.store, &job->content, job->size, &writer);
+        int fd, r = store_get(f->options.store, &job->content, &fd);
 
+        if (r == STORE_OK) { /* it was here, not yet verified since the machine started; now it is */
+                close(fd);
+                return 0;
+        }
+        if (f->options.offline)
+                return failure_set(failure, -EHOSTUNREACH, "not in the cache, and mounted with 'offline'");
+        r = store_write_begin(f->options.store, &job->content, job->size, &writer);
         if (r == STORE_HAVE)
                 return 0;
         if (r < 0)
                 return failure_set(failure, r, "cannot write to the cache: %s", strerror(-r));
         r = download_run(f->options.session, &request, writer, failure);
-        if (r == 0)
+        if (r == 0) {
                 atomic_fetch_add(&f->files, 1);
+                atomic_fetch_add(&f->bytes, job->size);
+        }
         return r;
 }
 
@@ -249,13 +279,14 @@ static bool worth_retrying(int error)
 /* A try has failed because the master is away, or, with ERROR 0, has shown that it is there. */
 static void note_away(struct fetch *f, struct fetch_job *job, int error)
 {
+        int64_t none = 0;
+
         atomic_store(&job->last_error, error);
-        mutex_lock(&f->lock);
         if (error == 0)
-                f->away_since_ns = 0;
-        else if (f->away_since_ns == 0)
-                f->away_since_ns = quiet_since(job);
-        mutex_unlock(&f->lock);
+                atomic_store(&f->away_since_ns, 0);
+        else
+                atomic_compare_exchange_strong(&f->away_since_ns, &none,
+                                               MAX(job->asked_ns, last_progress(f, job)));
 }
 
 static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *path, struct failure *failure)
@@ -264,11 +295,13 @@ static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *
         bool looked_elsewhere = false;
         int damaged = 0, r;
 
+        buffer_truncate(path, 0);
         r = catalog_path(f->options.catalog, job->ino, path);
         if (r != CATALOG_OK)
                 return r < 0 ? r : -ESTALE;
         for (;;) {
                 r = fetch_from(f, job, path, failure);
+                note_away(f, job, worth_retrying(r) ? r : 0);
                 /* A stock master cannot say that a file has changed since its scan: it shows as a wrong hash.
                  */
                 if (r == -EBADMSG && !looked_elsewhere &&
@@ -281,12 +314,10 @@ static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *
                         looked_elsewhere = true;
                         if (find_elsewhere(f, job, path) < 0)
                                 return -ESTALE;
-                } else if (worth_retrying(r)) {
-                        note_away(f, job, r);
+                } else if (worth_retrying(r) && !f->options.offline) {
                         if (!back_off(f, job, &backoff_ms))
                                 return r;
                 } else {
-                        note_away(f, job, 0);
                         return r;
                 }
         }
@@ -307,9 +338,17 @@ static int read_error(int error)
                 return error;
         case -ECONNREFUSED:
                 return -EHOSTUNREACH;
+        case -EDQUOT:
+                return -ENOSPC;
         default:
                 return -EIO;
         }
+}
+
+/* Whether JOB is over with result R: not if it was given up because nobody waited, and somebody does again. */
+static bool is_over(struct fetch *f, struct fetch_job *job, int r) TSA_REQUIRES(f->lock)
+{
+        return f->stopping || f->options.offline || !worth_retrying(r) || !job->waiters;
 }
 
 static void run_job(struct fetch *f, struct fetch_job *job)
@@ -317,23 +356,30 @@ static void run_job(struct fetch *f, struct fetch_job *job)
         _cleanup_buffer_ struct buffer path = { 0 };
         struct failure failure = { 0 };
         char name[HASH_TEXT_MAX];
-        int r = fetch_content(f, job, &path, &failure);
+        int r;
 
-        if (r < 0)
-                log_limited(LOG_LEVEL_ERROR, "fetch", "cannot fetch '%s' (%s): %s",
-                            path.data ? path.data : "?", content_id_format(&job->content, name),
-                            r == -ESTALE ? "the master no longer has this content"
-                                         : failure_text(&failure, r));
-        mutex_lock(&f->lock);
+        for (;;) {
+                r = fetch_content(f, job, &path, &failure);
+                mutex_lock(&f->lock);
+                if (is_over(f, job, r))
+                        break;
+                mutex_unlock(&f->lock);
+        }
         HASH_DEL(f->jobs, job);
+        r = f->stopping ? -ECANCELED : read_error(r);
         while (job->waiters) {
                 struct fetch_waiter *w = job->waiters;
                 unlink_waiter(f, w);
                 mutex_unlock(&f->lock);
-                end_wait(f, w, read_error(r));
+                end_wait(f, w, r);
                 mutex_lock(&f->lock);
         }
         mutex_unlock(&f->lock);
+        if (r < 0 && r != -ECANCELED)
+                log_limited(LOG_LEVEL_ERROR, "fetch", "cannot fetch '%s' (%s): %s",
+                            path.data ? path.data : "?", content_id_format(&job->content, name),
+                            r == -ESTALE ? "the master no longer has this content"
+                                         : failure_text(&failure, r));
         free(job);
 }
 
@@ -356,6 +402,9 @@ static void *fetch_main(void *arg)
                         free(job);
                         continue;
                 }
+                /* Its turn is progress, unless the master is known to be away. */
+                if (atomic_load(&f->away_since_ns) == 0)
+                        atomic_store(&job->progress_ns, clock_monotonic_ns());
                 mutex_unlock(&f->lock);
                 run_job(f, job);
                 mutex_lock(&f->lock);
@@ -391,8 +440,6 @@ int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fe
         struct fetch_job *job;
         int r = 0;
 
-        if (fetch->options.offline)
-                return -EHOSTUNREACH;
         mutex_lock(&fetch->lock);
         if (waiter->interrupted || fetch->stopping) {
                 r = waiter->interrupted ? -EINTR : -ECANCELED;

@@ -32,7 +32,7 @@ struct fetch_options {
         struct catalog *catalog;
         struct store *store;
         int timeout_ms;   /* a wait fails when its content has made no progress for so long */
-        bool offline;     /* never ask the master: what is not here fails at once with -EHOSTUNREACH */
+        bool offline;     /* never ask the master: what is not here fails with -EHOSTUNREACH */
         unsigned threads; /* downloads at the same time */
         /* Optional. The master's file no longer holds what the catalog names: brings the catalog up to date,
          * waits for that. */

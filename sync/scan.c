@@ -7,7 +7,8 @@
 #include "sync/incoming.h"
 #include "sync/warm.h"
 
-#define OVERTAKEN_MAX      3 /* scans in a row that the master may overtake; then what there is is taken */
+#define HEARTBEATS_MAX     7200 /* empty chunks in a row: two hours of a master that hashes */
+#define OVERTAKEN_MAX      3    /* scans in a row that the master may overtake; then what there is is taken */
 #define MESSAGE_MEMORY_MAX ((size_t)64 << 20) /* what one chunk may unpack to */
 
 /* One exchange: from the request to the commit. Lives on scan_once's stack. */
@@ -23,6 +24,7 @@ struct scan {
         struct incoming *incoming;     /* owned; a stock master's entries until all are there */
         uint64_t received;             /* entries so far */
         uint64_t announced;            /* how many there are, as the last chunk said; 0: it did not */
+        unsigned heartbeats;           /* empty chunks since the last entry */
         bool complete;                 /* the final marker has come */
         uint8_t digest[HASH_BYTES];    /* the master's, of the version being listed */
         bool has_digest;
@@ -80,6 +82,11 @@ static int take_chunk(struct scan *scan, const Grpc__FileScanChunk *chunk)
         if (scan->complete)
                 return failure_set(scan->failure, -EPROTO,
                                    "the master's listing is refused: it goes on after its end");
+        /* Our own master says every second that it is still hashing. */
+        scan->heartbeats = chunk->n_files > 0 || chunk->is_complete ? 0 : scan->heartbeats + 1;
+        if (scan->heartbeats > (scan->stock ? 0 : HEARTBEATS_MAX))
+                return failure_set(scan->failure, -ETIMEDOUT,
+                                   "the master keeps us waiting without listing anything");
         scan->received += chunk->n_files;
         scan->announced = chunk->total_files > 0 ? (uint64_t)chunk->total_files : 0;
         /* A stock master may leave its root out of the count. */
@@ -228,9 +235,11 @@ static int scan_once(struct scan *scan, const struct catalog_version *known, str
         if (r == 0)
                 r = receive_listing(scan, known);
         scan->result->entries = scan->received;
-        if (r == 0 && scan->result->unchanged && !known)
-                r = failure_set(scan->failure, -EPROTO,
-                                "the master's answer is refused: 'unchanged' to a worker that has nothing");
+        if (r == 0 && scan->result->unchanged &&
+            (!known || (scan->has_digest && memcmp(scan->digest, known->digest, HASH_BYTES) != 0)))
+                r = failure_set(
+                        scan->failure, -EPROTO,
+                        "the master's answer is refused: 'unchanged' to a worker that has another version");
         if (r == 0 && scan->result->unchanged) {
                 catalog_update_abort(TAKE_PTR(scan->update));
                 r = catalog_touch(scan->catalog, scan->revision);

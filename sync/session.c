@@ -12,7 +12,9 @@
 #include "proto/wire.h"
 #include "proto/workspace.pb-c.h"
 
-#define TOKEN_MAX_BYTES   4096
+#define SLICE_MS 1000
+#define STOCK_SCAN_FACTOR                                                                                    \
+        10 /* a stock master hashes all before its first word, and cannot say that it is at it */
 #define RECEIVE_MAX_BYTES (8u << 20)
 
 /* A stream under way, so that session_interrupt can reach it. */
@@ -43,15 +45,13 @@ struct session {
 static int read_token(const char *file, char **ret, struct failure *failure)
 {
         _cleanup_buffer_ struct buffer text = { 0 };
-        int r = io_read_file(AT_FDCWD, file, TOKEN_MAX_BYTES, &text);
+        int r = io_read_first_line(file, &text);
 
+        if (r == -EINVAL)
+                return failure_set(failure, r,
+                                   "token file '%s' is empty: expected the token on its first line", file);
         if (r < 0)
                 return failure_set(failure, r, "cannot read token file '%s': %s", file, strerror(-r));
-        if (text.data)
-                text.data[strcspn(text.data, "\r\n")] = '\0';
-        if (!text.data || !text.data[0])
-                return failure_set(failure, -EINVAL,
-                                   "token file '%s' is empty: expected the token on its first line", file);
         *ret = strdup(text.data);
         return *ret ? 0 : -ENOMEM;
 }
@@ -182,6 +182,28 @@ static int handshake(struct session *s, struct rpc_channel *channel, const char 
         return parse_handshake(master, reply, reply_len, failure);
 }
 
+static bool is_interrupted(struct session *s)
+{
+        bool interrupted;
+
+        mutex_lock(&s->lock);
+        interrupted = s->interrupted;
+        mutex_unlock(&s->lock);
+        return interrupted;
+}
+
+/* In slices, so that session_interrupt need not wait for an absent master. */
+static int wait_ready(struct session *s, struct rpc_channel *channel)
+{
+        for (int left_ms = s->timeout_ms;; left_ms -= SLICE_MS) {
+                int r = rpc_channel_wait_ready(channel, MIN(left_ms, SLICE_MS));
+                if (is_interrupted(s))
+                        return -ECANCELED;
+                if (r != -ETIMEDOUT || left_ms <= SLICE_MS)
+                        return r;
+        }
+}
+
 static int try_master(struct session *s, size_t i, struct failure *failure) TSA_REQUIRES(s->connecting)
 {
         const char *master = s->source->masters[i];
@@ -194,7 +216,7 @@ static int try_master(struct session *s, size_t i, struct failure *failure) TSA_
                         return failure_set(failure, r, "cannot use master address '%s': %s", master,
                                            strerror(-r));
         }
-        r = rpc_channel_wait_ready(s->channels[i], s->timeout_ms);
+        r = wait_ready(s, s->channels[i]);
         if (r < 0)
                 return explain_unready(master, r, s->timeout_ms, failure);
         r = handshake(s, s->channels[i], master, failure);
@@ -227,7 +249,7 @@ int session_connect(struct session *session, struct failure *failure)
 
 int session_reconnect(struct session *session, struct failure *failure)
 {
-        int r = rpc_channel_wait_ready(atomic_load(&session->current), session->timeout_ms);
+        int r = wait_ready(session, atomic_load(&session->current));
 
         return r < 0 ? explain_unready(atomic_load(&session->master), r, session->timeout_ms, failure) : 0;
 }
@@ -271,6 +293,8 @@ int session_stream(struct session *session, const char *method, struct rpc_strea
 
         if (r < 0)
                 return r;
+        if (session_get_dialect(session) == SESSION_STOCK && strcmp(method, WIRE_METHOD_SCAN) == 0)
+                options.idle_timeout_ms *= STOCK_SCAN_FACTOR;
         r = rpc_stream_open(atomic_load(&session->current), method, &options, &stream);
         if (r < 0)
                 return r;

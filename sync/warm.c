@@ -7,7 +7,7 @@ struct warm {
         struct session *session; /* borrowed */
         struct store *store;     /* borrowed */
         struct incoming *files;  /* owned: what to fetch */
-        uint64_t noted_bytes;
+        uint64_t noted_bytes, noted_files;
         uint64_t fetched_files, fetched_bytes;
 };
 
@@ -38,11 +38,14 @@ void warm_note(const struct content_id *old, const struct entry *now, void *arg)
 {
         struct warm *w = arg;
 
-        if (now->size == 0 || now->size > WARM_BYTES_MAX - w->noted_bytes || !store_has(w->store, old))
+        if (now->size == 0 || w->noted_files == WARM_FILES_MAX ||
+            now->size > WARM_BYTES_MAX - w->noted_bytes || !store_has(w->store, old))
                 return;
         /* Out of memory: then this one is fetched when it is read, as all others are. */
-        if (incoming_add(w->files, now) == 0)
-                w->noted_bytes += now->size;
+        if (incoming_add(w->files, now) < 0)
+                return;
+        w->noted_bytes += now->size;
+        w->noted_files++;
 }
 
 static void count_bytes(size_t bytes, void *arg)
@@ -73,7 +76,7 @@ static int fetch_one(const struct entry *entry, void *arg)
         r = download_run(w->session, &request, writer, &unused);
         w->fetched_files += r == 0;
         /* From a stock master a replaced file shows as a wrong hash. */
-        return r == -ESTALE || r == -EBADMSG ? -ESTALE : 0;
+        return r == -EBADMSG ? -ESTALE : r;
 }
 
 int warm_run(struct warm *warm, uint64_t *ret_files, uint64_t *ret_bytes)
@@ -84,5 +87,5 @@ int warm_run(struct warm *warm, uint64_t *ret_files, uint64_t *ret_bytes)
         r = incoming_each(warm->files, fetch_one, warm);
         *ret_files += warm->fetched_files;
         *ret_bytes += warm->fetched_bytes;
-        return r;
+        return r == -ESTALE ? r : 0;
 }

@@ -14,9 +14,9 @@ static void test_own_content(void **state)
 
         assert_int_equal(bindings_new(&b), 0);
         assert_int_equal(bindings_get(b, 7), 7);
-        assert_true(bindings_fix(b, 7, 7));
-        assert_true(bindings_fix(b, 7, 7));
-        assert_false(bindings_fix(b, 7, 8));
+        assert_int_equal(bindings_fix(b, 7, 7), 0);
+        assert_int_equal(bindings_fix(b, 7, 7), 0);
+        assert_int_equal(bindings_fix(b, 7, 8), -EAGAIN);
         assert_int_equal(bindings_move(b, 7, 8), -ESTALE); /* a byte was served */
         assert_int_equal(bindings_get(b, 7), 7);
         bindings_free(b);
@@ -29,10 +29,10 @@ static void test_moved(void **state)
         assert_int_equal(bindings_new(&b), 0);
         assert_int_equal(bindings_move(b, 1000000, 2000000), 0);
         assert_int_equal(bindings_get(b, 1000000), 2000000);
-        assert_false(bindings_fix(b, 1000000, 1000000));         /* too late for its own */
-        assert_int_equal(bindings_move(b, 1000000, 3000000), 0); /* still nothing served */
-        assert_false(bindings_fix(b, 1000000, 2000000));
-        assert_true(bindings_fix(b, 1000000, 3000000));
+        assert_int_equal(bindings_fix(b, 1000000, 1000000), -EAGAIN); /* too late for its own */
+        assert_int_equal(bindings_move(b, 1000000, 3000000), 0);      /* still nothing served */
+        assert_int_equal(bindings_fix(b, 1000000, 2000000), -EAGAIN);
+        assert_int_equal(bindings_fix(b, 1000000, 3000000), 0);
         assert_int_equal(bindings_move(b, 1000000, 4000000), -ESTALE);
         assert_int_equal(bindings_get(b, 1000000), 3000000);
         assert_int_equal(bindings_get(b, 999999), 999999);

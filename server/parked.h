@@ -1,0 +1,24 @@
+/*
+ * Calls that wait for a long job, and the heartbeat that wakes them every second, so that they can tell their worker that
+ * the master is alive and at work. Thread-safe.
+ */
+#pragma once
+
+#include "proto/rpc.h"
+
+struct parked;
+
+/** One waiting call, embedded in what waits. */
+struct parked_call {
+        struct rpc_call *call; /* set by the owner, who holds a reference */
+        struct parked_call *prev, *next;
+};
+
+/** Starts the heartbeat's thread. */
+int parked_new(struct parked **ret);
+
+/** NULL is fine. Nothing may be parked any more. */
+void parked_free(struct parked *parked);
+
+void parked_add(struct parked *parked, struct parked_call *call);
+void parked_remove(struct parked *parked, struct parked_call *call);
