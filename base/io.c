@@ -3,9 +3,12 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
-#define FIRST_LINE_MAX 65536
+#define FIRST_LINE_MAX   65536
+#define OPEN_FILES_MAX   65536
+#define OPEN_FILES_LEAST 1024
 
 int io_write_all(int fd, const void *data, size_t len)
 {
@@ -97,6 +100,18 @@ void io_reserve_standard_fds(void)
         while (fd >= 0 && fd <= STDERR_FILENO);
         if (fd >= 0)
                 close(fd);
+}
+
+unsigned io_raise_open_files(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return OPEN_FILES_LEAST;
+        limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, (rlim_t)OPEN_FILES_MAX));
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                getrlimit(RLIMIT_NOFILE, &limit);
+        return (unsigned)MIN(limit.rlim_cur, (rlim_t)OPEN_FILES_MAX);
 }
 
 int io_mkdir_parents(const char *path, mode_t mode)

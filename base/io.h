@@ -29,5 +29,10 @@ int io_read_first_line(const char *path, struct buffer *ret);
 /** Makes sure that descriptors 0, 1 and 2 are taken, so that nothing opened later becomes anybody's standard output. */
 void io_reserve_standard_fds(void);
 
+/**
+ * Raises the limit of open descriptors to what the process may have, at most 65,536: nothing is sized from an "unlimited". Returns the limit.
+ */
+unsigned io_raise_open_files(void);
+
 /** Makes folder PATH and its missing parents with MODE; 0 also if it is there already. */
 int io_mkdir_parents(const char *path, mode_t mode);

@@ -53,7 +53,8 @@ int main(int argc, char **argv)
                 if (strcmp(argv[1], commands[i].name) == 0)
                         return commands[i].run(argc - 1, argv + 1);
         if (argc >= 2)
-                fprintf(stderr, "fsyncfs: unknown command '%s'\n", argv[1]);
-        fputs(usage, stderr);
+                fprintf(stderr, "fsyncfs: unknown command '%s'; see fsyncfs --help\n", argv[1]);
+        else
+                fputs(usage, stderr);
         return EXIT_USAGE;
 }

@@ -15,18 +15,20 @@ struct blob {
 };
 
 struct blobs {
+        unsigned limit;
         struct mutex lock;
         struct blob *all TSA_GUARDED(
                 lock); /* by ino; uthash keeps insertion order: the least recently used comes first */
 };
 
-int blobs_new(struct blobs **ret)
+int blobs_new(unsigned limit, struct blobs **ret)
 {
         struct blobs *b = calloc(1, sizeof(*b));
 
         if (!b)
                 return -ENOMEM;
         mutex_init(&b->lock);
+        b->limit = limit;
         *ret = b;
         return 0;
 }
@@ -74,16 +76,24 @@ struct blob *blobs_get(struct blobs *blobs, uint64_t ino)
         return blob;
 }
 
-static void make_room(struct blobs *b) TSA_REQUIRES(b->lock)
+/* Drops idle ones, the least recently used first, until fewer than LIMIT are left. */
+static void make_room(struct blobs *b, unsigned limit) TSA_REQUIRES(b->lock)
 {
         struct blob *blob, *next;
 
         HASH_ITER (hh, b->all, blob, next) {
-                if (HASH_COUNT(b->all) < BLOBS_MAX)
+                if (HASH_COUNT(b->all) < limit)
                         return;
                 if (blob->users == 0)
                         drop(b, blob);
         }
+}
+
+void blobs_drop_idle(struct blobs *blobs)
+{
+        mutex_lock(&blobs->lock);
+        make_room(blobs, 0);
+        mutex_unlock(&blobs->lock);
 }
 
 struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size)
@@ -95,7 +105,7 @@ struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size)
         if (blob) {
                 close(fd);
         } else {
-                make_room(blobs);
+                make_room(blobs, blobs->limit);
                 blob = calloc(1, sizeof(*blob));
                 if (blob) {
                         *blob = (struct blob){ .ino = ino, .fd = fd, .size = size, .users = 1 };

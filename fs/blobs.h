@@ -1,6 +1,6 @@
 /*
  * Open descriptors of blobs by inode number, so that the reads of one file share one open. An inode number
- * names one content for good, so nothing here is ever stale. At most BLOBS_MAX are kept, the least recently
+ * names one content for good, so nothing here is ever stale. At most so many are kept, the least recently
  * used go first; one in use stays. Thread-safe.
  */
 #pragma once
@@ -8,12 +8,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define BLOBS_MAX 512
-
 struct blobs;
 struct blob;
 
-int blobs_new(struct blobs **ret);
+/** LIMIT: how many descriptors may be kept. */
+int blobs_new(unsigned limit, struct blobs **ret);
+
+/** Closes all that are not in use: for who has run out of descriptors. */
+void blobs_drop_idle(struct blobs *blobs);
 
 /** NULL is fine. No blob may be in use. */
 void blobs_free(struct blobs *blobs);

@@ -54,7 +54,7 @@ static int socket_address(const char *device, bool make_folder, struct sockaddr_
         if (make_folder && mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return -errno;
         /* In /tmp somebody else may have been quicker. */
-        if (lstat(dir, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid()))
+        if (lstat(dir, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022)))
                 return -EPERM;
         *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
         n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s.sock", dir, device);
@@ -359,7 +359,12 @@ int control_ask(const char *path, const char *command, json_t **ret, struct fail
         r = socket_address(info.device, false, &address);
         if (r == 0)
                 r = exchange(&address, command, &reply);
-        if (r == -ECONNREFUSED || r == -ENOENT)
+        if (r == -ENOENT || r == -EACCES)
+                return failure_set(failure, r,
+                                   "no control socket of '%s' for this user: ask as the user who mounted it, "
+                                   "or, if its daemon is gone, umount it",
+                                   info.target);
+        if (r == -ECONNREFUSED)
                 return failure_set(failure, r, "the daemon of '%s' is gone: umount it, then mount it again",
                                    info.target);
         if (r < 0)

@@ -25,7 +25,8 @@ struct control;
 struct filesystem {
         struct mount_options options;
         struct source source;
-        char *target; /* owned: the mount point, absolute */
+        unsigned open_files; /* the limit of descriptors */
+        char *target;        /* owned: the mount point, absolute */
         struct store *store;
         struct catalog *catalog;
         struct session *session;

@@ -9,6 +9,7 @@
 #include <sys/statfs.h>
 #include <sys/wait.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "fs/bindings.h"
 #include "fs/blobs.h"
@@ -18,6 +19,7 @@
 #include "fs/notifier.h"
 
 #define FETCH_THREADS    16 /* downloads at the same time; docs/performance.md */
+#define BLOBS_MAX        512u
 #define READAHEAD_KIB    1024
 #define MAX_FUSE_THREADS 8
 
@@ -161,6 +163,17 @@ static int append_escaped(struct buffer *b, const char *text)
         return 0;
 }
 
+static _Thread_local char
+        libfuse_line[256]; /* the last that libfuse said on this thread: it has no other way to say why */
+
+static void take_libfuse_line(enum fuse_log_level level, const char *format, va_list ap)
+{
+        vsnprintf(libfuse_line, sizeof(libfuse_line), format, ap);
+        libfuse_line[strcspn(libfuse_line, "\n")] = '\0';
+        log_limited(level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "libfuse", "libfuse: %s",
+                    libfuse_line);
+}
+
 static int mount_fuse(struct filesystem *fs, struct failure *failure)
 {
         _cleanup_buffer_ struct buffer options = { 0 };
@@ -171,15 +184,16 @@ static int mount_fuse(struct filesystem *fs, struct failure *failure)
         if (r < 0 || append_escaped(&options, fs->source.text) < 0)
                 return -ENOMEM;
         argv[2] = options.data;
+        fuse_set_log_func(take_libfuse_line);
         fs->fuse = fuse_session_new(&args, &filesystem_operations, sizeof(filesystem_operations), fs);
         fuse_opt_free_args(&args);
         if (!fs->fuse)
-                return failure_set(failure, -EINVAL, "libfuse refuses the mount options '%s'", options.data);
+                return failure_set(failure, -EINVAL, "libfuse refuses the mount options '%s': %s",
+                                   options.data, libfuse_line);
         if (fuse_session_mount(fs->fuse, fs->target) != 0)
-                return failure_set(
-                        failure, -EPERM,
-                        "cannot mount on '%s': see the line above; is /dev/fuse there and allowed?",
-                        fs->target);
+                return failure_set(failure, -EPERM, "cannot mount on '%s': %s", fs->target,
+                                   libfuse_line[0] ? libfuse_line
+                                                   : "fusermount3 refuses; is /dev/fuse there and allowed?");
         return 0;
 }
 
@@ -228,7 +242,7 @@ static int start_engine(struct filesystem *fs, const struct scan_result *first)
         if (r == 0)
                 r = fetch_new(&fetch, &fs->fetch);
         if (r == 0)
-                r = blobs_new(&fs->blobs);
+                r = blobs_new(MIN(BLOBS_MAX, fs->open_files / 4), &fs->blobs);
         if (r == 0)
                 r = bindings_new(&fs->bindings);
         return r;
@@ -340,6 +354,7 @@ static int run_daemon(const struct mount_request *request, struct source *source
         *source = (struct source){ 0 };
         *request->options = (struct mount_options){ 0 };
         signal(SIGPIPE, SIG_IGN);
+        fs.open_files = io_raise_open_files();
         /* Who typed the command gets one line, the last; the story is for the log. */
         if (!request->foreground)
                 log_to_syslog();

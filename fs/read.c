@@ -88,6 +88,10 @@ static int get_blob(struct filesystem *fs, uint64_t ino, store_get_fn get, struc
                 r = get_source(fs, ino, entry);
                 if (r == 0)
                         r = get(fs->store, &entry->content, &fd);
+                if (r == -EMFILE || r == -ENFILE) {
+                        blobs_drop_idle(fs->blobs);
+                        r = get(fs->store, &entry->content, &fd);
+                }
                 if (r != STORE_OK)
                         return r == STORE_UNVERIFIED ? STORE_MISS : r;
                 r = bindings_fix(fs->bindings, ino, entry->ino);

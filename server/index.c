@@ -36,7 +36,7 @@ static const char upsert_sql[] =
         "INSERT INTO content VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET"
         " xxh3=CASE WHEN " SAME_STAMP " THEN coalesce(excluded.xxh3, xxh3) ELSE excluded.xxh3 END,"
         " md5=CASE WHEN " SAME_STAMP " AND (excluded.xxh3 IS NULL OR xxh3 IS NULL OR excluded.xxh3=xxh3) "
-                                     "THEN coalesce(excluded.md5, md5) ELSE excluded.md5 END,"
+        "THEN coalesce(excluded.md5, md5) ELSE excluded.md5 END,"
         " size=excluded.size, mtime_ns=excluded.mtime_ns, ctime_ns=excluded.ctime_ns";
 
 /* The first revision is the time of day: a new index never goes back behind one that was lost. */

@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/buffer.h"
 #include "base/io.h"
@@ -16,10 +15,9 @@
 #include "server/metrics_http.h"
 #include "server/options.h"
 
-#define GRACE_MS   10000 /* streams get so long to end after SIGTERM */
-#define IDLE_MS    60000 /* a listing nobody asks for is forgotten after this, or the TTL if that is longer */
-#define TICK_SEC   10
-#define NOFILE_MAX 65536
+#define GRACE_MS 10000 /* streams get so long to end after SIGTERM */
+#define IDLE_MS  60000 /* a listing nobody asks for is forgotten after this, or the TTL if that is longer */
+#define TICK_SEC 10
 
 #define DEFAULT_ADDRESS      "[::]:9666"
 #define DEFAULT_ADDRESS_IPV4 "0.0.0.0:9666"
@@ -38,18 +36,6 @@ static int explain(const char *what, const char *where, int error, const char *h
 {
         log_error("%s '%s': %s%s%s", what, where, strerror(-error), hint[0] ? "; " : "", hint);
         return error;
-}
-
-/* Open folders grow with the depth of a tree, and each worker's stream holds one file. */
-static void raise_open_files(void)
-{
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-                return;
-        limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, (rlim_t)NOFILE_MAX));
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-                log_warning("the limit of open files cannot be raised: %s", strerror(errno));
 }
 
 static void block_signals(sigset_t *ret)
@@ -337,7 +323,7 @@ int main(int argc, char **argv)
         }
         log_setup("fsyncfs-server", s.options.log_level);
         block_signals(&signals);
-        raise_open_files();
+        io_raise_open_files();
         rpc_init();
         r = server_start(&s);
         if (r >= 0) {

@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "sync/download.h"
 
+#define SMALL_BYTES      (UINT64_C(1) << 20)
+#define SMALL_SHARE      4 /* one thread in so many takes small contents only: large ones must not hold them up */
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS   2000
 #define GRACE_MS         1000 /* the least that a want waits, so that each gives an absent master one more chance */
@@ -45,6 +47,7 @@ struct fetch {
         struct condition backoff; /* wakes those that wait for their next try, when stopping */
         pthread_t *threads;       /* owned; options.threads of them */
         unsigned n_threads;
+        unsigned n_small TSA_GUARDED(lock); /* threads that have chosen what they take */
         pthread_t timer;
         _Atomic uint64_t files, bytes, failures;
 };
@@ -383,14 +386,27 @@ static void run_job(struct fetch *f, struct fetch_job *job)
         free(job);
 }
 
+/* The next job for a thread that takes all, or for one that is kept for small contents; NULL: none. */
+static struct fetch_job *next_job(struct fetch *f, bool small_only) TSA_REQUIRES(f->lock)
+{
+        struct fetch_job *job;
+
+        DL_FOREACH (f->queue, job)
+                if (!small_only || job->size <= SMALL_BYTES)
+                        return job;
+        return NULL;
+}
+
 static void *fetch_main(void *arg)
 {
         struct fetch *f = arg;
+        bool small_only;
 
         thread_name("fetch");
         mutex_lock(&f->lock);
+        small_only = f->n_small++ < f->options.threads / SMALL_SHARE;
         while (!f->stopping) {
-                struct fetch_job *job = f->queue;
+                struct fetch_job *job = next_job(f, small_only);
 
                 if (!job) {
                         condition_wait(&f->work, &f->lock);
@@ -431,7 +447,7 @@ static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *en
         job->fetch = f;
         HASH_ADD(hh, f->jobs, content, sizeof(job->content), job);
         DL_APPEND(f->queue, job);
-        condition_signal(&f->work);
+        condition_broadcast(&f->work); /* not every thread takes every job */
         return job;
 }
 

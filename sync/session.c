@@ -102,7 +102,6 @@ static int explain(struct session *s, const char *master, const struct rpc_statu
         case RPC_OK:
                 return 0;
         case RPC_UNAUTHENTICATED:
-        case RPC_PERMISSION_DENIED:
                 return failure_set(failure, error, "master %s refused our token: %s", master,
                                    s->token ? "it is not the one this master expects; check token_file="
                                             : "it wants one; give it with token_file=FILE");

@@ -163,6 +163,40 @@ def interruptible(w):
         server.signal(signal.SIGCONT)
 
 
+@case("many reads that wait for a silent master hold up none that need not")
+def crowd_of_waiting(w):
+    for i in range(40):
+        (w.tree / f"large{i}.bin").parent.mkdir(parents=True, exist_ok=True)
+        (w.tree / f"large{i}.bin").write_bytes(os.urandom(1_000_000))
+    server = w.server()
+    m = w.mount(server, options=["timeout=600"])
+    want = (m.point / "large0.bin").read_bytes()
+    server.signal(signal.SIGSTOP)
+    try:
+        readers = [w.spawn(["cat", m.point / f"large{i}.bin"], f"reader{i}.log") for i in range(1, 40)]
+        wait_until(lambda: m.status()["misses"] >= 40, "every reader to ask")
+        run_ok(["dd", f"if={m.point}/large0.bin", "of=/dev/null", "iflag=nocache", "count=0"])  # drop its pages
+        equal((m.point / "large0.bin").read_bytes(), want, "a cached file")
+        equal(len(os.listdir(m.point)), 40, "a listing")
+        for reader in readers:
+            reader.signal(signal.SIGKILL)
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+@case("a mount whose caller has closed its standard descriptors")
+def closed_descriptors(w):
+    server = small_tree(w)
+    point = w.path("closed")
+    point.mkdir()
+    command = f'exec "{program("fsyncfs")}" mount {server.source()} {point} -o cache={w.path("cache2")} <&- >&- 2>&-'
+    try:
+        equal(run(["sh", "-c", command]).returncode, 0, "exit code")
+        equal((point / "a.txt").read_text(), "alpha\n", "a file")
+    finally:
+        run(["umount", point])
+
+
 @case("a folder of the workspace can be mounted alone")
 def subfolder(w):
     m = w.mount(small_tree(w).source(path="/sub"))

@@ -1,6 +1,7 @@
 """The server as an operator meets it: start, signals, tokens, listening, what it counts."""
 
 import hashlib
+import mmap
 import os
 import signal
 
@@ -9,7 +10,7 @@ import grpc
 from harness import case, check, equal, main, one_line, program, run, wait_until
 import peers  # noqa: F401 (finds the next one)
 import hostile_worker
-from trees import make_tree, same_snapshot, snapshot
+from trees import make_tree, same_snapshot, settle, snapshot
 
 XXH3 = 1
 Code = grpc.StatusCode
@@ -71,7 +72,7 @@ def listening(w):
 def tokens(w):
     make_tree(w.tree, 3, 1000)
     token_file = w.path("token")
-    token_file.write_text("first\n")
+    token_file.write_text("first  \n")  # blanks at the end are nobody's
     server = w.server(options=["--token-file", token_file])
     handshake = hostile_worker.workspace.HandshakeRequest(protocol=1)
     for token in (None, "", "firs", "first1", "second", "x" * 4000):
@@ -81,13 +82,39 @@ def tokens(w):
         check(codes <= {Code.UNAUTHENTICATED, Code.UNIMPLEMENTED} and Code.UNAUTHENTICATED in codes,
               f"token {token!r} gives {codes}")
     equal(client(w, server, "first").scan("spider")[0], Code.OK, "the right token")
-    token_file.write_text("second\n")
+    token_file.write_text("second \n")
     server.signal(signal.SIGHUP)
     wait_until(lambda: client(w, server, "second").scan("spider")[0] == Code.OK, "the new token is accepted")
     equal(client(w, server, "first").scan("spider")[0], Code.UNAUTHENTICATED, "the old one")
     check("first" not in server.output() and "second" not in server.output(), "no token in the log")
     mounted = w.mount(server, options=[f"token_file={token_file}"])
     same_snapshot(snapshot(mounted.point), snapshot(w.tree), "the tree mounted with the token")
+
+
+@case("a mount waits for a master that hashes for longer than its time-out")
+def long_hashing(w):
+    w.tree.mkdir(parents=True, exist_ok=True)
+    with open(w.tree / "holes", "wb") as f:
+        f.truncate(12 << 30)  # no disk, but seconds of hashing
+    (w.tree / "small").write_text("small")
+    m = w.mount(w.server(), options=["timeout=1"])
+    equal((m.point / "small").read_text(), "small", "a file")
+
+
+@case("a file that is written through a mapping, without a new time stamp, is served as it is")
+def mapped_writer(w):
+    w.tree.mkdir(parents=True, exist_ok=True)
+    with open(w.tree / "mapped", "wb+") as f:
+        f.write(b"a" * 4096)
+        f.flush()
+        with mmap.mmap(f.fileno(), 4096) as mapping:
+            mapping[:4] = b"1111"
+            settle()
+            m = w.mount(w.server())
+            stamp = os.stat(w.tree / "mapped").st_mtime_ns
+            mapping[:4] = b"2222"
+            equal(os.stat(w.tree / "mapped").st_mtime_ns, stamp, "the time stamp")
+            equal((m.point / "mapped").read_bytes()[:4], b"2222", "what is read")
 
 
 @case("downloads by offset and length, and refused as stale when the content is another")

@@ -40,6 +40,8 @@ static void test_moved(void **state)
         bindings_free(NULL);
 }
 
+#define BLOBS_MAX 64
+
 static int open_text(const char *text)
 {
         int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -56,7 +58,7 @@ static void test_blob_reads(void **state)
         char data[16];
         int late;
 
-        assert_int_equal(blobs_new(&blobs), 0);
+        assert_int_equal(blobs_new(BLOBS_MAX, &blobs), 0);
         assert_null(blobs_get(blobs, 5));
         one = blobs_put(blobs, 5, open_text("content"), 7);
         assert_non_null(one);
@@ -80,7 +82,7 @@ static void test_blob_limit(void **state)
         struct blob *used;
         char byte;
 
-        assert_int_equal(blobs_new(&blobs), 0);
+        assert_int_equal(blobs_new(BLOBS_MAX, &blobs), 0);
         used = blobs_put(blobs, 1, open_text("u"), 1);
         for (uint64_t ino = 2; ino < 2 + BLOBS_MAX; ino++)
                 blobs_unref(blobs, blobs_put(blobs, ino, open_text("x"), 1));
@@ -88,6 +90,9 @@ static void test_blob_limit(void **state)
         assert_int_equal(blob_read(used, &byte, 1, 0), 1); /* what is in use stays */
         assert_ptr_equal(blobs_get(blobs, 1), used);
         blobs_unref(blobs, used);
+        blobs_drop_idle(blobs);
+        assert_null(blobs_get(blobs, 1 + BLOBS_MAX));
+        assert_int_equal(blob_read(used, &byte, 1, 0), 1);
         blobs_unref(blobs, used);
         blobs_free(blobs);
 }
