@@ -174,8 +174,13 @@ static void accept_connection(struct control *control)
 {
         int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC);
 
-        if (fd < 0)
+        if (fd < 0) {
+                struct pollfd stop = { .fd = control->stop_fd, .events = POLLIN };
+                /* Out of descriptors: the client stays in the queue, so poll would come back at once. */
+                if (errno == EMFILE || errno == ENFILE)
+                        poll(&stop, 1, 100);
                 return;
+        }
         mutex_lock(&control->lock);
         while (control->connections >= CONNECTIONS_MAX)
                 condition_wait(&control->idle, &control->lock);

@@ -269,7 +269,7 @@ static int bring_up(struct filesystem *fs, struct mount_request const *request, 
 
 /*
  * Ends the mount if it is still there, so that the kernel holds back no request and no notification any more. After umount(8) it is
- * not, and another mount may stand in its place already. A user may not unmount by force: then libfuse asks fusermount3.
+ * not, and another mount may stand in its place already. A user may not unmount by force, but may have fusermount3 detach it.
  */
 static void abort_connection(struct filesystem *fs)
 {
@@ -278,7 +278,7 @@ static void abort_connection(struct filesystem *fs)
         if (connection.fd < 0 || (poll(&connection, 1, 0) == 1 && (connection.revents & POLLERR)))
                 return;
         if (umount2(fs->target, MNT_FORCE | MNT_DETACH) < 0)
-                fuse_session_unmount(fs->fuse);
+                (void)detach_dead(fs->target); /* the descriptor stays ours until nobody uses it any more */
 }
 
 /* Everything that can wait is told to stop waiting before anything is freed. */

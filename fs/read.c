@@ -72,6 +72,15 @@ static void show_size(struct filesystem *fs, uint64_t ino, const struct catalog_
                 fuse_lowlevel_notify_inval_inode(fs->fuse, ino, -1, 0);
 }
 
+/* Opens what INO's bytes come from: as get_source and GET. */
+static int open_source(struct filesystem *fs, uint64_t ino, store_get_fn get, struct catalog_entry *entry,
+                       int *ret_fd)
+{
+        int r = get_source(fs, ino, entry);
+
+        return r == 0 ? get(fs->store, &entry->content, ret_fd) : r;
+}
+
 /*
  * The blob in use that INO's bytes come from: STORE_OK; STORE_MISS with the entry whose content has to be fetched; or
  * negative errno. On a FUSE thread GET is store_get_verified: hashing a large blob there would hold up everybody's look-ups.
@@ -85,12 +94,10 @@ static int get_blob(struct filesystem *fs, uint64_t ino, store_get_fn get, struc
         if (*ret)
                 return STORE_OK;
         for (;;) {
-                r = get_source(fs, ino, entry);
-                if (r == 0)
-                        r = get(fs->store, &entry->content, &fd);
+                r = open_source(fs, ino, get, entry, &fd);
                 if (r == -EMFILE || r == -ENFILE) {
                         blobs_drop_idle(fs->blobs);
-                        r = get(fs->store, &entry->content, &fd);
+                        r = open_source(fs, ino, get, entry, &fd);
                 }
                 if (r != STORE_OK)
                         return r == STORE_UNVERIFIED ? STORE_MISS : r;

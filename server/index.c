@@ -401,10 +401,10 @@ static int write_record(sqlite3_stmt *upsert, const struct record *record)
 }
 
 static int write_records(struct index *index, const struct record *records, size_t n)
+        TSA_REQUIRES(index->write_lock)
 {
         int r;
 
-        mutex_lock(&index->write_lock);
         r = sql_errno(sqlite3_exec(index->db, "BEGIN IMMEDIATE", NULL, NULL, NULL));
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = write_record(index->upsert, &records[i]);
@@ -412,7 +412,6 @@ static int write_records(struct index *index, const struct record *records, size
                 r = sql_errno(sqlite3_exec(index->db, "COMMIT", NULL, NULL, NULL));
         if (!sqlite3_get_autocommit(index->db))
                 sqlite3_exec(index->db, "ROLLBACK", NULL, NULL, NULL);
-        mutex_unlock(&index->write_lock);
         return r;
 }
 
@@ -420,13 +419,19 @@ int index_flush(struct index *index)
 {
         _cleanup_free_ struct record *records = NULL;
         size_t n;
+        int r;
 
+        /* What is taken here is written before anybody else's: a later hash of a file must not be overtaken by an earlier one, nor
+         * may who finds nothing to take return before what others took is on disk. */
+        mutex_lock(&index->write_lock);
         mutex_lock(&index->lock);
         records = TAKE_PTR(index->records);
         n = index->n_records;
         index->n_records = index->capacity = 0;
         mutex_unlock(&index->lock);
-        return n > 0 ? write_records(index, records, n) : 0;
+        r = n > 0 ? write_records(index, records, n) : 0;
+        mutex_unlock(&index->write_lock);
+        return r;
 }
 
 int index_revision(struct index *index, const char *spider, const char *path,

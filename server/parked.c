@@ -7,7 +7,7 @@
 #include "base/lock.h"
 #include "base/util.h"
 
-#define HEARTBEAT_NS NSEC_PER_SEC
+#define HEARTBEAT_NS (NSEC_PER_SEC / 2) /* the smallest time-out of a worker is a second */
 
 struct parked {
         struct mutex lock;

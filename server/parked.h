@@ -1,5 +1,5 @@
 /*
- * Calls that wait for a long job, and the heartbeat that wakes them every second, so that they can tell their worker that
+ * Calls that wait for a long job, and the heartbeat that wakes them twice a second, so that they can tell their worker that
  * the master is alive and at work. Thread-safe.
  */
 #pragma once

@@ -41,6 +41,7 @@ struct download {
         struct file_state hashed;
 
         /* Sending. */
+        int64_t began_ns;      /* clock_coarse_ns */
         uint64_t end;          /* offset behind the last byte to send */
         struct hasher *hasher; /* owned; over what is sent, if that is all of an expected content */
         bool complete;         /* the last chunk is on its way */
@@ -145,7 +146,7 @@ static void correct_index(struct download *d, const struct content_id *found)
 {
         struct index_stamp stamp = index_stamp_of(&d->st);
 
-        if (index_store(d->master->index, &stamp, found) < 0) {
+        if (!index_stamp_racy(&stamp, d->began_ns) && index_store(d->master->index, &stamp, found) < 0) {
                 fail_errno(d, -ENOMEM);
                 return;
         }
@@ -253,6 +254,7 @@ static void begin_sending(struct download *d)
                 return;
         }
         metrics_add(METRIC_DOWNLOADS, 1);
+        d->began_ns = clock_coarse_ns();
         send_next(d);
 }
 

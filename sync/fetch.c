@@ -26,9 +26,11 @@ struct fetch_job {
         struct fetch_waiter *waiters; /* guarded by fetch->lock */
         int64_t asked_ns;             /* when it was first wanted */
         _Atomic int64_t progress_ns;  /* when its turn or its bytes last came; 0: neither yet */
-        uint64_t
-                partial_bytes; /* of another process's download, when last looked at; guarded by fetch->lock */
-        _Atomic int last_error;        /* of the last try, for waits that end by their deadline */
+        uint64_t partial_bytes; /* of another process's download, at the last look; guarded by fetch->lock */
+        _Atomic bool local;     /* in the store when it was wanted: no master is waited for, so no deadline */
+        _Atomic bool writing;   /* this process is downloading it */
+        bool gave_up;           /* the last try ended because nobody waited; owned by its thread */
+        _Atomic int last_error; /* of the last try, for waits that end by their deadline */
         struct fetch_job *prev, *next; /* in the queue */
         UT_hash_handle hh;
 };
@@ -119,7 +121,7 @@ static bool grows_elsewhere(struct fetch *f, struct fetch_job *job) TSA_REQUIRES
         bool grows = bytes > job->partial_bytes;
 
         job->partial_bytes = bytes;
-        return grows;
+        return grows && !atomic_load(&job->writing);
 }
 
 /* A wait whose time has come may go on if its content has made progress since. */
@@ -130,7 +132,7 @@ static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRE
         if (w->interrupted)
                 return false;
         if (deadline <= w->deadline_ns) {
-                if (!grows_elsewhere(f, w->job))
+                if (!atomic_load(&w->job->local) && !grows_elsewhere(f, w->job))
                         return false;
                 deadline = clock_monotonic_ns() + timeout_ns(f);
         }
@@ -204,6 +206,25 @@ static void note_progress(size_t bytes, void *arg)
         atomic_store(&job->fetch->away_since_ns, 0);
 }
 
+static bool worth_retrying(int error)
+{
+        return error == -EHOSTUNREACH || error == -ECONNREFUSED || error == -ETIMEDOUT ||
+               error == -ECANCELED || error == -EAGAIN || error == -EBUSY;
+}
+
+/* A try has failed because the master is away, or, with ERROR 0, has shown that it is there. */
+static void note_away(struct fetch *f, struct fetch_job *job, int error)
+{
+        int64_t none = 0;
+
+        atomic_store(&job->last_error, error);
+        if (error == 0)
+                atomic_store(&f->away_since_ns, 0);
+        else
+                atomic_compare_exchange_strong(&f->away_since_ns, &none,
+                                               MAX(job->asked_ns, last_progress(f, job)));
+}
+
 /* Begins to write the content and downloads it from PATH. 0, or negative errno as download_run. */
 static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffer *path,
                       struct failure *failure)
@@ -223,6 +244,8 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
                 close(fd);
                 return 0;
         }
+        if (atomic_exchange(&job->local, false)) /* from here on the master's time counts */
+                atomic_store(&job->progress_ns, clock_monotonic_ns());
         if (f->options.offline)
                 return failure_set(failure, -EHOSTUNREACH, "not in the cache, and mounted with 'offline'");
         r = store_write_begin(f->options.store, &job->content, job->size, &writer);
@@ -230,7 +253,10 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
                 return 0;
         if (r < 0)
                 return failure_set(failure, r, "cannot write to the cache: %s", strerror(-r));
+        atomic_store(&job->writing, true);
         r = download_run(f->options.session, &request, writer, failure);
+        atomic_store(&job->writing, false);
+        note_away(f, job, worth_retrying(r) ? r : 0);
         if (r == 0) {
                 atomic_fetch_add(&f->files, 1);
                 atomic_fetch_add(&f->bytes, job->size);
@@ -273,38 +299,19 @@ static bool back_off(struct fetch *f, struct fetch_job *job, unsigned *ms)
         return go_on;
 }
 
-static bool worth_retrying(int error)
-{
-        return error == -EHOSTUNREACH || error == -ECONNREFUSED || error == -ETIMEDOUT ||
-               error == -ECANCELED || error == -EAGAIN || error == -EBUSY;
-}
-
-/* A try has failed because the master is away, or, with ERROR 0, has shown that it is there. */
-static void note_away(struct fetch *f, struct fetch_job *job, int error)
-{
-        int64_t none = 0;
-
-        atomic_store(&job->last_error, error);
-        if (error == 0)
-                atomic_store(&f->away_since_ns, 0);
-        else
-                atomic_compare_exchange_strong(&f->away_since_ns, &none,
-                                               MAX(job->asked_ns, last_progress(f, job)));
-}
-
 static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *path, struct failure *failure)
 {
         unsigned backoff_ms = BACKOFF_FIRST_MS;
         bool looked_elsewhere = false;
         int damaged = 0, r;
 
+        job->gave_up = false;
         buffer_truncate(path, 0);
         r = catalog_path(f->options.catalog, job->ino, path);
         if (r != CATALOG_OK)
                 return r < 0 ? r : -ESTALE;
         for (;;) {
                 r = fetch_from(f, job, path, failure);
-                note_away(f, job, worth_retrying(r) ? r : 0);
                 /* A stock master cannot say that a file has changed since its scan: it shows as a wrong hash.
                  */
                 if (r == -EBADMSG && !looked_elsewhere &&
@@ -318,7 +325,8 @@ static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *
                         if (find_elsewhere(f, job, path) < 0)
                                 return -ESTALE;
                 } else if (worth_retrying(r) && !f->options.offline) {
-                        if (!back_off(f, job, &backoff_ms))
+                        job->gave_up = !back_off(f, job, &backoff_ms);
+                        if (job->gave_up)
                                 return r;
                 } else {
                         return r;
@@ -348,12 +356,6 @@ static int read_error(int error)
         }
 }
 
-/* Whether JOB is over with result R: not if it was given up because nobody waited, and somebody does again. */
-static bool is_over(struct fetch *f, struct fetch_job *job, int r) TSA_REQUIRES(f->lock)
-{
-        return f->stopping || f->options.offline || !worth_retrying(r) || !job->waiters;
-}
-
 static void run_job(struct fetch *f, struct fetch_job *job)
 {
         _cleanup_buffer_ struct buffer path = { 0 };
@@ -364,7 +366,8 @@ static void run_job(struct fetch *f, struct fetch_job *job)
         for (;;) {
                 r = fetch_content(f, job, &path, &failure);
                 mutex_lock(&f->lock);
-                if (is_over(f, job, r))
+                /* Somebody may want it again since nobody did. */
+                if (f->stopping || !job->gave_up || !job->waiters)
                         break;
                 mutex_unlock(&f->lock);
         }
@@ -386,11 +389,14 @@ static void run_job(struct fetch *f, struct fetch_job *job)
         free(job);
 }
 
-/* The next job for a thread that takes all, or for one that is kept for small contents; NULL: none. */
+/* The next job for a thread that takes all, or for one that is kept for small contents; what is here already comes first. NULL: none. */
 static struct fetch_job *next_job(struct fetch *f, bool small_only) TSA_REQUIRES(f->lock)
 {
         struct fetch_job *job;
 
+        DL_FOREACH (f->queue, job)
+                if (atomic_load(&job->local))
+                        return job;
         DL_FOREACH (f->queue, job)
                 if (!small_only || job->size <= SMALL_BYTES)
                         return job;
@@ -419,8 +425,9 @@ static void *fetch_main(void *arg)
                         continue;
                 }
                 /* Its turn is progress, unless the master is known to be away. */
-                if (atomic_load(&f->away_since_ns) == 0)
-                        atomic_store(&job->progress_ns, clock_monotonic_ns());
+                atomic_store(&job->progress_ns, atomic_load(&f->away_since_ns) == 0
+                                                        ? clock_monotonic_ns()
+                                                        : MAX(job->asked_ns, atomic_load(&f->progress_ns)));
                 mutex_unlock(&f->lock);
                 run_job(f, job);
                 mutex_lock(&f->lock);
@@ -430,7 +437,8 @@ static void *fetch_main(void *arg)
 }
 
 /* The job for ENTRY's content: the one under way, or a new one in the queue. NULL: out of memory. */
-static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *entry) TSA_REQUIRES(f->lock)
+static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *entry, bool local)
+        TSA_REQUIRES(f->lock)
 {
         struct fetch_job *job;
 
@@ -444,6 +452,7 @@ static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *en
         job->size = entry->size;
         job->ino = entry->ino;
         job->asked_ns = clock_monotonic_ns();
+        job->local = local;
         job->fetch = f;
         HASH_ADD(hh, f->jobs, content, sizeof(job->content), job);
         DL_APPEND(f->queue, job);
@@ -453,13 +462,14 @@ static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *en
 
 int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fetch_waiter *waiter)
 {
+        bool local = store_has(fetch->options.store, &entry->content);
         struct fetch_job *job;
         int r = 0;
 
         mutex_lock(&fetch->lock);
         if (waiter->interrupted || fetch->stopping) {
                 r = waiter->interrupted ? -EINTR : -ECANCELED;
-        } else if (!(job = get_job(fetch, entry))) {
+        } else if (!(job = get_job(fetch, entry, local))) {
                 r = -ENOMEM;
         } else {
                 waiter->job = job;

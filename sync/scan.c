@@ -7,8 +7,8 @@
 #include "sync/incoming.h"
 #include "sync/warm.h"
 
-#define HEARTBEATS_MAX     7200 /* empty chunks in a row: two hours of a master that hashes */
-#define OVERTAKEN_MAX      3    /* scans in a row that the master may overtake; then what there is is taken */
+#define HEARTBEATS_MAX     14400 /* empty chunks in a row: two hours of a master that hashes */
+#define OVERTAKEN_MAX      3 /* scans in a row that the master may overtake; then what there is is taken */
 #define MESSAGE_MEMORY_MAX ((size_t)64 << 20) /* what one chunk may unpack to */
 
 /* One exchange: from the request to the commit. Lives on scan_once's stack. */
@@ -82,7 +82,7 @@ static int take_chunk(struct scan *scan, const Grpc__FileScanChunk *chunk)
         if (scan->complete)
                 return failure_set(scan->failure, -EPROTO,
                                    "the master's listing is refused: it goes on after its end");
-        /* Our own master says every second that it is still hashing. */
+        /* Our own master says twice a second that it is still hashing. */
         scan->heartbeats = chunk->n_files > 0 || chunk->is_complete ? 0 : scan->heartbeats + 1;
         if (scan->heartbeats > (scan->stock ? 0 : HEARTBEATS_MAX))
                 return failure_set(scan->failure, -ETIMEDOUT,
@@ -273,6 +273,7 @@ int scan_run(struct session *session, struct catalog *catalog, struct store *sto
                         .last = overtaken + 1 == OVERTAKEN_MAX,
                 };
 
+                *failure = (struct failure){ 0 };
                 r = scan_once(&scan, known.valid && !ret->fell_back ? &known : NULL, store);
                 if (r == -ESTALE && ++overtaken < OVERTAKEN_MAX)
                         continue;

@@ -194,8 +194,11 @@ static bool is_interrupted(struct session *s)
 /* In slices, so that session_interrupt need not wait for an absent master. */
 static int wait_ready(struct session *s, struct rpc_channel *channel)
 {
-        for (int left_ms = s->timeout_ms;; left_ms -= SLICE_MS) {
-                int r = rpc_channel_wait_ready(channel, MIN(left_ms, SLICE_MS));
+        int64_t deadline_ns = clock_monotonic_ns() + s->timeout_ms * NSEC_PER_MSEC;
+
+        for (;;) {
+                int64_t left_ms = MAX((deadline_ns - clock_monotonic_ns()) / NSEC_PER_MSEC, 0);
+                int r = rpc_channel_wait_ready(channel, (int)MIN(left_ms, SLICE_MS));
                 if (is_interrupted(s))
                         return -ECANCELED;
                 if (r != -ETIMEDOUT || left_ms <= SLICE_MS)
