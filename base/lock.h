@@ -24,7 +24,6 @@
 #define TSA_REQUIRES(l)   TSA(requires_capability(l))
 #define TSA_ACQUIRES(...) TSA(acquire_capability(__VA_ARGS__))
 #define TSA_RELEASES(...) TSA(release_capability(__VA_ARGS__))
-#define TSA_EXCLUDES(l)   TSA(locks_excluded(l))
 #define TSA_NONE          TSA(no_thread_safety_analysis)
 
 struct TSA_CAPABILITY mutex {

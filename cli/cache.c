@@ -4,8 +4,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "cache/store.h"
 #include "fs/options.h"
 
@@ -25,8 +23,7 @@ static int fail(const struct cache_call *call, int error)
 
 static void print_object(json_t *object)
 {
-        json_dumpf(object, stdout, JSON_INDENT(2));
-        putchar('\n');
+        print_json(object);
         json_decref(object);
 }
 

@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <jansson.h>
+
 #define EXIT_USAGE 2
 
 int command_mount(int argc, char **argv);
@@ -13,6 +15,9 @@ int command_version(int argc, char **argv);
 int command_refresh(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_cache(int argc, char **argv);
+
+/** Writes VALUE, indented, to standard output. */
+void print_json(const json_t *value);
 
 /** Prints SIZE bytes as people read it ("1.5 GiB") into BUF, and returns BUF. */
 const char *format_bytes(unsigned long long size, char buf[32]);

@@ -32,45 +32,37 @@ static int add_options(struct mount_options *options, const char *list)
         return r;
 }
 
-int command_mount(int argc, char **argv)
+/* LETTERS as for getopt(3): -o, -f and what is taken and ignored. */
+static int parse_and_run(int argc, char **argv, const char *letters, bool f_is_fake)
 {
         struct mount_options options;
-        bool foreground = false;
+        bool f = false;
         int opt;
 
         if (mount_options_init(&options) < 0)
                 return MOUNT_EXIT_SYSTEM;
-        while ((opt = getopt(argc, argv, "o:f")) != -1) {
+        while ((opt = getopt(argc, argv, letters)) != -1) {
                 if (opt == 'f')
-                        foreground = true;
+                        f = true;
                 if (opt == '?' || (opt == 'o' && add_options(&options, optarg) < 0)) {
                         mount_options_release(&options);
                         return MOUNT_EXIT_USAGE;
                 }
         }
-        return run(&options, argc - optind, argv + optind, foreground);
+        if (f && f_is_fake) {
+                mount_options_release(&options);
+                return MOUNT_EXIT_OK;
+        }
+        return run(&options, argc - optind, argv + optind, f);
+}
+
+int command_mount(int argc, char **argv)
+{
+        return parse_and_run(argc, argv, "o:f", false);
 }
 
 /* As mount(8) calls its helpers: SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE] */
 int command_mount_helper(int argc, char **argv)
 {
-        struct mount_options options;
-        bool fake = false;
-        int opt;
-
-        if (mount_options_init(&options) < 0)
-                return MOUNT_EXIT_SYSTEM;
-        while ((opt = getopt(argc, argv, "sfnvN:o:t:")) != -1) {
-                if (opt == 'f')
-                        fake = true;
-                if (opt == '?' || (opt == 'o' && add_options(&options, optarg) < 0)) {
-                        mount_options_release(&options);
-                        return MOUNT_EXIT_USAGE;
-                }
-        }
-        if (fake) {
-                mount_options_release(&options);
-                return MOUNT_EXIT_OK;
-        }
-        return run(&options, argc - optind, argv + optind, false);
+        return parse_and_run(argc, argv, "sfnvN:o:t:", true);
 }

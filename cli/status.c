@@ -64,7 +64,7 @@ static int ask(const char *path, const char *command, json_t **ret)
         return r;
 }
 
-static void print_json(const json_t *value)
+void print_json(const json_t *value)
 {
         json_dumpf(value, stdout, JSON_INDENT(2));
         putchar('\n');

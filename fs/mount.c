@@ -25,9 +25,10 @@
 
 /* ---- the mount point ---- */
 
-static int detach_dead(const char *target)
+/* FLAGS of umount2(2) if that is allowed; a user has fusermount3 detach it. */
+static int detach(const char *target, int flags)
 {
-        if (umount2(target, MNT_DETACH) == 0)
+        if (umount2(target, flags) == 0)
                 return 0;
         if (errno == EPERM) {
                 pid_t pid = fork();
@@ -55,7 +56,7 @@ static int clean_dead_mount(const char *target, struct failure *failure)
                                    "mount point '%s' belongs to a dead mount of another file system (%s): "
                                    "umount it first",
                                    target, r < 0 ? "unknown" : info.type);
-        r = detach_dead(info.target);
+        r = detach(info.target, MNT_DETACH);
         if (r < 0)
                 return failure_set(failure, r,
                                    "mount point '%s' holds a dead mount of '%s' that cannot be unmounted: %s",
@@ -269,7 +270,7 @@ static int bring_up(struct filesystem *fs, struct mount_request const *request, 
 
 /*
  * Ends the mount if it is still there, so that the kernel holds back no request and no notification any more. After umount(8) it is
- * not, and another mount may stand in its place already. A user may not unmount by force, but may have fusermount3 detach it.
+ * not, and another mount may stand in its place already.
  */
 static void abort_connection(struct filesystem *fs)
 {
@@ -277,8 +278,8 @@ static void abort_connection(struct filesystem *fs)
 
         if (connection.fd < 0 || (poll(&connection, 1, 0) == 1 && (connection.revents & POLLERR)))
                 return;
-        if (umount2(fs->target, MNT_FORCE | MNT_DETACH) < 0)
-                (void)detach_dead(fs->target); /* the descriptor stays ours until nobody uses it any more */
+        /* The descriptor stays ours until nobody uses it any more. */
+        (void)detach(fs->target, MNT_FORCE | MNT_DETACH);
 }
 
 /* Everything that can wait is told to stop waiting before anything is freed. */

@@ -82,7 +82,7 @@ static int open_source(struct filesystem *fs, uint64_t ino, store_get_fn get, st
 }
 
 /*
- * The blob in use that INO's bytes come from: STORE_OK; STORE_MISS with the entry whose content has to be fetched; or
+ * The blob in use that INO's bytes come from: STORE_OK; STORE_MISS or STORE_UNVERIFIED with the entry whose content has to be fetched or verified; or
  * negative errno. On a FUSE thread GET is store_get_verified: hashing a large blob there would hold up everybody's look-ups.
  */
 static int get_blob(struct filesystem *fs, uint64_t ino, store_get_fn get, struct catalog_entry *entry,
@@ -100,7 +100,7 @@ static int get_blob(struct filesystem *fs, uint64_t ino, store_get_fn get, struc
                         r = open_source(fs, ino, get, entry, &fd);
                 }
                 if (r != STORE_OK)
-                        return r == STORE_UNVERIFIED ? STORE_MISS : r;
+                        return r;
                 r = bindings_fix(fs->bindings, ino, entry->ino);
                 if (r == 0)
                         break;
@@ -155,7 +155,7 @@ static void read_done(struct fetch_waiter *waiter, int error)
                 r = get_blob(p->fs, p->ino, store_get, &entry, &blob);
         if (r == STORE_MISS && entry.ino != p->source) {
                 p->source = entry.ino;
-                r = fetch_want(p->fs->fetch, &entry, &p->waiter);
+                r = fetch_want(p->fs->fetch, &entry, false, &p->waiter);
                 if (r == 0)
                         return;
         }
@@ -181,12 +181,12 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
         int r = get_blob(fs, ino, store_get_verified, &entry, &blob);
 
         if (r >= 0)
-                atomic_fetch_add(r == STORE_MISS ? &fs->misses : &fs->hits, 1);
+                atomic_fetch_add(r == STORE_OK ? &fs->hits : &fs->misses, 1);
         if (r == STORE_OK) {
                 reply_from(req, fs, blob, size, offset);
                 return;
         }
-        p = r == STORE_MISS ? calloc(1, sizeof(*p)) : NULL;
+        p = r > 0 ? calloc(1, sizeof(*p)) : NULL;
         if (!p) {
                 fuse_reply_err(req, r < 0 ? -r : ENOMEM);
                 return;
@@ -201,7 +201,7 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
                 .offset = offset,
         };
         fuse_req_interrupt_func(req, read_interrupted, p);
-        r = fetch_want(fs->fetch, &entry, &p->waiter);
+        r = fetch_want(fs->fetch, &entry, r == STORE_UNVERIFIED, &p->waiter);
         if (r < 0)
                 read_done(&p->waiter, r);
 }

@@ -225,6 +225,17 @@ static void note_away(struct fetch *f, struct fetch_job *job, int error)
                                                MAX(job->asked_ns, last_progress(f, job)));
 }
 
+/* Whether the content is here after all: verified now, if it was not since the machine started. */
+static bool verify_local(struct fetch *f, const struct fetch_job *job)
+{
+        int fd;
+
+        if (store_get(f->options.store, &job->content, &fd) != STORE_OK)
+                return false;
+        close(fd);
+        return true;
+}
+
 /* Begins to write the content and downloads it from PATH. 0, or negative errno as download_run. */
 static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffer *path,
                       struct failure *failure)
@@ -238,14 +249,15 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
                 .progress_arg = job,
         };
         struct store_writer *writer;
-        int fd, r = store_get(f->options.store, &job->content, &fd);
+        int r;
 
-        if (r == STORE_OK) { /* it was here, not yet verified since the machine started; now it is */
-                close(fd);
-                return 0;
+        if (atomic_load(&job->local)) {
+                if (verify_local(f, job))
+                        return 0;
+                atomic_store(&job->progress_ns,
+                             clock_monotonic_ns()); /* from here on the master's time counts */
+                atomic_store(&job->local, false);
         }
-        if (atomic_exchange(&job->local, false)) /* from here on the master's time counts */
-                atomic_store(&job->progress_ns, clock_monotonic_ns());
         if (f->options.offline)
                 return failure_set(failure, -EHOSTUNREACH, "not in the cache, and mounted with 'offline'");
         r = store_write_begin(f->options.store, &job->content, job->size, &writer);
@@ -460,9 +472,9 @@ static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *en
         return job;
 }
 
-int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fetch_waiter *waiter)
+int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, bool local,
+               struct fetch_waiter *waiter)
 {
-        bool local = store_has(fetch->options.store, &entry->content);
         struct fetch_job *job;
         int r = 0;
 

@@ -51,10 +51,11 @@ int fetch_new(const struct fetch_options *options, struct fetch **ret);
 void fetch_free(struct fetch *fetch);
 
 /**
- * Waits for the content of file ENTRY; DONE is set by the caller before. 0: `done` will be called, maybe it
+ * Waits for the content of file ENTRY; LOCAL: it is in the store and only has to be verified. DONE is set by the caller before. 0: `done` will be called, maybe it
  * was already. Negative errno (-EINTR after an earlier fetch_interrupt, -EHOSTUNREACH, -ENOMEM): it will not.
  */
-int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, struct fetch_waiter *waiter);
+int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, bool local,
+               struct fetch_waiter *waiter);
 
 /** Has WAITER end soon with -EINTR, also if fetch_want has not been called yet. Does not block, calls nothing
  * back itself. */
