@@ -12,7 +12,9 @@
  *  C5 What is unknown (struct entry) keeps what is already known at that path, subtree included.
  *  C6 A catalog belongs to one process at a time (flock); a second mount of the same source gets a slot of its own, begun as a
  *     copy of the newest one.
- *  C7 A damaged database is moved aside and begun anew: everything in it can be had from the master again.
+ *  C7 A damaged database is moved aside and begun anew: everything in it can be had from the master again. One in an older format
+ *     is removed and begun anew.
+ *  C8 A folder whose children are not all here, or not proved, is shown to nobody: not its names, nor what is below.
  *
  * Layout: DIR/catalogs/<16 hex of XXH3-64 of SOURCE>/source (text), slotN.db (+ -wal, -shm), slotN.lock.
  * Thread-safe: any number of threads may read; one update at a time.
@@ -35,7 +37,8 @@ int catalog_open(const char *dir, const char *source, struct catalog **ret);
 void catalog_free(struct catalog *catalog);
 
 struct catalog_version {
-        bool valid;                 /* false: nothing was ever synced */
+        bool valid;   /* false: nothing was ever synced */
+        bool loading; /* not all is here yet: see catalog_load_begin; digest and revision are the target's */
         uint8_t digest[HASH_BYTES]; /* root digest, see base/entry.h */
         uint64_t revision;          /* the master's number; 0 from a stock master */
         uint64_t generation;        /* counts versions of this catalog; rises by one per switch, persists */
@@ -60,6 +63,7 @@ struct catalog_entry {
         struct content_id
                 content; /* HASH_NONE: file whose content the master could not name: reads fail with EIO */
         bool retired;    /* of an older version */
+        bool pending;    /* a folder whose children are not here yet */
         size_t name_len;
         char name[PATH_NAME_MAX + 1];
 };
@@ -68,9 +72,10 @@ enum catalog_result {
         CATALOG_OK = 0,
         CATALOG_NONE = 1,     /* no such entry */
         CATALOG_MISMATCH = 2, /* the digest is not the expected one */
+        CATALOG_PENDING = 3,  /* the folder's children are not here yet: a load is under way */
 };
 
-/** The live entry NAME in folder PARENT: CATALOG_OK, CATALOG_NONE or negative errno. */
+/** The live entry NAME in folder PARENT: CATALOG_OK, CATALOG_NONE, CATALOG_PENDING or negative errno. */
 int catalog_lookup(struct catalog *catalog, uint64_t parent, const char *name, size_t name_len,
                    struct catalog_entry *ret);
 
@@ -85,14 +90,14 @@ typedef int (*catalog_list_fn)(const struct catalog_entry *entry, uint64_t cooki
 
 /**
  * Lists folder PARENT in name order after COOKIE (0: from the start), in the version the listing began with (C3). EACH returns
- * non-zero to stop; `current` says that the listing's version is still the present one. 0 or negative errno.
+ * non-zero to stop; `current` says that the listing's version is still the present one. 0, CATALOG_PENDING or negative errno.
  */
 int catalog_list(struct catalog *catalog, uint64_t parent, uint64_t cookie, catalog_list_fn each, void *arg);
 
 /** The workspace path of INO (live or retired), appended to RET. CATALOG_NONE if unknown. */
 int catalog_path(struct catalog *catalog, uint64_t ino, struct buffer *ret);
 
-/** The live entry at the workspace path (checked, LEN bytes): CATALOG_OK, CATALOG_NONE or negative errno. */
+/** The live entry at the workspace path (checked, LEN bytes): CATALOG_OK, CATALOG_NONE, CATALOG_PENDING (a folder on the way) or negative errno. */
 int catalog_find_path(struct catalog *catalog, const char *path, size_t len, struct catalog_entry *ret);
 
 /** The path of some live file that holds CONTENT (a search through all entries: for rare use), appended to RET. */
@@ -105,7 +110,9 @@ int catalog_each_content(struct catalog *catalog,
 /* ---- taking a new version ---- */
 
 enum catalog_change_op {
-        CHANGE_ENTRY,      /* the name (parent, name of ino) now leads elsewhere or nowhere, or is new */
+        /* The name (parent, name of ino) now leads elsewhere or nowhere, or is new. Not told of names in a folder that is new itself, or was
+         * pending: nobody can have seen them. */
+        CHANGE_ENTRY,
         CHANGE_ATTRIBUTES, /* mode or mtime of ino differ; its content is the same */
         CHANGE_LISTING,    /* folder ino lists other names or inode numbers than before */
 };
@@ -138,17 +145,19 @@ void catalog_update_on_replaced(struct catalog_update *update,
                                 void *arg);
 
 /**
- * One entry of the full listing, the root ("" path, a folder) included; parents come before their children, otherwise any order.
- * Checks everything: -EINVAL (path, mode, time or target out of bounds), -ENAMETOOLONG, -EEXIST (that path came already),
- * -ENOENT (its folder did not come), -ENOTDIR (its parent is no folder), -EFBIG (size or number of entries beyond all sense).
- * Database errors: -EIO, -ENOSPC. After any error only abort is possible.
+ * One entry of a listing or of a difference; parents come before their children, otherwise any order. What is not put stays as it is, except
+ * below a folder that was put with `whole`: what is there and was not put, and is not below something unknown, is retired by the commit. A full
+ * listing is a root ("" path, a folder) that is `whole`. An entry that is `gone` is retired with all below it; that it is not there is fine.
+ * Checks everything: -EINVAL (path, mode, time or target out of bounds; the root gone), -ENAMETOOLONG, -EEXIST (that path came already),
+ * -ENOENT (its folder is not there, or lies in something whole and did not come), -ENOTDIR (its parent is no folder),
+ * -EFBIG (size or number of entries beyond all sense). Database errors: -EIO, -ENOSPC. After any error only abort is possible.
  */
 int catalog_update_put(struct catalog_update *update, const struct entry *entry);
 
 /**
- * Retires whatever was not put and is not below something unknown, brings the digests up to date (only changed folders and
- * their ancestors), compares the root's with EXPECTED (NULL: no comparison) and commits. CATALOG_OK fills RET_CHANGES;
- * CATALOG_MISMATCH or negative errno change nothing (C4). Frees the update in every case.
+ * Brings the digests up to date (only changed folders and their ancestors), compares the root's with EXPECTED (NULL: no comparison)
+ * and commits. -EINVAL: nothing was ever synced and no root came. CATALOG_OK fills RET_CHANGES; CATALOG_MISMATCH or negative errno
+ * change nothing (C4). Frees the update in every case.
  */
 int catalog_update_commit(struct catalog_update *update, const uint8_t *expected, uint64_t revision,
                           struct catalog_changes *ret_changes);
@@ -156,7 +165,57 @@ int catalog_update_commit(struct catalog_update *update, const uint8_t *expected
 /** Drops the update; NULL is fine. */
 void catalog_update_abort(struct catalog_update *update);
 
-/** Notes that the present version was confirmed now (synced_at), nothing else. */
+/* ---- the first version of a large tree, folder by folder ---- */
+
+/*
+ * A catalog without a version takes its first one as a load: entries in the order of a snapshot (a folder's children one after the other by
+ * their names, then its subfolders', depth first), each folder proved against the digest that its parent named, from the
+ * root digest down. What was saved is shown before all is there: a folder whole or not at all. A folder whose children are not here yet is `pending`:
+ * catalog_lookup in it and catalog_list of it say CATALOG_PENDING. Saved parts survive a restart: the load goes on where it was.
+ */
+struct catalog_load;
+
+struct catalog_load_target {
+        uint8_t digest[HASH_BYTES]; /* the root digest of the version being loaded */
+        uint64_t revision;
+        uint64_t offset; /* of the transfer, as catalog_load_save was told last; 0: from the beginning */
+};
+
+/** True if the catalog holds the beginning of a version: RET says of which, and how far. */
+bool catalog_get_load(struct catalog *catalog, struct catalog_load_target *ret);
+
+/**
+ * Begins the load of TARGET, or goes on with it: at TARGET's offset if that is the one that was saved last, else from the root. A load of
+ * another version is dropped with what it brought, which is for when nobody has seen it; otherwise a full listing as an update keeps the
+ * numbers and tells the changes. -EEXIST: there is a version already; -EBUSY.
+ */
+int catalog_load_begin(struct catalog *catalog, const struct catalog_load_target *target,
+                       struct catalog_load **ret);
+
+/**
+ * The next entry; the root ("" path) first. Entries of folders that are here already are looked at and dropped. Errors as catalog_update_put, and
+ * -EBADMSG: a folder's children do not have the digest that was named, or an entry comes out of order. After an error only free is possible;
+ * what was saved stays.
+ */
+int catalog_load_put(struct catalog_load *load, const struct entry *entry);
+
+/** Commits the folders that are complete, so that readers see them, and where the transfer stands. */
+int catalog_load_save(struct catalog_load *load, uint64_t offset);
+
+/**
+ * From another thread than the load's, while a load exists: all children of the pending folder INO, asked for out of turn; proved against
+ * its digest and shown at once. Of the entries' paths only the last component counts; they come in order of their names. Waits for a save of
+ * the load at most. -EBADMSG: not its children; -ENOENT: not pending (any more); -EAGAIN: no load is under way; and as catalog_load_put.
+ */
+int catalog_load_folder(struct catalog *catalog, uint64_t ino, const struct entry *entries, size_t n);
+
+/** The last entry was put: proves that nothing is missing, and makes it the catalog's version. -EBADMSG. Frees the load in every case. */
+int catalog_load_finish(struct catalog_load *load);
+
+/** Gives up; what was saved stays. NULL is fine. */
+void catalog_load_free(struct catalog_load *load);
+
+/** Notes that the present version was confirmed now (synced_at, revision), nothing else. Costs no fsync. */
 int catalog_touch(struct catalog *catalog, uint64_t revision);
 
 /** Computes every digest afresh from the entries and says whether the stored version still fits (promise 8). OK or MISMATCH. */

@@ -10,99 +10,35 @@ void catalog_changes_release(struct catalog_changes *changes)
         *changes = (struct catalog_changes){ 0 };
 }
 
-/* ---- what did not come is gone ---- */
-
-struct sweep {
-        struct catalog_update *update;
-        struct ino_list gone;
-};
-
-static int collect_gone(const struct db_row *row, void *arg)
-{
-        struct sweep *sweep = arg;
-
-        if (ino_map_get(&sweep->update->marks, row->entry.ino) & (MARK_CAME | MARK_KEPT))
-                return 0;
-        return ino_list_add(&sweep->gone, row->entry.ino);
-}
-
-static int folder_depth(struct db *db, uint64_t ino, size_t *ret)
-{
-        size_t depth = 0;
-
-        for (; ino != CATALOG_ROOT_INO; depth++) {
-                struct db_row row;
-                int r = db_get(db, ino, &row);
-                if (r != CATALOG_OK)
-                        return r < 0 ? r : -EBADMSG;
-                if (depth > PATH_BYTES_MAX)
-                        return -EBADMSG; /* a circle */
-                ino = row.entry.parent;
-        }
-        *ret = depth;
-        return 0;
-}
-
-static int retire_gone(struct catalog_update *update, uint64_t ino)
-{
-        struct db_row row;
-        uint8_t parent_marks;
-        size_t depth = 0;
-        int r = db_get(update->db, ino, &row);
-
-        if (r != CATALOG_OK)
-                return r < 0 ? r : -EBADMSG;
-        r = update_retire(update, &row);
-        if (r < 0)
-                return r;
-        if (row.entry.kind != ENTRY_UNKNOWN)
-                update->removed++;
-        parent_marks = ino_map_get(&update->marks, row.entry.parent);
-        if (!(parent_marks & (MARK_CAME | MARK_KEPT)) || parent_marks & MARK_GONE)
-                return 0; /* its folder goes, too */
-        if (!(parent_marks & MARK_DIRTY))
-                r = folder_depth(update->db, row.entry.parent, &depth);
-        if (r < 0)
-                return r;
-        return update_folder_changed(update, row.entry.parent, depth, row.entry.kind != ENTRY_UNKNOWN);
-}
-
-static int sweep(struct catalog_update *update)
-{
-        struct sweep state = { .update = update };
-        int r = 0;
-
-        if (update->unmarked > 0)
-                r = db_each_live(update->db, collect_gone, &state);
-        for (size_t i = 0; r == 0 && i < state.gone.count; i++)
-                r = retire_gone(update, state.gone.items[i]);
-        free(state.gone.items);
-        return r;
-}
-
 /* ---- digests ---- */
 
 static int by_depth_descending(const void *a, const void *b)
 {
-        const struct dirty_folder *x = a, *y = b;
+        const struct update_folder *x = a, *y = b;
 
         return (x->depth < y->depth) - (x->depth > y->depth);
+}
+
+static bool is_gone(const struct catalog_update *update, uint64_t ino)
+{
+        return ino_map_get(&update->marks, ino) & MARK_GONE;
 }
 
 /* The ancestors of a folder whose digest changes have another digest, too. The list grows while it is gone through. */
 static int add_ancestors(struct catalog_update *update)
 {
-        for (size_t i = 0; i < update->n_dirty; i++) {
-                struct dirty_folder folder = update->dirty[i];
+        for (size_t i = 0; i < update->dirty.count; i++) {
+                struct update_folder folder = update->dirty.items[i];
                 struct db_row row;
                 int r;
 
-                if (folder.ino == CATALOG_ROOT_INO)
+                if (folder.ino == CATALOG_ROOT_INO || is_gone(update, folder.ino))
                         continue;
                 r = db_get(update->db, folder.ino, &row);
                 if (r != CATALOG_OK)
                         return r < 0 ? r : -EBADMSG;
-                r = update_folder_changed(update, row.entry.parent, folder.depth - 1, false);
+                r = update_folder_changed(
+                        update, (struct update_folder){ row.entry.parent, folder.depth - 1 }, false);
                 if (r < 0)
                         return r;
         }
@@ -112,6 +48,7 @@ static int add_ancestors(struct catalog_update *update)
 static int renew_digests(struct catalog_update *update)
 {
         _cleanup_hasher_ struct hasher *hasher = NULL;
+        struct folder_list *dirty = &update->dirty;
         uint8_t digest[HASH_BYTES];
         int r = add_ancestors(update);
 
@@ -119,10 +56,12 @@ static int renew_digests(struct catalog_update *update)
                 r = hasher_new(HASH_XXH3, &hasher);
         if (r < 0)
                 return r;
-        if (update->n_dirty > 0)
-                qsort(update->dirty, update->n_dirty, sizeof(*update->dirty), by_depth_descending);
-        for (size_t i = 0; r == 0 && i < update->n_dirty; i++) {
-                uint64_t ino = update->dirty[i].ino;
+        if (dirty->count > 0)
+                qsort(dirty->items, dirty->count, sizeof(*dirty->items), by_depth_descending);
+        for (size_t i = 0; r == 0 && i < dirty->count; i++) {
+                uint64_t ino = dirty->items[i].ino;
+                if (is_gone(update, ino))
+                        continue;
                 r = catalog_folder_digest(update->db, ino, hasher, digest);
                 if (r == 0)
                         r = db_set_digest(update->db, ino, digest);
@@ -164,10 +103,12 @@ static int complete(struct catalog_update *update, const uint8_t *expected)
 {
         int r = update->failed;
 
-        if (r == 0 && !(ino_map_get(&update->marks, CATALOG_ROOT_INO) & MARK_CAME))
-                r = -EINVAL; /* a listing without the root is none */
+        if (r == 0 && update->first && !(ino_map_get(&update->marks, CATALOG_ROOT_INO) & MARK_CAME))
+                r = -EINVAL; /* a first version without the root is none */
+        if (r == 0 && update->complete && !update->all)
+                r = -EINVAL; /* a difference to what never was a version */
         if (r == 0)
-                r = sweep(update);
+                r = update_sweep(update);
         if (r == 0)
                 r = renew_digests(update);
         if (r == 0 && expected && memcmp(expected, update->version.shown.digest, HASH_BYTES) != 0)
@@ -185,6 +126,9 @@ int catalog_update_commit(struct catalog_update *update, const uint8_t *expected
         if (r == 0)
                 r = make_changes(update, &changes);
         version->valid = true;
+        version->loading = false;
+        update->version.load_offset = update->version.load_folder = 0;
+        update->version.load_rows = update->version.load_pending = update->version.load_open = 0;
         version->revision = revision;
         version->synced_at = clock_wall_sec();
         if (update->changed)

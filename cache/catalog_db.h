@@ -24,7 +24,18 @@ struct db_version {
         struct catalog_version shown;
         uint64_t next_ino; /* never used before */
         uint64_t rows;     /* live rows, those that are not shown included */
+        /* While it is loading; see catalog_load.c. */
+        uint64_t load_offset;  /* of the transfer, as of the last save */
+        uint64_t load_folder;  /* in which the load stood then; 0: in none */
+        uint64_t load_rows;    /* how many of its children had come */
+        uint64_t load_pending; /* how many folders are pending */
+        uint64_t
+                load_open; /* the folder that the load was in when this was committed, which may be later; 0: in none */
 };
+
+/* Flags of a row on disk. */
+#define DB_UNKNOWN 1
+#define DB_PENDING 2
 
 #define DB_LIVE UINT64_C(0x7fffffffffffffff) /* as a generation: the rows that are live */
 
@@ -33,7 +44,7 @@ int db_errno(int result);
 
 /**
  * Opens the database at PATH for the catalog's one writer; begins it if it is empty. -EBADMSG also if it is no catalog,
- * -EPROTONOSUPPORT if a newer build made it.
+ * -EPROTONOSUPPORT if a newer build made it, -ESTALE if an older one did.
  */
 int db_open_writer(const char *path, struct db **ret);
 
@@ -48,8 +59,17 @@ int db_begin(struct db *db);
 int db_commit(struct db *db);
 void db_rollback(struct db *db);
 
-/** Moves the write-ahead log into the database as far as readers allow, and gives memory back. */
+/** Pages in the write-ahead log, as of the last commit. */
+int db_log_pages(const struct db *db);
+
+/** Moves the write-ahead log into the database as far as readers allow. Nothing else here waits for the disk. */
 int db_checkpoint(struct db *db);
+
+/** Empties the log if all of it was moved and no reader is in it, else leaves it. Writes nothing, if db_checkpoint moved all. */
+int db_truncate_log(struct db *db);
+
+/** Gives back what memory the page cache can do without. */
+void db_release_memory(struct db *db);
 
 /** Replaces all of DB's contents by those of the database at PATH, in one transaction. */
 int db_copy(struct db *db, const char *path);
@@ -87,5 +107,11 @@ int db_insert(struct db *db, const struct db_row *row, const char *target, size_
 
 int db_set_attributes(struct db *db, uint64_t ino, uint32_t mode, int64_t mtime_ns, bool unknown);
 int db_set_digest(struct db *db, uint64_t ino, const uint8_t digest[HASH_BYTES]);
+int db_clear_pending(struct db *db, uint64_t ino);
+
+/** Removes the live rows of folder PARENT whose names come after AFTER ("": all but the root's own), for rows that were never shown. */
+int db_delete_children(struct db *db, uint64_t parent, const char *after, size_t after_len);
+
 int db_retire(struct db *db, uint64_t ino, uint64_t generation);
 int db_delete_retired(struct db *db);
+int db_delete_all(struct db *db);

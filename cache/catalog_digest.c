@@ -4,7 +4,7 @@
 
 #include "cache/catalog_private.h"
 
-static int add_child(const struct db_row *row, void *arg)
+void catalog_digest_add(struct hasher *h, const struct db_row *row)
 {
         const struct catalog_entry *e = &row->entry;
         struct entry_digest_input input = {
@@ -19,7 +19,12 @@ static int add_child(const struct db_row *row, void *arg)
                 .digest = e->content.bytes,
         };
 
-        entry_digest_add(arg, &input);
+        entry_digest_add(h, &input);
+}
+
+static int add_child(const struct db_row *row, void *arg)
+{
+        catalog_digest_add(arg, row);
         return 0;
 }
 
@@ -60,7 +65,7 @@ static int check_folder(const struct db_row *row, void *arg)
         uint8_t digest[HASH_BYTES];
         int r;
 
-        if (row->entry.kind != ENTRY_DIRECTORY)
+        if (row->entry.kind != ENTRY_DIRECTORY || row->entry.pending)
                 return 0;
         r = catalog_folder_digest(check->db, row->entry.ino, check->hasher, digest);
         if (r < 0)
@@ -70,7 +75,7 @@ static int check_folder(const struct db_row *row, void *arg)
 
 /*
  * Every folder's digest is compared with one made from its children's rows, digests of subfolders included. If all fit, so
- * does, from the leaves up, the root's: no need to go through the tree in order.
+ * does, from the leaves up, the root's: no need to go through the tree in order. What is pending was never shown.
  */
 int catalog_check_digest(struct catalog *catalog)
 {

@@ -1,5 +1,5 @@
 /*
- * What the units of the catalog share: the open catalog, its readers, the digest of a folder.
+ * What the units of the catalog share: the open catalog, its readers, entries as rows, the digest of a folder.
  */
 #pragma once
 
@@ -7,6 +7,16 @@
 
 #include "base/lock.h"
 #include "cache/catalog_db.h"
+
+#define CATALOG_ENTRIES_MAX UINT64_C(50000000)  /* of one version */
+#define CATALOG_INO_MAX     (UINT64_C(1) << 43) /* what a listing's cookie has room for */
+
+/*
+ * Pages of 4 KiB in the log from which it is moved into the database: so much, and no more, opening a catalog has to go through, and
+ * a reader to search. A load comes in large commits, which would otherwise each wait for the disk.
+ */
+#define LOG_PAGES      1024
+#define LOAD_LOG_PAGES 8192
 
 /* ---- slots: which database of a source is ours (catalog_slot.c) ---- */
 
@@ -29,13 +39,14 @@ int catalog_slot_open(struct catalog_slot *slot, struct db **ret_writer, struct 
 /** Notes that the database turned out damaged: the next catalog_slot_open moves it aside. */
 void catalog_slot_suspect(struct catalog_slot *slot);
 
-/* ---- the open catalog (catalog.c) ---- */
+/* ---- the open catalog (catalog.c, its readers: catalog_readers.c) ---- */
 
 /** A connection with a snapshot that is kept from one query to the next. Owned by who took it. */
 struct catalog_reader {
         struct db *db;       /* owned */
         bool snapshot;       /* a transaction is open */
         uint64_t generation; /* of the snapshot */
+        bool loading;        /* in the snapshot, folders may be pending */
         struct catalog_reader *next;
 };
 
@@ -49,10 +60,23 @@ struct catalog {
         bool writing TSA_GUARDED(mutex);
         struct catalog_reader *idle TSA_GUARDED(mutex);
         unsigned n_idle TSA_GUARDED(mutex);
+        unsigned n_reading TSA_GUARDED(mutex);
+        bool emptying_log TSA_GUARDED(mutex); /* new readers wait a moment */
+        struct condition readers_changed;
+
+        /* The load under way, between its own thread and those that ask for folders out of turn (catalog_load.c). */
+        struct mutex
+                load_lock; /* held over the load's commits: to take turns is its purpose; taken before mutex */
+        struct condition load_turn;
+        struct catalog_load *load TSA_GUARDED(load_lock);
+        atomic_uint load_waiting; /* threads in catalog_load_folder: the load lets them go first */
 };
 
 /** A reader whose snapshot is no older than the present version. */
 int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret);
+
+/** Frees the idle readers; none is in use. */
+void catalog_readers_free(struct catalog *catalog);
 
 /** Moves the reader on to the newest version. */
 int catalog_reader_renew(struct catalog_reader *reader);
@@ -72,7 +96,30 @@ int catalog_writer_give(struct catalog *catalog, const struct db_version *versio
 /** If R says that the database is damaged, sees to it that the next open knows. Returns R. */
 int catalog_note_damage(struct catalog *catalog, int r);
 
+/** Publishes VERSION, which was committed, as the present one. */
+void catalog_publish(struct catalog *catalog, const struct db_version *version);
+
+/** Moves the log into the database if it holds PAGES or more. The writer is the caller's, without a transaction. */
+void catalog_checkpoint(struct catalog *catalog, int pages);
+
+/** The path of INO, live or retired, appended to RET. CATALOG_NONE; -EBADMSG. */
+int catalog_path_of(struct db *db, uint64_t ino, struct buffer *ret);
+
+/* ---- entries as rows (catalog_entry.c) ---- */
+
+/** Whether ENTRY may be put: -EINVAL, -ENAMETOOLONG, -EFBIG as catalog_update_put. */
+int catalog_check_entry(const struct entry *entry);
+
+/** The row that the checked ENTRY would be, but for numbers and name; a folder's digest is left out. */
+void catalog_row_from_entry(const struct entry *entry, struct db_row *ret);
+
+/** Counts ROW in (BY 1) or out (-1: counts are unsigned and wrap). */
+void catalog_count_row(struct db_version *version, const struct db_row *row, uint64_t by);
+
 /* ---- digests (catalog_digest.c) ---- */
+
+/** Adds child ROW to the digest of its folder. */
+void catalog_digest_add(struct hasher *h, const struct db_row *row);
 
 /** The digest of live folder INO from its children's rows. H: a hasher for HASH_XXH3, reset here. */
 int catalog_folder_digest(struct db *db, uint64_t ino, struct hasher *h, uint8_t ret[HASH_BYTES]);

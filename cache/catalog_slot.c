@@ -127,15 +127,19 @@ static bool is_suspect(const struct catalog_slot *slot)
         return faccessat(slot->dir_fd, slot_name(slot->number, ".suspect", name), F_OK, 0) == 0;
 }
 
-static int move_aside(const struct catalog_slot *slot)
+/* Renames the slot's files, for who wants to find out what is wrong with them, or if not KEEP removes them. */
+static int put_away(const struct catalog_slot *slot, bool keep)
 {
         static const char *const suffixes[] = { ".db-wal", ".db-shm", ".db" };
         char name[SLOT_NAME_MAX], aside[SLOT_NAME_MAX];
 
         for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+                int r;
                 slot_name(slot->number, suffixes[i], name);
                 snprintf(aside, sizeof(aside), "slot%u%s.damaged", slot->number, suffixes[i]);
-                if (renameat(slot->dir_fd, name, slot->dir_fd, aside) < 0 && errno != ENOENT)
+                r = keep ? renameat(slot->dir_fd, name, slot->dir_fd, aside)
+                         : unlinkat(slot->dir_fd, name, 0);
+                if (r < 0 && errno != ENOENT)
                         return -errno;
         }
         unlinkat(slot->dir_fd, slot_name(slot->number, ".suspect", name), 0);
@@ -158,6 +162,8 @@ static int clean_up(struct db *db, struct db_version *ret_version)
                 r = db_commit(db);
         if (r < 0)
                 db_rollback(db);
+        else if (db_log_pages(db) >= LOG_PAGES)
+                r = db_truncate_log(db);
         return r;
 }
 
@@ -207,7 +213,7 @@ static int copy_newest(const struct catalog_slot *slot, struct db *db, struct db
                 }
                 if (access(path, F_OK) < 0 || slot_version(path, &other) < 0)
                         continue; /* not there, or its owner's to repair */
-                if (!other.shown.valid || other.shown.synced_at <= newest_at)
+                if (!other.shown.valid || other.shown.loading || other.shown.synced_at <= newest_at)
                         continue;
                 newest_at = other.shown.synced_at;
                 free(newest);
@@ -225,16 +231,18 @@ int catalog_slot_open(struct catalog_slot *slot, struct db **ret_writer, struct 
         struct db *db = NULL;
         int r = is_suspect(slot) ? -EBADMSG : open_database(slot, &db, &version);
 
-        if (r == -EBADMSG || r == -EPROTONOSUPPORT) {
-                log_warning("catalog '%s' %s: moved aside, beginning anew", slot->path,
-                            r == -EBADMSG ? "is damaged" : "was written by a newer version of this program");
-                r = move_aside(slot);
+        if (r == -EBADMSG || r == -EPROTONOSUPPORT || r == -ESTALE) {
+                log_warning("catalog '%s' %s, beginning anew", slot->path,
+                            r == -EBADMSG  ? "is damaged: moved aside"
+                            : r == -ESTALE ? "was written by an older version of this program: removed"
+                                           : "was written by a newer version of this program: moved aside");
+                r = put_away(slot, r != -ESTALE);
                 if (r == 0)
                         r = open_database(slot, &db, &version);
         }
         if (r < 0)
                 return r;
-        if (!version.shown.valid) {
+        if (!version.shown.valid && !version.shown.loading) {
                 r = copy_newest(slot, db, &version);
                 if (r < 0) {
                         db_close(db);

@@ -56,3 +56,8 @@ int trail_go_down(struct trail *trail, const char *name, size_t name_len, uint64
         trail->steps[trail->depth] = (struct trail_step){ .path_len = trail->path.len, .ino = ino };
         return 0;
 }
+
+void trail_set_whole(struct trail *trail)
+{
+        trail->steps[trail->depth].whole = true;
+}

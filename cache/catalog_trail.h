@@ -5,11 +5,14 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/buffer.h"
 
 struct trail_step {
         size_t path_len; /* of the folder's path within trail.path */
         uint64_t ino;
+        bool whole; /* for the user; false at first */
 };
 
 struct trail {
@@ -32,3 +35,6 @@ void trail_go_up(struct trail *trail, const char *path, size_t len);
 
 /** Goes down to folder NAME, number INO. -ENOMEM. */
 int trail_go_down(struct trail *trail, const char *name, size_t name_len, uint64_t ino);
+
+/** Marks the folder at which it stands as whole. */
+void trail_set_whole(struct trail *trail);

@@ -1,11 +1,6 @@
 #include "cache/catalog_update.h"
 
-#include "cache/catalog.h"
-
 #include <string.h>
-
-#define ENTRIES_MAX UINT64_C(50000000)  /* of one version */
-#define INO_MAX     (UINT64_C(1) << 43) /* what a listing's cookie has room for */
 
 /* ---- state ---- */
 
@@ -23,98 +18,57 @@ int ino_list_add(struct ino_list *list, uint64_t ino)
         return 0;
 }
 
-static bool is_seen(uint8_t marks)
+int folder_list_add(struct folder_list *list, struct update_folder folder)
 {
-        return marks & (MARK_CAME | MARK_KEPT);
-}
-
-static int set_marks(struct catalog_update *update, uint64_t ino, uint8_t marks)
-{
-        bool before = is_seen(ino_map_get(&update->marks, ino));
-        int r = ino_map_set(&update->marks, ino, marks);
-
-        if (r < 0)
-                return r;
-        if (ino < update->first_new_ino && before != is_seen(marks))
-                update->unmarked += before ? 1 : -UINT64_C(1);
+        if (list->count == list->capacity) {
+                size_t capacity = MAX(list->capacity * 2, (size_t)64);
+                struct update_folder *items = reallocarray(list->items, capacity, sizeof(*items));
+                if (!items)
+                        return -ENOMEM;
+                list->items = items;
+                list->capacity = capacity;
+        }
+        list->items[list->count++] = folder;
         return 0;
 }
 
 int update_mark(struct catalog_update *update, uint64_t ino, uint8_t flags)
 {
-        return set_marks(update, ino, ino_map_get(&update->marks, ino) | flags);
-}
+        uint8_t before = ino_map_get(&update->marks, ino);
+        int r = ino_map_set(&update->marks, ino, before | flags);
 
-static int add_dirty(struct catalog_update *update, uint64_t ino, size_t depth)
-{
-        if (update->n_dirty == update->dirty_capacity) {
-                size_t capacity = MAX(update->dirty_capacity * 2, (size_t)64);
-                struct dirty_folder *dirty = reallocarray(update->dirty, capacity, sizeof(*dirty));
-                if (!dirty)
-                        return -ENOMEM;
-                update->dirty = dirty;
-                update->dirty_capacity = capacity;
-        }
-        update->dirty[update->n_dirty++] = (struct dirty_folder){ .ino = ino, .depth = depth };
+        if (r < 0)
+                return r;
+        if (ino < update->first_new_ino && !(before & (MARK_CAME | MARK_GONE)) &&
+            flags & (MARK_CAME | MARK_GONE))
+                update->unseen--;
         return 0;
 }
 
-int update_folder_changed(struct catalog_update *update, uint64_t ino, size_t depth, bool listing)
+bool update_is_news(const struct catalog_update *update, uint64_t parent)
 {
-        uint8_t marks = ino_map_get(&update->marks, ino);
+        return !update->first && parent < update->first_new_ino &&
+               !(ino_map_get(&update->marks, parent) & MARK_UNSEEN);
+}
+
+int update_folder_changed(struct catalog_update *update, struct update_folder folder, bool listing)
+{
+        uint8_t marks = ino_map_get(&update->marks, folder.ino);
         int r = 0;
 
         if (!(marks & MARK_DIRTY))
-                r = add_dirty(update, ino, depth);
-        if (r == 0 && listing && !(marks & MARK_LISTING) && !update->first)
-                r = ino_list_add(&update->listings, ino);
+                r = folder_list_add(&update->dirty, folder);
+        if (r == 0 && listing && !(marks & MARK_LISTING) && update_is_news(update, folder.ino))
+                r = ino_list_add(&update->listings, folder.ino);
         if (r < 0)
                 return r;
-        return update_mark(update, ino, listing ? MARK_DIRTY | MARK_LISTING : MARK_DIRTY);
+        return update_mark(update, folder.ino, listing ? MARK_DIRTY | MARK_LISTING : MARK_DIRTY);
 }
 
-/* Counts are unsigned and wrap: BY is 1 or -1 as such. */
-static void count_row(struct db_version *version, const struct db_row *row, uint64_t by)
+/* The folder that the trail stands at. */
+static struct update_folder here(const struct catalog_update *update)
 {
-        struct catalog_version *v = &version->shown;
-
-        version->rows += by;
-        if (row->unknown)
-                v->unknown += by;
-        switch (row->entry.kind) {
-        case ENTRY_FILE:
-                v->files += by;
-                v->bytes += by * row->entry.size;
-                break;
-        case ENTRY_DIRECTORY:
-                v->directories += by;
-                break;
-        case ENTRY_SYMLINK:
-                v->symlinks += by;
-                break;
-        case ENTRY_UNKNOWN:
-                break;
-        }
-}
-
-/* The name of ROW leads elsewhere now. Rows that are never shown change nothing for anybody. */
-static int entry_changed(struct catalog_update *update, const struct db_row *row)
-{
-        update->changed = true;
-        if (update->first || row->entry.kind == ENTRY_UNKNOWN)
-                return 0;
-        return ino_list_add(&update->entries, row->entry.ino);
-}
-
-int update_retire(struct catalog_update *update, const struct db_row *row)
-{
-        int r = db_retire(update->db, row->entry.ino, update->generation);
-
-        if (r < 0)
-                return r;
-        count_row(&update->version, row, -UINT64_C(1));
-        r = entry_changed(update, row);
-        return r < 0 ? r : update_mark(update, row->entry.ino, MARK_GONE);
+        return (struct update_folder){ trail_top(&update->trail)->ino, update->trail.depth };
 }
 
 /* ---- begin and end ---- */
@@ -134,10 +88,13 @@ int catalog_update_begin(struct catalog *catalog, struct catalog_update **ret)
         update->catalog = catalog;
         update->db = catalog->writer;
         update->generation = update->version.shown.generation + 1;
+        update->complete = update->version.shown.loading;
         update->first = !update->version.shown.valid;
-        update->first_new_ino = update->first ? CATALOG_ROOT_INO : update->version.next_ino;
-        update->unmarked = update->version.rows;
+        update->first_new_ino = update->version.rows == 0 ? CATALOG_ROOT_INO : update->version.next_ino;
+        update->unseen = update->version.rows;
         r = trail_init(&update->trail, CATALOG_ROOT_INO);
+        if (r == 0 && update->complete)
+                r = update_settle_load(update);
         if (r < 0) {
                 catalog_update_abort(update);
                 return r;
@@ -150,7 +107,8 @@ void update_free(struct catalog_update *update)
 {
         ino_map_release(&update->marks);
         trail_release(&update->trail);
-        free(update->dirty);
+        free(update->whole.items);
+        free(update->dirty.items);
         free(update->entries.items);
         free(update->attributes.items);
         free(update->listings.items);
@@ -167,49 +125,6 @@ void catalog_update_abort(struct catalog_update *update)
 
 /* ---- putting an entry ---- */
 
-static int check_entry(const struct entry *entry)
-{
-        int64_t seconds = clock_timespec(entry->mtime_ns).tv_sec;
-        int r = path_check(entry->path, entry->path_len);
-
-        if (r < 0)
-                return r;
-        if ((unsigned)entry->kind > ENTRY_SYMLINK || entry->mode > 07777 || seconds > ENTRY_MTIME_SEC_MAX ||
-            seconds < -ENTRY_MTIME_SEC_MAX)
-                return -EINVAL;
-        if (entry->path_len == 0 && entry->kind != ENTRY_DIRECTORY)
-                return -EINVAL;
-        if (entry->size > INT64_MAX)
-                return -EFBIG;
-        if (entry->kind == ENTRY_FILE && (unsigned)entry->content.algorithm > HASH_MD5)
-                return -EINVAL;
-        if (entry->kind == ENTRY_SYMLINK && !entry->unknown &&
-            (entry->target_len == 0 || entry->target_len > ENTRY_TARGET_MAX ||
-             memchr(entry->target, '\0', entry->target_len)))
-                return -EINVAL;
-        return 0;
-}
-
-/* The row that ENTRY would be, its numbers aside. */
-static void row_from_entry(const struct entry *entry, struct db_row *row)
-{
-        struct catalog_entry *e = &row->entry;
-
-        row->unknown = entry->unknown || entry->kind == ENTRY_UNKNOWN;
-        *e = (struct catalog_entry){ .kind = entry->kind, .mode = entry->mode, .mtime_ns = entry->mtime_ns };
-        /* A link that leads nowhere known cannot be shown. */
-        if (entry->kind == ENTRY_UNKNOWN || (entry->kind == ENTRY_SYMLINK && row->unknown)) {
-                *e = (struct catalog_entry){ .kind = ENTRY_UNKNOWN };
-        } else if (entry->kind == ENTRY_SYMLINK) {
-                e->size = entry->target_len;
-                hash_xxh3(entry->target, entry->target_len, e->content.bytes);
-        } else if (entry->kind == ENTRY_FILE) {
-                e->size = entry->size;
-                if (!row->unknown && entry->content.algorithm != HASH_NONE)
-                        e->content = entry->content;
-        }
-}
-
 /* C2: whether NEW may go on under OLD's number. */
 static bool same_content(const struct db_row *old, const struct db_row *new)
 {
@@ -223,44 +138,6 @@ static bool same_content(const struct db_row *old, const struct db_row *new)
                memcmp(a->content.bytes, b->content.bytes, HASH_BYTES) == 0;
 }
 
-static int collect_folder(const struct db_row *row, void *arg)
-{
-        return row->entry.kind == ENTRY_DIRECTORY ? ino_list_add(arg, row->entry.ino) : 0;
-}
-
-struct marking {
-        struct catalog_update *update;
-        struct ino_list folders; /* still to be gone into */
-        bool kept;
-};
-
-static int mark_child(const struct db_row *row, void *arg)
-{
-        struct marking *marking = arg;
-        uint8_t marks = ino_map_get(&marking->update->marks, row->entry.ino);
-        int r;
-
-        marks = marking->kept ? marks | MARK_KEPT : marks & (uint8_t)~MARK_KEPT;
-        r = set_marks(marking->update, row->entry.ino, marks);
-        return r < 0 ? r : collect_folder(row, &marking->folders);
-}
-
-/* Marks all that is below folder INO as kept, or no longer kept. */
-static int mark_subtree(struct catalog_update *update, uint64_t ino, bool kept)
-{
-        struct marking marking = { .update = update, .kept = kept };
-        int r = ino_list_add(&marking.folders, ino);
-
-        while (r == 0 && marking.folders.count > 0) {
-                struct db_list list = { .parent = marking.folders.items[--marking.folders.count],
-                                        .after = "",
-                                        .generation = DB_LIVE };
-                r = db_list(update->db, &list, mark_child, &marking);
-        }
-        free(marking.folders.items);
-        return r;
-}
-
 static int write_attributes(struct catalog_update *update, const struct db_row *old, const struct db_row *new)
 {
         int r = db_set_attributes(update->db, old->entry.ino, new->entry.mode, new->entry.mtime_ns,
@@ -270,9 +147,7 @@ static int write_attributes(struct catalog_update *update, const struct db_row *
                 return r;
         update->changed = true;
         update->version.shown.unknown += (uint64_t) new->unknown - (uint64_t)old->unknown;
-        if (old->entry.parent == 0)
-                return 0;
-        return update_folder_changed(update, old->entry.parent, update->trail.depth, false);
+        return old->entry.parent == 0 ? 0 : update_folder_changed(update, here(update), false);
 }
 
 /* C5: nothing new is known of it: only that it is unknown now. */
@@ -284,33 +159,32 @@ static int keep_old(struct catalog_update *update, const struct db_row *old)
         new.unknown = true;
         if (!old->unknown)
                 r = write_attributes(update, old, &new);
-        if (r == 0 && old->entry.kind == ENTRY_DIRECTORY)
-                r = mark_subtree(update, old->entry.ino, true);
-        return r;
+        return r < 0 ? r : update_mark(update, old->entry.ino, MARK_UNKNOWN);
 }
 
 static int insert(struct catalog_update *update, struct db_row *row, const struct entry *entry)
 {
-        bool link = row->entry.kind == ENTRY_SYMLINK, root = row->entry.parent == 0;
+        bool link = row->entry.kind == ENTRY_SYMLINK, root = row->entry.parent == 0,
+             shown = row->entry.kind != ENTRY_UNKNOWN;
         int r;
 
-        if (update->version.next_ino >= INO_MAX)
+        if (update->version.next_ino >= CATALOG_INO_MAX)
                 return -EFBIG;
         row->entry.ino = root ? CATALOG_ROOT_INO : update->version.next_ino++;
         row->born = update->generation;
         r = db_insert(update->db, row, link ? entry->target : NULL, link ? entry->target_len : 0);
         if (r < 0)
                 return r;
-        count_row(&update->version, row, 1);
-        r = entry_changed(update, row);
+        catalog_count_row(&update->version, row, 1);
+        update->changed = true;
+        if (shown && update_is_news(update, row->entry.parent))
+                r = ino_list_add(&update->entries, row->entry.ino);
         if (r == 0)
                 r = update_mark(update, row->entry.ino, MARK_CAME);
         if (r == 0 && row->entry.kind == ENTRY_DIRECTORY) /* an empty folder has a digest, too */
-                r = update_folder_changed(update, row->entry.ino, update->trail.depth + !root, false);
-        if (r == 0 && !root)
-                r = update_folder_changed(update, row->entry.parent, update->trail.depth,
-                                          row->entry.kind != ENTRY_UNKNOWN);
-        return r;
+                r = update_folder_changed(
+                        update, (struct update_folder){ row->entry.ino, update->trail.depth + !root }, false);
+        return r < 0 || root ? r : update_folder_changed(update, here(update), shown);
 }
 
 void catalog_update_on_replaced(struct catalog_update *update,
@@ -334,13 +208,11 @@ static void tell_replaced(struct catalog_update *update, const struct db_row *ol
 static int replace(struct catalog_update *update, const struct db_row *old, struct db_row *new,
                    const struct entry *entry)
 {
+        /* What a replaced folder held goes with it, even if it was below something unknown. */
         int r = update_retire(update, old);
 
-        /* What a replaced folder held goes with it, even if it was below something unknown. */
-        if (r == 0 && old->entry.kind == ENTRY_DIRECTORY)
-                r = mark_subtree(update, old->entry.ino, false);
         if (r == 0 && old->entry.kind != ENTRY_UNKNOWN)
-                r = update_folder_changed(update, old->entry.parent, update->trail.depth, true);
+                r = update_folder_changed(update, here(update), true);
         if (r == 0)
                 r = insert(update, new, entry);
         if (r == 0) {
@@ -359,6 +231,7 @@ static int put_over(struct catalog_update *update, const struct db_row *old, str
 
         if (ino_map_get(&update->marks, old->entry.ino) & MARK_CAME)
                 return -EEXIST;
+        new->entry.ino = old->entry.ino;
         r = update_mark(update, old->entry.ino, MARK_CAME);
         if (r < 0)
                 return r;
@@ -370,18 +243,18 @@ static int put_over(struct catalog_update *update, const struct db_row *old, str
                 r = write_attributes(update, old, new);
         if (r == 0 && attributes) {
                 update->modified++;
-                r = ino_list_add(&update->attributes, old->entry.ino);
+                if (update_is_news(update, old->entry.parent))
+                        r = ino_list_add(&update->attributes, old->entry.ino);
         }
         return r;
 }
 
-/* Makes the trail end at the folder PATH, which must have come in this update. */
+/* Makes the trail end at the folder PATH, which must be there, and have come itself where all comes anew. */
 static int go_to_folder(struct catalog_update *update, const char *path, size_t len)
 {
         struct trail *trail = &update->trail;
         const char *name;
         size_t name_len;
-        int r;
 
         trail_go_up(trail, path, len);
         path += trail->path.len;
@@ -391,17 +264,24 @@ static int go_to_folder(struct catalog_update *update, const char *path, size_t 
                 len--;
         }
         while (path_next(&path, &len, &name, &name_len)) {
+                bool whole = trail_top(trail)->whole;
                 struct db_row row;
-                r = db_lookup(update->db, trail_top(trail)->ino, name, name_len, &row);
+                uint8_t marks;
+                int r = db_lookup(update->db, trail_top(trail)->ino, name, name_len, &row);
                 if (r < 0)
                         return r;
-                if (r != CATALOG_OK || !(ino_map_get(&update->marks, row.entry.ino) & MARK_CAME))
+                if (r != CATALOG_OK)
+                        return -ENOENT;
+                marks = ino_map_get(&update->marks, row.entry.ino);
+                if (whole && !(marks & MARK_CAME))
                         return -ENOENT;
                 if (row.entry.kind != ENTRY_DIRECTORY)
                         return -ENOTDIR;
                 r = trail_go_down(trail, name, name_len, row.entry.ino);
                 if (r < 0)
                         return r;
+                if (whole || marks & MARK_WHOLE)
+                        trail_set_whole(trail);
         }
         return 0;
 }
@@ -425,28 +305,73 @@ static int put_row(struct catalog_update *update, struct db_row *row, const stru
         return r;
 }
 
-static int put_checked(struct catalog_update *update, const struct entry *entry)
+/* What is below a folder that came as whole is looked for in the commit. */
+static int put_whole(struct catalog_update *update, uint64_t ino, bool root)
+{
+        int r = folder_list_add(&update->whole, (struct update_folder){ ino, update->trail.depth + !root });
+
+        if (root) {
+                update->all = true;
+                trail_set_whole(&update->trail);
+        }
+        return r < 0 ? r : update_mark(update, ino, MARK_WHOLE);
+}
+
+/* Makes the trail end at the folder of ENTRY, and sets ROW's place. */
+static int find_place(struct catalog_update *update, const struct entry *entry, struct db_row *row)
 {
         const char *name = "";
         size_t name_len = 0;
-        struct db_row row = { 0 };
         int r = 0;
 
-        row_from_entry(entry, &row);
         if (entry->path_len > 0) {
                 size_t parent_len = path_split(entry->path, entry->path_len, &name);
                 name_len = (size_t)(entry->path + entry->path_len - name);
-                if (!(ino_map_get(&update->marks, CATALOG_ROOT_INO) & MARK_CAME))
+                if (update->first && !(ino_map_get(&update->marks, CATALOG_ROOT_INO) & MARK_CAME))
                         return -ENOENT;
                 r = go_to_folder(update, entry->path, parent_len);
-                row.entry.parent = trail_top(&update->trail)->ino;
+                row->entry.parent = trail_top(&update->trail)->ino;
         } else {
                 trail_go_up(&update->trail, "", 0);
         }
-        row.entry.name_len = name_len;
-        memcpy(row.entry.name, name, name_len);
-        row.entry.name[name_len] = '\0';
-        return r < 0 ? r : put_row(update, &row, entry);
+        row->entry.name_len = name_len;
+        memcpy(row->entry.name, name, name_len);
+        row->entry.name[name_len] = '\0';
+        return r;
+}
+
+static int put_present(struct catalog_update *update, const struct entry *entry)
+{
+        struct db_row row = { 0 };
+        int r;
+
+        catalog_row_from_entry(entry, &row);
+        r = find_place(update, entry, &row);
+        if (r == 0)
+                r = put_row(update, &row, entry);
+        if (r == 0 && entry->whole)
+                r = put_whole(update, row.entry.ino, row.entry.parent == 0);
+        return r;
+}
+
+/* That it is not there, nor its folder, is fine. */
+static int put_gone(struct catalog_update *update, const struct entry *entry)
+{
+        struct db_row row = { 0 };
+        int r = find_place(update, entry, &row);
+
+        if (r == -ENOENT || r == -ENOTDIR)
+                return 0;
+        if (r == 0)
+                r = db_lookup(update->db, row.entry.parent, row.entry.name, row.entry.name_len, &row);
+        if (r != CATALOG_OK)
+                return MIN(r, 0);
+        if (ino_map_get(&update->marks, row.entry.ino) & MARK_CAME)
+                return -EEXIST;
+        if (row.entry.kind != ENTRY_UNKNOWN)
+                update->removed++;
+        r = update_folder_changed(update, here(update), row.entry.kind != ENTRY_UNKNOWN);
+        return r < 0 ? r : update_retire(update, &row);
 }
 
 int catalog_update_put(struct catalog_update *update, const struct entry *entry)
@@ -454,11 +379,11 @@ int catalog_update_put(struct catalog_update *update, const struct entry *entry)
         int r = update->failed;
 
         if (r == 0)
-                r = check_entry(entry);
-        if (r == 0 && ++update->n_put > ENTRIES_MAX)
+                r = catalog_check_entry(entry);
+        if (r == 0 && ++update->n_put > CATALOG_ENTRIES_MAX)
                 r = -EFBIG;
         if (r == 0)
-                r = put_checked(update, entry);
+                r = entry->gone ? put_gone(update, entry) : put_present(update, entry);
         update->failed = r;
         return r;
 }

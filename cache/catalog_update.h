@@ -1,6 +1,6 @@
 /*
- * A version being built: the state that putting entries (catalog_update.c) and committing (catalog_commit.c) share.
- * Owned by one thread at a time.
+ * A version being built: the state that putting entries (catalog_update.c), retiring what is gone (catalog_sweep.c) and committing
+ * (catalog_commit.c) share. Owned by one thread at a time.
  */
 #pragma once
 
@@ -11,15 +11,23 @@
 /* What is known of each entry, by its number. */
 enum {
         MARK_CAME = 1,     /* it was put */
-        MARK_KEPT = 2,     /* it is below something unknown: C5 */
+        MARK_UNKNOWN = 2,  /* folder: it came as unknown, and keeps what it has: C5 */
         MARK_GONE = 4,     /* it was retired */
         MARK_DIRTY = 8,    /* folder: its digest is to be made anew; it is in `dirty` */
         MARK_LISTING = 16, /* folder: it lists other entries; it is in `listings` */
+        MARK_SWEPT = 32,   /* folder: what did not come was retired */
+        MARK_WHOLE = 64,   /* folder: it came as such */
+        MARK_UNSEEN = 128, /* folder: it was pending, so nobody has seen what is in it */
 };
 
-struct dirty_folder {
+struct update_folder {
         uint64_t ino;
         size_t depth; /* the root's is 0 */
+};
+
+struct folder_list {
+        struct update_folder *items; /* owned */
+        size_t count, capacity;
 };
 
 struct ino_list {
@@ -33,15 +41,17 @@ struct catalog_update {
         struct db_version version; /* as it will be; its counts run along */
         uint64_t generation;       /* of this update */
         uint64_t first_new_ino;    /* rows from here on came with this update */
-        uint64_t unmarked;         /* older live rows that are neither marked CAME or KEPT, nor retired */
+        uint64_t unseen;           /* older live rows that neither came nor were retired */
         uint64_t n_put;
-        bool first;   /* nothing before it: no changes to tell */
-        bool changed; /* some row was written */
-        int failed;   /* the error after which only abort is possible, or 0 */
+        bool first;    /* nothing before it: no changes to tell */
+        bool complete; /* a load was given up: only a full listing will do */
+        bool changed;  /* some row was written */
+        bool all;      /* the root came as `whole` */
+        int failed;    /* the error after which only abort is possible, or 0 */
         struct ino_map marks;
         struct trail trail;
-        struct dirty_folder *dirty; /* owned */
-        size_t n_dirty, dirty_capacity;
+        struct folder_list whole;                      /* folders that came as such */
+        struct folder_list dirty;                      /* folders with another digest than before */
         struct ino_list entries, attributes, listings; /* changes, by inode number */
         uint64_t added, removed, modified;
         void (*on_replaced)(const struct content_id *old, const struct entry *now, void *arg); /* or NULL */
@@ -51,14 +61,28 @@ struct catalog_update {
 /** Appends INO; -ENOMEM. */
 int ino_list_add(struct ino_list *list, uint64_t ino);
 
+/** Appends FOLDER; -ENOMEM. */
+int folder_list_add(struct folder_list *list, struct update_folder folder);
+
 /** Adds FLAGS to the marks of INO. -ENOMEM. */
 int update_mark(struct catalog_update *update, uint64_t ino, uint8_t flags);
 
-/** Folder INO has another digest than before (and other names or numbers, if LISTING). -ENOMEM. */
-int update_folder_changed(struct catalog_update *update, uint64_t ino, size_t depth, bool listing);
+/** The folder has another digest than before (and other names or numbers, if LISTING). -ENOMEM. */
+int update_folder_changed(struct catalog_update *update, struct update_folder folder, bool listing);
 
-/** Retires live row ROW: counts and changes; its folder is for the caller to mark. */
+/** Whether what comes or goes in folder PARENT is news to anybody: not if nobody has ever seen what is in it. */
+bool update_is_news(const struct catalog_update *update, uint64_t parent);
+
+/* ---- catalog_sweep.c ---- */
+
+/** Retires live row ROW and all below it: counts and changes; its folder is for the caller to mark. */
 int update_retire(struct catalog_update *update, const struct db_row *row);
+
+/** Retires what did not come in the folders that came as `whole`. */
+int update_sweep(struct catalog_update *update);
+
+/** A load was given up: folders that were pending are ordinary ones from here on, with what they have. */
+int update_settle_load(struct catalog_update *update);
 
 /** Frees all but the writer's transaction. */
 void update_free(struct catalog_update *update);

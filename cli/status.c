@@ -1,11 +1,13 @@
 #include "cli/command.h"
 
 #include <getopt.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/util.h"
 #include "fs/control.h"
 #include "fs/mountinfo.h"
@@ -24,26 +26,34 @@ const char *format_bytes(unsigned long long size, char buf[32])
         return buf;
 }
 
-/* The words of a call that takes --json and at most one path. -1: wrong call, said. */
-static int parse_call(int argc, char **argv, bool *ret_json, const char **ret_path, const char *usage)
+/* What a call of these commands says. */
+struct call {
+        const char *path; /* NULL: none */
+        bool json;
+        bool stat_pass; /* refresh only */
+};
+
+/* At most one path. -1: wrong call, said. */
+static int parse_call(int argc, char **argv, const char *usage, struct call *ret)
 {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+                                                 { "stat-pass", no_argument, NULL, 's' },
+                                                 { 0 } };
+        bool takes_stat_pass = strstr(usage, "--stat-pass") != NULL;
         int opt;
 
-        *ret_json = false;
-        *ret_path = NULL;
+        *ret = (struct call){ 0 };
         while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-                if (opt == '?') {
-                        fprintf(stderr, "usage: %s\n", usage);
-                        return -1;
-                }
-                *ret_json = true;
+                ret->json = ret->json || opt == 'j';
+                ret->stat_pass = ret->stat_pass || opt == 's';
+                if (opt == '?' || (opt == 's' && !takes_stat_pass))
+                        break;
         }
-        if (argc - optind > 1) {
+        if (opt != -1 || argc - optind > 1) {
                 fprintf(stderr, "usage: %s\n", usage);
                 return -1;
         }
-        *ret_path = argv[optind];
+        ret->path = argv[optind];
         return 0;
 }
 
@@ -99,8 +109,10 @@ static void print_status(const json_t *s)
                format_bytes(number(s, "cached_bytes"), cached), string(s, "cache_dir"));
         printf("  fetched   %llu files, %s since the mount\n", number(s, "fetched_files"),
                format_bytes(number(s, "fetched_bytes"), fetched));
-        printf("  syncs     %llu, %llu entries changed, %llu full scans\n", number(s, "syncs"),
-               number(s, "delta_entries"), number(s, "full_scans"));
+        printf("  syncs     %llu (%llu pushed), %llu entries changed, %llu full scans\n", number(s, "syncs"),
+               number(s, "pushes"), number(s, "delta_entries"), number(s, "full_scans"));
+        if (json_is_true(json_object_get(s, "loading")))
+                printf("  loading   %s\n", string(json_object_get(s, "progress"), "text"));
         printf("  memory    %s\n", format_bytes(number(s, "rss_bytes"), resident));
 }
 
@@ -141,17 +153,16 @@ static int status_of_all(bool json)
 
 int command_status(int argc, char **argv)
 {
-        const char *path;
+        struct call call;
         json_t *status;
-        bool json;
 
-        if (parse_call(argc, argv, &json, &path, "fsyncfs status [DIR] [--json]") < 0)
+        if (parse_call(argc, argv, "fsyncfs status [DIR] [--json]", &call) < 0)
                 return EXIT_USAGE;
-        if (!path)
-                return status_of_all(json);
-        if (ask(path, "status", &status) < 0)
+        if (!call.path)
+                return status_of_all(call.json);
+        if (ask(call.path, "status", &status) < 0)
                 return 1;
-        if (json)
+        if (call.json)
                 print_json(status);
         else
                 print_status(status);
@@ -159,17 +170,8 @@ int command_status(int argc, char **argv)
         return 0;
 }
 
-/* `version` and `refresh` differ in what is asked; both print the version that is mounted afterwards. */
-static int print_version(int argc, char **argv, const char *command, const char *usage)
+static int print_version(json_t *version, bool json)
 {
-        const char *path;
-        json_t *version;
-        bool json;
-
-        if (parse_call(argc, argv, &json, &path, usage) < 0 || need_path(path, usage) < 0)
-                return EXIT_USAGE;
-        if (ask(path, command, &version) < 0)
-                return 1;
         if (json)
                 print_json(version);
         else
@@ -180,25 +182,87 @@ static int print_version(int argc, char **argv, const char *command, const char 
 
 int command_version(int argc, char **argv)
 {
-        return print_version(argc, argv, "version", "fsyncfs version DIR [--json]");
+        static const char usage[] = "fsyncfs version DIR [--json]";
+        struct call call;
+        json_t *version;
+
+        if (parse_call(argc, argv, usage, &call) < 0 || need_path(call.path, usage) < 0)
+                return EXIT_USAGE;
+        return ask(call.path, "version", &version) < 0 ? 1 : print_version(version, call.json);
+}
+
+/* A refresh under way, and whether it has ended. */
+struct refresh {
+        const char *path, *command;
+        json_t *version;
+        int result;
+        struct failure failure;
+        atomic_bool ended;
+};
+
+static void *refresh_main(void *arg)
+{
+        struct refresh *r = arg;
+
+        r->result = control_ask(r->path, r->command, &r->version, &r->failure);
+        atomic_store(&r->ended, true);
+        return NULL;
+}
+
+/* On a terminal: one line that is written over again and again, from when there is something to tell. */
+static void show_progress(struct refresh *refresh)
+{
+        const struct timespec tick = { .tv_nsec = 100 * NSEC_PER_MSEC };
+        struct failure unused;
+        json_t *progress;
+
+        while (!atomic_load(&refresh->ended)) {
+                nanosleep(&tick, NULL);
+                if (atomic_load(&refresh->ended) ||
+                    control_ask(refresh->path, "progress", &progress, &unused) < 0)
+                        continue;
+                fprintf(stderr, "\r%s\033[K", string(progress, "text"));
+                json_decref(progress);
+        }
+        fputs("\r\033[K", stderr);
 }
 
 int command_refresh(int argc, char **argv)
 {
-        return print_version(argc, argv, "refresh", "fsyncfs refresh DIR [--json]");
+        static const char usage[] = "fsyncfs refresh DIR [--stat-pass] [--json]";
+        struct refresh refresh = { 0 };
+        struct call call;
+        pthread_t thread;
+
+        if (parse_call(argc, argv, usage, &call) < 0 || need_path(call.path, usage) < 0)
+                return EXIT_USAGE;
+        refresh.path = call.path;
+        refresh.command = call.stat_pass ? "refresh stat-pass" : "refresh";
+        if (isatty(STDERR_FILENO) && pthread_create(&thread, NULL, refresh_main, &refresh) == 0) {
+                show_progress(&refresh);
+                pthread_join(thread, NULL);
+        } else {
+                refresh_main(&refresh);
+        }
+        if (refresh.result < 0) {
+                fprintf(stderr, "fsyncfs: %s\n", failure_text(&refresh.failure, refresh.result));
+                return 1;
+        }
+        return print_version(refresh.version, call.json);
 }
 
 int command_stat(int argc, char **argv)
 {
         static const char usage[] = "fsyncfs stat PATH [--json]";
-        const char *path;
         char command[64];
+        const char *path;
+        struct call call;
         struct stat st;
         json_t *entry;
-        bool json;
 
-        if (parse_call(argc, argv, &json, &path, usage) < 0 || need_path(path, usage) < 0)
+        if (parse_call(argc, argv, usage, &call) < 0 || need_path(call.path, usage) < 0)
                 return EXIT_USAGE;
+        path = call.path;
         if (lstat(path, &st) < 0) {
                 fprintf(stderr, "fsyncfs: '%s': %s\n", path, strerror(errno));
                 return 1;
@@ -206,7 +270,7 @@ int command_stat(int argc, char **argv)
         snprintf(command, sizeof(command), "stat %lu", (unsigned long)st.st_ino);
         if (ask(path, command, &entry) < 0)
                 return 1;
-        if (json)
+        if (call.json)
                 print_json(entry);
         else
                 printf("%s\n  kind    %s\n  inode   %llu\n  size    %llu\n  hash    %s\n  cached  %llu %%\n",

@@ -68,14 +68,14 @@ static json_t *error_json(int error, const char *text)
         return json_pack("{s:s, s:i}", "error", text, "errno", -error);
 }
 
-static json_t *answer_refresh(struct filesystem *fs)
+static json_t *answer_refresh(struct filesystem *fs, bool stat_pass)
 {
         struct failure failure = { 0 };
         int r;
 
         if (fs->options.offline)
                 return error_json(-EHOSTUNREACH, "mounted with 'offline': no master is asked");
-        r = syncer_run(fs->syncer, &failure);
+        r = syncer_run(fs->syncer, stat_pass, &failure);
         if (r < 0)
                 return error_json(r, failure_text(&failure, r));
         notifier_drain(fs->notifier);
@@ -91,7 +91,11 @@ static json_t *answer(struct filesystem *fs, const char *command)
         if (strcmp(command, "version") == 0)
                 return status_version_json(fs);
         if (strcmp(command, "refresh") == 0)
-                return answer_refresh(fs);
+                return answer_refresh(fs, false);
+        if (strcmp(command, "refresh stat-pass") == 0)
+                return answer_refresh(fs, true);
+        if (strcmp(command, "progress") == 0)
+                return status_progress_json(fs);
         if (sscanf(command, "stat %lu", &ino) == 1) {
                 json_t *entry = status_entry_json(fs, ino);
                 return entry ? entry : error_json(-ENOENT, "no such file in this mount");

@@ -38,6 +38,7 @@ struct filesystem {
         struct bindings *bindings;
         struct control *control;
         int ready_fd; /* told once that the kernel's INIT was answered; -1 afterwards, owned by the loop */
+        atomic_bool mounted;           /* the kernel may know something */
         _Atomic uint64_t hits, misses; /* reads whose content was, or was not, in the store */
 };
 

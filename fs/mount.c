@@ -133,26 +133,15 @@ static int open_cache(struct filesystem *fs, struct failure *failure)
         return 0;
 }
 
-static int first_version(struct filesystem *fs, struct scan_result *result, struct failure *failure)
+static int open_session(struct filesystem *fs, struct failure *failure)
 {
         struct session_options options = {
                 .source = &fs->source,
                 .token_file = fs->options.token_file,
                 .timeout_ms = (int)fs->options.timeout_sec * 1000,
         };
-        struct catalog_version version;
-        int r = session_new(&options, &fs->session, failure);
 
-        if (r < 0)
-                return r;
-        if (!fs->options.offline)
-                return scan_run(fs->session, fs->catalog, NULL, result, failure);
-        catalog_get_version(fs->catalog, &version);
-        if (!version.valid)
-                return failure_set(failure, -ENOENT,
-                                   "nothing of '%s' is in cache folder '%s': mount it once without 'offline'",
-                                   fs->source.text, fs->options.cache_dir);
-        return 0;
+        return session_new(&options, &fs->session, failure);
 }
 
 /* Commas and backslashes of a value are libfuse's to unescape. */
@@ -175,7 +164,7 @@ static void take_libfuse_line(enum fuse_log_level level, const char *format, va_
                     libfuse_line);
 }
 
-static int mount_fuse(struct filesystem *fs, struct failure *failure)
+static int open_fuse(struct filesystem *fs, struct failure *failure)
 {
         _cleanup_buffer_ struct buffer options = { 0 };
         char program[] = "fsyncfs", o[] = "-o", *argv[] = { program, o, NULL, NULL };
@@ -191,6 +180,12 @@ static int mount_fuse(struct filesystem *fs, struct failure *failure)
         if (!fs->fuse)
                 return failure_set(failure, -EINVAL, "libfuse refuses the mount options '%s': %s",
                                    options.data, libfuse_line);
+        return 0;
+}
+
+static int mount_fuse(struct filesystem *fs, struct failure *failure)
+{
+        atomic_store(&fs->mounted, true);
         if (fuse_session_mount(fs->fuse, fs->target) != 0)
                 return failure_set(failure, -EPERM, "cannot mount on '%s': %s", fs->target,
                                    libfuse_line[0] ? libfuse_line
@@ -203,27 +198,72 @@ static int refresh_stale(void *arg)
         struct filesystem *fs = arg;
         struct failure failure = { 0 };
 
-        return syncer_run(fs->syncer, &failure);
+        return syncer_run(fs->syncer, false, &failure);
 }
 
+/* Before the mount the kernel knows nothing that it could forget. */
 static void tell_kernel(struct catalog_changes *changes, void *arg)
 {
         struct filesystem *fs = arg;
 
+        if (!atomic_load(&fs->mounted))
+                return;
         if (notifier_push(fs->notifier, changes) < 0)
                 log_error("out of memory: the kernel was not told what changed; remount '%s'", fs->target);
 }
 
-static int start_engine(struct filesystem *fs, const struct scan_result *first)
+/* On a terminal: one line that is written over again and again. */
+static void show_progress(const struct progress_view *view, void *arg)
+{
+        char line[160];
+
+        progress_format(view, line, sizeof(line));
+        fprintf(stderr, "\r%s: %s\033[K", ((struct filesystem *)arg)->source.text, line);
+}
+
+static int first_version(struct filesystem *fs, struct failure *failure)
+{
+        bool terminal = isatty(STDERR_FILENO);
+        struct syncer_wait wait = {
+                .lazy_ms = fs->options.lazy_sec < 0 ? -1 : (int64_t)fs->options.lazy_sec * 1000,
+                .tick = terminal ? show_progress : NULL,
+                .arg = fs,
+        };
+        struct catalog_version version;
+        int r = 0;
+
+        if (!fs->options.offline) {
+                r = syncer_first(fs->syncer, &wait, failure);
+                if (terminal)
+                        fputs("\r\033[K", stderr);
+                return r;
+        }
+        catalog_get_version(fs->catalog, &version);
+        if (!version.valid)
+                r = failure_set(failure, -ENOENT,
+                                "nothing of '%s' is in cache folder '%s': mount it once without 'offline'",
+                                fs->source.text, fs->options.cache_dir);
+        return r;
+}
+
+static int start_syncer(struct filesystem *fs)
 {
         struct syncer_options syncer = {
                 .session = fs->session,
                 .catalog = fs->catalog,
                 .store = fs->store,
                 .refresh_sec = fs->options.offline ? 0 : fs->options.refresh_sec,
+                .push = fs->options.push && !fs->options.offline,
                 .on_changes = tell_kernel,
                 .on_changes_arg = fs,
         };
+        int r = notifier_new(fs->fuse, fs->catalog, &fs->notifier);
+
+        return r < 0 ? r : syncer_new(&syncer, &fs->syncer);
+}
+
+static int start_reading(struct filesystem *fs)
+{
         struct fetch_options fetch = {
                 .session = fs->session,
                 .catalog = fs->catalog,
@@ -234,14 +274,8 @@ static int start_engine(struct filesystem *fs, const struct scan_result *first)
                 .refresh = refresh_stale,
                 .refresh_arg = fs,
         };
-        int r = notifier_new(fs->fuse, fs->catalog, &fs->notifier);
+        int r = fetch_new(&fetch, &fs->fetch);
 
-        if (r == 0)
-                r = syncer_new(&syncer, &fs->syncer);
-        if (r == 0 && !fs->options.offline)
-                syncer_count(fs->syncer, first);
-        if (r == 0)
-                r = fetch_new(&fetch, &fs->fetch);
         if (r == 0)
                 r = blobs_new(MIN(BLOBS_MAX, fs->open_files / 4), &fs->blobs);
         if (r == 0)
@@ -251,20 +285,24 @@ static int start_engine(struct filesystem *fs, const struct scan_result *first)
 
 static int bring_up(struct filesystem *fs, struct mount_request const *request, struct failure *failure)
 {
-        struct scan_result first = { 0 };
         int r = check_target(fs, request->target, failure);
 
         if (r == 0)
                 r = open_cache(fs, failure);
         if (r == 0)
-                r = first_version(fs, &first, failure);
+                r = open_session(fs, failure);
+        if (r == 0)
+                r = open_fuse(fs, failure);
+        if (r == 0)
+                r = start_syncer(fs);
+        if (r == 0)
+                r = first_version(fs, failure);
+        if (r == 0)
+                r = start_reading(fs);
         if (r == 0)
                 r = mount_fuse(fs, failure);
         if (r == 0)
-                r = start_engine(fs, &first);
-        if (r == 0)
                 r = control_new(fs, &fs->control, failure);
-        catalog_changes_release(&first.changes);
         return r;
 }
 

@@ -6,9 +6,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/bindings.h"
+#include "fs/waiting.h"
 
 /*
- * The answers from the catalog. Nothing here waits for the network (promise 2); contents are in fs/read.c.
+ * The answers from the catalog. Nothing here waits for the network (promise 2), but for folders of a first version that is still on its
+ * way (fs/waiting.h); contents are in fs/read.c.
  *
  * Everything is valid "for ever": the notifier takes back what a new version changes. OPEN and OPENDIR are
  * answered ENOSYS once: from then on the kernel opens files and folders without asking, keeps their pages and
@@ -73,20 +75,30 @@ static void fill_param(const struct filesystem *fs, const struct catalog_entry *
 }
 
 /* Replies: entry (with node 0 for "is not there", which the kernel caches as well), error. */
-static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+static void lookup(struct filesystem *fs, const struct waiting_request *request)
 {
-        struct filesystem *fs = get_fs(req);
+        const char *name = request->name;
         struct fuse_entry_param param = { .entry_timeout = FOREVER_SEC };
         struct catalog_entry entry;
         size_t len = strlen(name);
-        int r = len > PATH_NAME_MAX ? -ENAMETOOLONG : catalog_lookup(fs->catalog, parent, name, len, &entry);
+        int r = len > PATH_NAME_MAX ? -ENAMETOOLONG
+                                    : catalog_lookup(fs->catalog, request->folder, name, len, &entry);
 
+        if (r == CATALOG_PENDING) {
+                waiting_park(fs, request, lookup);
+                return;
+        }
         if (r == CATALOG_OK)
                 fill_param(fs, &entry, &param);
         if (r < 0)
-                fuse_reply_err(req, filesystem_reply_error(r));
+                fuse_reply_err(request->req, filesystem_reply_error(r));
         else
-                fuse_reply_entry(req, &param);
+                fuse_reply_entry(request->req, &param);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+        lookup(get_fs(req), &(struct waiting_request){ .req = req, .folder = parent, .name = name });
 }
 
 /* Replies: attr, error. A number from before the mount's last version is answered as it was: its file may
@@ -179,36 +191,42 @@ static int add_dots(struct listing_reply *reply, fuse_ino_t ino, off_t *offset)
         return 0;
 }
 
-static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool plus)
+static void list(struct filesystem *fs, const struct waiting_request *request)
 {
-        struct listing_reply reply = {
-                .fs = get_fs(req), .req = req, .size = MIN(size, LIST_REPLY_MAX), .plus = plus
-        };
+        struct listing_reply reply = { .fs = fs,
+                                       .req = request->req,
+                                       .size = MIN(request->size, LIST_REPLY_MAX),
+                                       .plus = request->plus };
         _cleanup_free_ char *data = malloc(reply.size);
+        off_t offset = request->offset;
         int r = 0;
 
         if (!data) {
-                fuse_reply_err(req, ENOMEM);
+                fuse_reply_err(request->req, ENOMEM);
                 return;
         }
         reply.data = data;
-        if (!add_dots(&reply, ino, &offset))
-                r = catalog_list(reply.fs->catalog, ino, (uint64_t)offset, add_entry, &reply);
-        if (r < 0)
-                fuse_reply_err(req, filesystem_reply_error(r));
+        if (!add_dots(&reply, request->folder, &offset))
+                r = catalog_list(fs->catalog, request->folder, (uint64_t)offset, add_entry, &reply);
+        if (r == CATALOG_PENDING)
+                waiting_park(fs, request, list);
+        else if (r < 0)
+                fuse_reply_err(request->req, filesystem_reply_error(r));
         else
-                fuse_reply_buf(req, data, reply.used);
+                fuse_reply_buf(request->req, data, reply.used);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
 {
-        list(req, ino, size, offset, false);
+        list(get_fs(req),
+             &(struct waiting_request){ .req = req, .folder = ino, .size = size, .offset = offset });
 }
 
 static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                            struct fuse_file_info *file)
 {
-        list(req, ino, size, offset, true);
+        list(get_fs(req), &(struct waiting_request){
+                                  .req = req, .folder = ino, .size = size, .offset = offset, .plus = true });
 }
 
 /* ---- without state ---- */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define DEFAULT_TIMEOUT_SEC 30
+#define DEFAULT_LAZY_SEC    3
 #define SECONDS_MAX         86400
 
 int mount_options_init(struct mount_options *options)
@@ -14,6 +15,8 @@ int mount_options_init(struct mount_options *options)
         int r;
 
         *options = (struct mount_options){ .timeout_sec = DEFAULT_TIMEOUT_SEC,
+                                           .push = true,
+                                           .lazy_sec = DEFAULT_LAZY_SEC,
                                            .uid = geteuid(),
                                            .gid = getegid() };
         if (geteuid() == 0)
@@ -98,10 +101,26 @@ static int set_timeout(struct mount_options *o, const char *value)
 static int set_refresh(struct mount_options *o, const char *value)
 {
         unsigned long n = 0;
+        bool push = strcmp(value, "push") == 0;
 
-        if (strcmp(value, "off") != 0 && (parse_number(value, 10, SECONDS_MAX, &n) < 0 || n == 0))
+        if (!push && strcmp(value, "off") != 0 && (parse_number(value, 10, SECONDS_MAX, &n) < 0 || n == 0))
                 return -EINVAL;
         o->refresh_sec = (unsigned)n;
+        o->push = push;
+        return 0;
+}
+
+static int set_lazy(struct mount_options *o, const char *value)
+{
+        unsigned long n = 0;
+
+        if (strcmp(value, "off") == 0) {
+                o->lazy_sec = -1;
+                return 0;
+        }
+        if (parse_number(value, 10, SECONDS_MAX, &n) < 0)
+                return -EINVAL;
+        o->lazy_sec = (int)n;
         return 0;
 }
 
@@ -167,7 +186,8 @@ static const struct option_row {
         { "cache", "a folder", set_cache },
         { "token_file", "a file", set_token_file },
         { "timeout", "seconds, from 1 to 86400", set_timeout },
-        { "refresh", "seconds, from 1 to 86400, or off", set_refresh },
+        { "refresh", "push, seconds from 1 to 86400, or off", set_refresh },
+        { "lazy", "seconds, from 0 to 86400, or off", set_lazy },
         { "uid", "a user's name or number", set_uid },
         { "gid", "a group's name or number", set_gid },
         { "umask", "an octal number", set_umask },
@@ -256,7 +276,7 @@ static int parse_word(struct mount_options *o, char *word, struct failure *failu
         return failure_set(failure, -EINVAL,
                            "unknown mount option '%.*s'; beside those of mount(8) there are cache=, "
                            "token_file=, timeout=, "
-                           "refresh=, uid=, gid=, umask=, offline, xattr",
+                           "refresh=, lazy=, uid=, gid=, umask=, offline, xattr",
                            (int)name_len, word);
 }
 

@@ -15,10 +15,12 @@ struct mount_options {
         char *cache_dir;      /* owned; never NULL after mount_options_finish */
         char *token_file;     /* owned; NULL: no token */
         unsigned timeout_sec; /* of a read that needs the master, and of the mount's connection */
-        unsigned refresh_sec; /* 0: only when asked */
-        bool offline;         /* mount the last catalog, ask no master */
-        bool xattr;           /* show user.fsyncfs.* */
-        uid_t uid;            /* shown as owner of everything */
+        unsigned refresh_sec; /* 0: not by the clock */
+        bool push;            /* when the master says that there is a new version */
+        int lazy_sec; /* how long a mount waits for all of a first version before it is shown in part; -1: for ever */
+        bool offline; /* mount the last catalog, ask no master */
+        bool xattr;   /* show user.fsyncfs.* */
+        uid_t uid;    /* shown as owner of everything */
         gid_t gid;
         mode_t umask;         /* permission bits taken away */
         struct buffer kernel; /* comma-separated, for libfuse */

@@ -5,20 +5,61 @@
 #include "base/io.h"
 #include "fs/filesystem.h"
 
+/* The store's contents, sorted: one walk of the store instead of a look for every file of a large tree. */
+struct contents {
+        struct content_id *ids; /* owned */
+        size_t count, capacity;
+};
+
 struct cached_count {
-        struct filesystem *fs;
+        struct contents store;
         uint64_t files, bytes;
 };
+
+static int add_content(const struct content_id *id, uint64_t size, void *arg)
+{
+        struct contents *c = arg;
+
+        if (c->count == c->capacity) {
+                size_t capacity = MAX(c->capacity * 2, (size_t)256);
+                struct content_id *ids = reallocarray(c->ids, capacity, sizeof(*ids));
+                if (!ids)
+                        return -ENOMEM;
+                c->ids = ids;
+                c->capacity = capacity;
+        }
+        c->ids[c->count++] = *id;
+        return 0;
+}
+
+static int compare_contents(const void *a, const void *b)
+{
+        const struct content_id *x = a, *y = b;
+
+        if (x->algorithm != y->algorithm)
+                return x->algorithm < y->algorithm ? -1 : 1;
+        return memcmp(x->bytes, y->bytes, sizeof(x->bytes));
+}
 
 static int count_cached(const struct content_id *id, uint64_t size, void *arg)
 {
         struct cached_count *c = arg;
 
-        if (size == 0 || store_has(c->fs->store, id)) {
+        if (size == 0 || (c->store.count > 0 && bsearch(id, c->store.ids, c->store.count,
+                                                        sizeof(*c->store.ids), compare_contents))) {
                 c->files++;
                 c->bytes += size;
         }
         return 0;
+}
+
+static void get_cached(struct filesystem *fs, struct cached_count *ret)
+{
+        store_list(fs->store, add_content, &ret->store);
+        if (ret->store.count > 0)
+                qsort(ret->store.ids, ret->store.count, sizeof(*ret->store.ids), compare_contents);
+        catalog_each_content(fs->catalog, count_cached, ret);
+        free(TAKE_PTR(ret->store.ids));
 }
 
 static uint64_t resident_bytes(void)
@@ -67,9 +108,23 @@ json_t *status_version_json(struct filesystem *fs)
                          "generation", (json_int_t)version.generation);
 }
 
+json_t *status_progress_json(struct filesystem *fs)
+{
+        struct syncer_stats synced;
+        const struct progress_view *p = &synced.progress;
+        char line[160];
+
+        syncer_get_stats(fs->syncer, &synced);
+        progress_format(p, line, sizeof(line));
+        return json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:s}", "phase", progress_phase_name(p->phase),
+                         "entries", (json_int_t)p->entries, "total_entries", (json_int_t)p->total_entries,
+                         "bytes", (json_int_t)p->bytes, "total_bytes", (json_int_t)p->total_bytes,
+                         "elapsed_seconds", (double)p->elapsed_ns / (double)NSEC_PER_SEC, "text", line);
+}
+
 json_t *status_json(struct filesystem *fs)
 {
-        struct cached_count cached = { .fs = fs };
+        struct cached_count cached = { 0 };
         struct catalog_version version;
         struct fetch_stats fetched;
         struct syncer_stats synced;
@@ -81,10 +136,12 @@ json_t *status_json(struct filesystem *fs)
         catalog_get_version(fs->catalog, &version);
         fetch_get_stats(fs->fetch, &fetched);
         syncer_get_stats(fs->syncer, &synced);
-        catalog_each_content(fs->catalog, count_cached, &cached);
+        get_cached(fs, &cached);
         r |= json_object_set_new(status, "source", json_string(fs->source.text));
         r |= json_object_set_new(status, "target", json_path(fs->target));
         r |= json_object_set_new(status, "state", json_string(state_name(fs)));
+        r |= json_object_set_new(status, "loading", json_boolean(version.loading));
+        r |= json_object_set_new(status, "progress", status_progress_json(fs));
         r |= set_number(status, "entries", version.files + version.directories + version.symlinks);
         r |= set_number(status, "files", version.files);
         r |= set_number(status, "directories", version.directories);
@@ -99,7 +156,11 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "hits", atomic_load(&fs->hits));
         r |= set_number(status, "misses", atomic_load(&fs->misses));
         r |= set_number(status, "syncs", synced.syncs);
+        r |= set_number(status, "pushes", synced.pushes);
+        r |= json_object_set_new(status, "watching", json_boolean(synced.watching));
         r |= set_number(status, "full_scans", synced.full_scans);
+        r |= set_number(status, "full_listings", synced.full_listings);
+        r |= set_number(status, "resumed", synced.resumed);
         r |= set_number(status, "delta_entries", synced.delta_entries);
         r |= set_number(status, "last_sync", (uint64_t)version.synced_at);
         r |= json_object_set_new(status, "cache_dir", json_path(fs->options.cache_dir));

@@ -16,5 +16,8 @@ json_t *status_json(struct filesystem *fs);
 /** digest (hex), revision and generation of the version mounted. NULL: out of memory. */
 json_t *status_version_json(struct filesystem *fs);
 
+/** How far a sync under way is; phase "idle": none is. NULL: out of memory. */
+json_t *status_progress_json(struct filesystem *fs);
+
 /** hash, cached (0..100), size and path of inode INO. NULL: no such inode, or out of memory. */
 json_t *status_entry_json(struct filesystem *fs, uint64_t ino);

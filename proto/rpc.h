@@ -240,5 +240,14 @@ void rpc_call_wake(struct rpc_call *call);
 struct rpc_call *rpc_call_ref(struct rpc_call *call);
 void rpc_call_unref(struct rpc_call *call);
 
+/**
+ * True if the peer wants gRPC's gzip: a request of its came compressed with it, or it sent the metadata "fsyncfs-compress: gzip". Valid from the
+ * first `message` on.
+ */
+bool rpc_call_wants_gzip(const struct rpc_call *call);
+
+/** Has everything that is sent from now on compressed with gRPC's gzip. Before the first send; later it does nothing. */
+void rpc_call_use_gzip(struct rpc_call *call);
+
 /** The peer's address, for the log; borrowed, valid until `closed`. */
 const char *rpc_call_peer(const struct rpc_call *call);

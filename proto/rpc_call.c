@@ -30,6 +30,8 @@ struct rpc_call {
         void *state;
         bool started;      /* the handler has a state, and a closed to come */
         bool initial_sent; /* the initial metadata went with the first send or the status */
+        bool wants_gzip;   /* the peer asks for it */
+        bool use_gzip;     /* to be said in the initial metadata */
         bool receiving, sending, finishing;
         bool over;        /* the peer is gone or has the status: nothing is posted any more */
         unsigned pending; /* operations with gRPC, the wake apart */
@@ -95,6 +97,24 @@ static void close_done(struct rpc_event *event, bool ok)
         call_settle(call);
 }
 
+/* Hands a message to the method, inflated if need be. */
+static void deliver(struct rpc_call *call, struct rpc_message *message)
+{
+        bool zipped = message->buffer->data.raw.compression != GRPC_COMPRESS_NONE;
+        _cleanup_free_ uint8_t *inflated = NULL;
+        size_t len;
+        const uint8_t *data = rpc_message_open(message, &len);
+        int r = zipped ? rpc_gunzip(data, len, RPC_REQUEST_MAX, &inflated, &len) : 0;
+
+        call->wants_gzip |= zipped;
+        if (r == -ENOMEM || r == -EFBIG)
+                rpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "the message is too large");
+        else if (r < 0)
+                rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the message is not valid gzip");
+        else
+                call->method->ops->message(call, call->state, inflated ?: data, len);
+}
+
 static void receive_done(struct rpc_event *event, bool ok)
 {
         struct rpc_call *call = CALL_OF(event, on_receive);
@@ -107,11 +127,9 @@ static void receive_done(struct rpc_event *event, bool ok)
                 if (call->received.buffer) {
                         /* The handler may ask for the next message meanwhile, so this one moves out of its way. */
                         struct rpc_message message = call->received;
-                        size_t len;
-                        const uint8_t *data = rpc_message_open(&message, &len);
 
                         call->received = (struct rpc_message){ 0 };
-                        ops->message(call, call->state, data, len);
+                        deliver(call, &message);
                         rpc_message_clear(&message);
                 } else if (!ok || grpc_call_failed_before_recv_message(call->call)) {
                         grpc_call_cancel(call->call, NULL); /* broken off, not ended: close_done follows */
@@ -206,13 +224,14 @@ static const char *refusal_text(enum rpc_code verdict)
 }
 
 int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict,
-                   grpc_call *grpc)
+                   bool wants_gzip, grpc_call *grpc)
 {
         struct rpc_call *call = call_new(server, method, grpc);
         grpc_op op = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER };
 
         if (!call)
                 return -ENOMEM;
+        call->wants_gzip = wants_gzip;
         op.data.recv_close_on_server.cancelled = &call->cancelled;
         call_post(call, &op, 1, &call->on_close);
         if (verdict != RPC_OK) {
@@ -283,6 +302,10 @@ static grpc_byte_buffer *frame_buffer(struct rpc_server *server, const struct rp
 void rpc_call_send(struct rpc_call *call, const struct rpc_frame *frame)
 {
         grpc_op ops[2] = { { .op = GRPC_OP_SEND_MESSAGE }, { .op = GRPC_OP_SEND_INITIAL_METADATA } };
+        grpc_metadata gzip = {
+                .key = grpc_slice_from_static_string(GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY),
+                .value = grpc_slice_from_static_string("gzip"),
+        };
 
         if (!call->over && !call->finishing) {
                 assert(!call->sending);
@@ -297,6 +320,10 @@ void rpc_call_send(struct rpc_call *call, const struct rpc_frame *frame)
         }
         call->sending = true;
         ops[0].data.send_message.send_message = call->outgoing;
+        if (call->use_gzip) {
+                ops[1].data.send_initial_metadata.count = 1;
+                ops[1].data.send_initial_metadata.metadata = &gzip;
+        }
         call_post(call, ops, call->initial_sent ? 1 : 2, &call->on_send);
         call->initial_sent = true;
 }
@@ -338,6 +365,16 @@ void rpc_call_unref(struct rpc_call *call)
         grpc_slice_unref(call->details);
         mutex_release(&call->mutex);
         free(call);
+}
+
+bool rpc_call_wants_gzip(const struct rpc_call *call)
+{
+        return call->wants_gzip;
+}
+
+void rpc_call_use_gzip(struct rpc_call *call)
+{
+        call->use_gzip = true;
 }
 
 const char *rpc_call_peer(const struct rpc_call *call)

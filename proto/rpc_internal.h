@@ -27,6 +27,14 @@ const uint8_t *rpc_message_open(struct rpc_message *message, size_t *ret_len);
 
 void rpc_message_clear(struct rpc_message *message);
 
+/**
+ * Inflates LEN bytes of gzip to at most LIMIT: RET_DATA is malloc'ed and the caller's. -EBADMSG: they are none; -EFBIG; -ENOMEM. In rpc_gzip.c, so
+ * that gRPC need not: it would inflate without a limit.
+ */
+int rpc_gunzip(const uint8_t *data, size_t len, size_t limit, uint8_t **ret_data, size_t *ret_len);
+
+#define RPC_REQUEST_MAX (1 << 20) /* bytes of one message to a server, compressed or not */
+
 /** Posts a batch. It can only be refused for a mistake of ours. */
 void rpc_batch(grpc_call *call, const grpc_op *ops, size_t n_ops, void *tag);
 
@@ -81,10 +89,10 @@ struct rpc_event {
 
 /**
  * Runs a call that has come in: METHOD's callbacks if VERDICT is RPC_OK, otherwise (METHOD may be NULL then) it is answered with
- * VERDICT. Takes CALL over. -ENOMEM leaves it to the caller. rpc_server_call_ended follows, once, on success.
+ * VERDICT. WANTS_GZIP: its metadata say so. Takes CALL over. -ENOMEM leaves it to the caller. rpc_server_call_ended follows, once, on success.
  */
 int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict,
-                   grpc_call *call);
+                   bool wants_gzip, grpc_call *call);
 
 void *rpc_server_service(const struct rpc_server *server);
 

@@ -13,7 +13,6 @@
 #define LINGER_MS            200 /* for connections without a call, when stopping */
 #define DEFAULT_THREADS      4
 #define DEFAULT_MEMORY_BYTES (256u << 20)
-#define REQUEST_MAX_BYTES    (1 << 20)
 #define STREAMS_MAX          1024 /* calls at a time on one connection; further ones wait at the client */
 #define ACCEPTORS            8    /* calls that one queue can take in while its thread is at work */
 
@@ -86,6 +85,15 @@ static int copy_authorization(const grpc_metadata_array *metadata, char **ret)
         return 0;
 }
 
+/* gRPC does not say how a request's message would have been compressed had it been worth it: whoever wants to be sure says it so. */
+static bool wants_gzip(const grpc_metadata_array *metadata)
+{
+        for (size_t i = 0; i < metadata->count; i++)
+                if (grpc_slice_str_cmp(metadata->metadata[i].key, "fsyncfs-compress") == 0)
+                        return grpc_slice_str_cmp(metadata->metadata[i].value, "gzip") == 0;
+        return false;
+}
+
 static enum rpc_code judge(const struct rpc_server *server, const struct rpc_method *method,
                            const grpc_metadata_array *metadata)
 {
@@ -142,7 +150,7 @@ static void accept_done(struct rpc_event *event, bool ok)
         } else {
                 method = find_method(server, acceptor->details.method);
                 if (rpc_call_begin(server, method, judge(server, method, &acceptor->metadata),
-                                   acceptor->call) < 0) {
+                                   wants_gzip(&acceptor->metadata), acceptor->call) < 0) {
                         drop_call(acceptor->call);
                         server_discharge(server);
                 }
@@ -238,7 +246,7 @@ static grpc_server *create_server(size_t memory_bytes)
         grpc_server *server;
         grpc_arg list[] = {
                 rpc_arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share the port */
-                rpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, REQUEST_MAX_BYTES),
+                rpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, RPC_REQUEST_MAX),
                 rpc_arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
                 /* Workers may ping as often as they like to know whether we are there, and we find those that are gone. */
                 rpc_arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, 10000),
@@ -249,8 +257,9 @@ static grpc_server *create_server(size_t memory_bytes)
                 /* Requests are small: a fixed window bounds what a peer can make us hold of a stream that is not being read. */
                 rpc_arg_int(GRPC_ARG_HTTP2_BDP_PROBE, 0),
                 rpc_arg_int(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION,
-                            0), /* a small message must not become a huge one */
-                rpc_arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
+                            0), /* a small message must not become a huge one: rpc_gunzip has a limit */
+                rpc_arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
+                            1 << GRPC_COMPRESS_NONE | 1 << GRPC_COMPRESS_GZIP),
                 rpc_arg_quota(quota),
         };
         grpc_channel_args args = { .num_args = ARRAY_SIZE(list), .args = list };

@@ -3,6 +3,7 @@
 #include <stdalign.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/util.h"
 
 /* ---- reading: https://protobuf.dev/programming-guides/encoding/ ---- */
@@ -173,6 +174,55 @@ size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len,
         if (data_len > 0) {
                 *at++ = TAG(FIELD_DATA, WIRE_BYTES);
                 at = write_varint(at, data_len);
+        }
+        return (size_t)(at - head);
+}
+
+enum scan_field {
+        SCAN_IS_COMPLETE = 2,
+        SCAN_ROOT_DIGEST = 100,
+        SCAN_REVISION = 101,
+        SCAN_UNCHANGED = 102,
+        SCAN_PACK = 103,
+        SCAN_STRATEGY = 104,
+        SCAN_BASE_REVISION = 105,
+        SCAN_TOTAL_ENTRIES = 106,
+        SCAN_TOTAL_BYTES = 107,
+        SCAN_NEXT_OFFSET = 108,
+        SCAN_NOTICE = 109,
+        SCAN_OFFSET = 110,
+};
+
+static uint8_t *write_number(uint8_t *at, enum scan_field field, uint64_t value)
+{
+        if (value == 0)
+                return at;
+        at = write_varint(at, TAG(field, WIRE_VARINT));
+        return write_varint(at, value);
+}
+
+size_t wire_scan_head(uint8_t head[WIRE_SCAN_HEAD_MAX], const struct wire_scan_head *chunk)
+{
+        uint8_t *at = write_number(head, SCAN_IS_COMPLETE, chunk->is_complete);
+
+        if (chunk->root_digest) {
+                at = write_varint(at, TAG(SCAN_ROOT_DIGEST, WIRE_BYTES));
+                at = write_varint(at, HASH_BYTES);
+                memcpy(at, chunk->root_digest, HASH_BYTES);
+                at += HASH_BYTES;
+        }
+        at = write_number(at, SCAN_REVISION, chunk->revision);
+        at = write_number(at, SCAN_UNCHANGED, chunk->unchanged);
+        at = write_number(at, SCAN_STRATEGY, chunk->strategy);
+        at = write_number(at, SCAN_BASE_REVISION, chunk->base_revision);
+        at = write_number(at, SCAN_TOTAL_ENTRIES, chunk->total_entries);
+        at = write_number(at, SCAN_TOTAL_BYTES, chunk->total_bytes);
+        at = write_number(at, SCAN_NEXT_OFFSET, chunk->next_offset);
+        at = write_number(at, SCAN_NOTICE, chunk->notice);
+        at = write_number(at, SCAN_OFFSET, chunk->offset);
+        if (chunk->pack_len > 0) {
+                at = write_varint(at, TAG(SCAN_PACK, WIRE_BYTES));
+                at = write_varint(at, chunk->pack_len);
         }
         return (size_t)(at - head);
 }

@@ -12,12 +12,15 @@
 
 #define WIRE_PROTOCOL 1 /* the highest fsyncfs.v1 protocol this build speaks */
 
-#define WIRE_METHOD_SCAN      "/grpc.SyncService/StreamFileScan"
-#define WIRE_METHOD_DOWNLOAD  "/grpc.SyncService/StreamFileDownload"
-#define WIRE_METHOD_SYNC      "/grpc.SyncService/SyncFiles"
-#define WIRE_METHOD_HANDSHAKE "/fsyncfs.v1.Workspace/Handshake"
+#define WIRE_METHOD_SCAN        "/grpc.SyncService/StreamFileScan"
+#define WIRE_METHOD_DOWNLOAD    "/grpc.SyncService/StreamFileDownload"
+#define WIRE_METHOD_SYNC        "/grpc.SyncService/SyncFiles"
+#define WIRE_METHOD_HANDSHAKE   "/fsyncfs.v1.Workspace/Handshake"
+#define WIRE_METHOD_WATCH       "/fsyncfs.v1.Workspace/Watch"
+#define WIRE_METHOD_LIST_FOLDER "/fsyncfs.v1.Workspace/ListFolder"
 
 #define WIRE_DOWNLOAD_HEAD_MAX 32
+#define WIRE_SCAN_HEAD_MAX     128
 
 /** A FileDownloadChunk read in place: pointers borrow from the message. */
 struct wire_download_chunk {
@@ -38,6 +41,23 @@ int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_downlo
  */
 size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete,
                           int64_t total_bytes);
+
+/** What a FileScanChunk of ours says beside its entries. Zeros are left out. */
+struct wire_scan_head {
+        bool is_complete, unchanged, notice;
+        const uint8_t *root_digest; /* 16 bytes; NULL: none */
+        uint64_t revision, base_revision;
+        uint32_t strategy;
+        uint64_t total_entries, total_bytes;
+        uint64_t offset, next_offset;
+        size_t pack_len; /* not 0: so many bytes of a pack follow */
+};
+
+/**
+ * Writes all of a FileScanChunk but its entries, the tag and length of `pack` last: what follows from a buffer of its own is the pack, or
+ * whole `files` fields. Returns the bytes written to HEAD, WIRE_SCAN_HEAD_MAX at most.
+ */
+size_t wire_scan_head(uint8_t head[WIRE_SCAN_HEAD_MAX], const struct wire_scan_head *chunk);
 
 /**
  * Unpacks a message of TYPE, as protobuf-c does, but refuses one whose strings hide a NUL: protobuf-c hands them over as C strings,

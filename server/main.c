@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/buffer.h"
 #include "base/io.h"
@@ -16,8 +17,12 @@
 #include "server/options.h"
 
 #define GRACE_MS 10000 /* streams get so long to end after SIGTERM */
-#define IDLE_MS  60000 /* a listing nobody asks for is forgotten after this, or the TTL if that is longer */
+#define IDLE_MS                                                                                              \
+        (60 * 60 * 1000) /* a workspace that nobody asks for is given up after this, its watches included */
 #define TICK_SEC 10
+
+#define SPOOL_BYTES   (UINT64_C(1) << 30) /* of transfers that nobody is at */
+#define SPOOL_IDLE_MS (10 * 60 * 1000)
 
 #define DEFAULT_ADDRESS      "[::]:9666"
 #define DEFAULT_ADDRESS_IPV4 "0.0.0.0:9666"
@@ -29,6 +34,7 @@ struct server {
         struct rpc_server *rpc;
         struct metrics_http *metrics;
         struct buffer address; /* master.address */
+        struct buffer index;   /* the folder of all that is kept */
         char name[HOST_NAME_MAX + 1];
 };
 
@@ -55,41 +61,49 @@ static int default_index(struct buffer *ret)
         const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
         if (geteuid() == 0)
-                return buffer_printf(ret, "/var/lib/fsyncfs/index.db");
+                return buffer_printf(ret, "/var/lib/fsyncfs/index");
         if (state && state[0] == '/')
-                return buffer_printf(ret, "%s/fsyncfs/index.db", state);
+                return buffer_printf(ret, "%s/fsyncfs/index", state);
         if (home && home[0] == '/')
-                return buffer_printf(ret, "%s/.local/state/fsyncfs/index.db", home);
+                return buffer_printf(ret, "%s/.local/state/fsyncfs/index", home);
         return -ENOENT;
 }
 
-static int make_folder_of(const char *file)
+/* Before there were folders, it was a file. */
+static int move_old_file(const char *path)
 {
-        const char *slash = strrchr(file, '/');
-        _cleanup_free_ char *folder = NULL;
+        _cleanup_free_ char *aside = NULL;
+        struct stat st;
 
-        if (!slash || slash == file)
+        if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
                 return 0;
-        folder = strndup(file, (size_t)(slash - file));
-        return folder ? io_mkdir_parents(folder, 0755) : -ENOMEM;
+        if (asprintf(&aside, "%s.old", path) < 0) {
+                aside = NULL;
+                return -ENOMEM;
+        }
+        if (rename(path, aside) < 0)
+                return -errno;
+        log_info("the index '%s' of an older version was moved to '%s': it can be removed; all files will be "
+                 "hashed once more",
+                 path, aside);
+        return 0;
 }
 
 static int open_index(struct server *s)
 {
-        _cleanup_buffer_ struct buffer standard = { 0 };
-        const char *file = s->options.index;
-        int r = 0;
+        int r = s->options.index ? buffer_printf(&s->index, "%s", s->options.index)
+                                 : default_index(&s->index);
 
-        if (!file) {
-                r = default_index(&standard);
-                if (r < 0)
-                        return explain("no place for the index", "$HOME", r, "give one with --index FILE");
-                file = standard.data;
-        }
-        r = make_folder_of(file);
+        if (r < 0)
+                return explain("no place for the index", "$HOME", r, "give one with --index DIR");
+        r = move_old_file(s->index.data);
         if (r >= 0)
-                r = index_open(file, &s->master.index);
-        return r < 0 ? explain("cannot open the index", file, r, "give another place with --index FILE") : 0;
+                r = io_mkdir_parents(s->index.data, 0700);
+        if (r >= 0 && access(s->index.data, R_OK | W_OK | X_OK) < 0)
+                r = -errno;
+        return r < 0 ? explain("cannot open the index", s->index.data, r,
+                               "give another place with --index DIR")
+                     : 0;
 }
 
 static int open_token(struct server *s)
@@ -107,6 +121,44 @@ static int open_token(struct server *s)
         return r < 0 ? explain("cannot read the token file", file, r,
                                "check --token-file and the file's owner and mode")
                      : 0;
+}
+
+static const char *watcher_name(enum watcher_kind kind)
+{
+        return kind == WATCHER_FANOTIFY ? "fanotify" : kind == WATCHER_INOTIFY ? "inotify" : "off";
+}
+
+static int open_versions(struct server *s)
+{
+        struct master *m = &s->master;
+        const struct versions_options versions = {
+                .root = m->root,
+                .pool = m->pool,
+                .dir = s->index.data,
+                .watch = s->options.watch,
+                .watch_drop_percent = s->options.watch_drop_percent,
+                .stat_pass_ms = s->options.stat_pass_sec * 1000,
+                .journal_max = s->options.journal_max,
+        };
+        int r = versions_new(&versions, &m->versions);
+
+        if (r == -EPERM || r == -ENOSYS || r == -EOPNOTSUPP)
+                return explain("cannot watch with", watcher_name(s->options.watch), r, "try --watch auto");
+        if (r >= 0)
+                r = stock_views_new(&(struct stock_views_options){ .root = m->root,
+                                                                   .pool = m->pool,
+                                                                   .versions = m->versions,
+                                                                   .dir = s->index.data },
+                                    &m->stock);
+        if (r >= 0)
+                r = spools_new(&(struct spools_options){ .pool = m->pool,
+                                                         .dir = s->index.data,
+                                                         .bytes_max = SPOOL_BYTES,
+                                                         .idle_ms = SPOOL_IDLE_MS },
+                               &m->spools);
+        if (r >= 0)
+                r = watches_new(&m->watches);
+        return r;
 }
 
 static int open_master(struct server *s)
@@ -127,9 +179,7 @@ static int open_master(struct server *s)
         if (r >= 0)
                 r = parked_new(&m->parked);
         if (r >= 0)
-                r = versions_new(&(struct versions_options){ m->root, m->pool, m->index }, &m->versions);
-        if (r >= 0)
-                r = stock_views_new(&(struct stock_views_options){ m->root, m->pool, m->index }, &m->stock);
+                r = open_versions(s);
         if (r >= 0)
                 r = blocks_new(&m->blocks);
         if (r >= 0)
@@ -282,6 +332,7 @@ static void server_run(struct server *s, const sigset_t *signals)
                 if (signo == SIGHUP)
                         reload_token(s);
                 versions_expire(s->master.versions, MAX(IDLE_MS, s->master.scan_ttl_ms));
+                spools_expire(s->master.spools);
         }
 }
 
@@ -291,17 +342,21 @@ static void server_release(struct server *s)
 
         metrics_http_stop(s->metrics);
         rpc_server_free(s->rpc);
+        if (m->versions)
+                versions_stop(m->versions);
         if (m->pool)
                 pool_cancel(m->pool);
         parked_free(m->parked);
         pool_free(m->pool);
+        watches_free(m->watches);
+        spools_free(m->spools);
         stock_views_free(m->stock);
         versions_free(m->versions);
         workers_free(m->workers);
         blocks_free(m->blocks);
-        index_close(m->index);
         token_free(m->token);
         workspace_root_free(m->root);
+        buffer_release(&s->index);
         buffer_release(&s->address);
 }
 
@@ -329,6 +384,7 @@ int main(int argc, char **argv)
         if (r >= 0) {
                 log_info("ready");
                 server_run(&s, &signals);
+                watches_stop(s.master.watches);
                 rpc_server_stop(s.rpc, GRACE_MS);
         }
         server_release(&s);

@@ -8,10 +8,9 @@
 #include "server/service_workspace.h"
 
 static const struct rpc_method methods[] = {
-        { WIRE_METHOD_SCAN, &service_scan_ops },
-        { WIRE_METHOD_SYNC, &service_sync_ops },
-        { WIRE_METHOD_DOWNLOAD, &service_download_ops },
-        { WIRE_METHOD_HANDSHAKE, &service_handshake_ops },
+        { WIRE_METHOD_SCAN, &service_scan_ops },         { WIRE_METHOD_SYNC, &service_sync_ops },
+        { WIRE_METHOD_DOWNLOAD, &service_download_ops }, { WIRE_METHOD_HANDSHAKE, &service_handshake_ops },
+        { WIRE_METHOD_WATCH, &service_watch_ops },       { WIRE_METHOD_LIST_FOLDER, &service_folder_ops },
 };
 
 static enum rpc_code authorize(void *service, const char *method, const char *authorization)

@@ -6,12 +6,13 @@
 
 #include "proto/rpc.h"
 #include "server/blocks.h"
-#include "server/index.h"
 #include "server/parked.h"
 #include "server/pool.h"
+#include "server/spool.h"
 #include "server/stock.h"
 #include "server/token.h"
 #include "server/versions.h"
+#include "server/watches.h"
 #include "server/workers.h"
 #include "server/workspace.h"
 
@@ -19,9 +20,10 @@ struct master {
         struct workspace_root *root;
         struct pool *pool;
         struct parked *parked;
-        struct index *index;
         struct versions *versions;
         struct stock_views *stock;
+        struct spools *spools;
+        struct watches *watches;
         struct blocks *blocks;
         struct workers *workers;
         struct token *token; /* NULL: everybody may call */

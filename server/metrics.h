@@ -9,12 +9,20 @@
 
 #define METRICS_COUNTERS(X)                                                                                  \
         X(SCAN_REQUESTS, "fsyncfs_scan_requests_total", "Listings asked for")                                \
-        X(STAT_PASSES, "fsyncfs_stat_passes_total", "Walks over a workspace")                                \
-        X(SCANS, "fsyncfs_scans_total", "Walks that found a new version")                                    \
+        X(STAT_PASSES, "fsyncfs_stat_passes_total", "Walks over all of a workspace")                         \
+        X(PARTIAL_PASSES, "fsyncfs_partial_passes_total",                                                    \
+          "Looks at what the watcher named and nothing else")                                                \
+        X(SCANS, "fsyncfs_scans_total", "Walks and looks that found a new version")                          \
+        X(WATCH_EVENTS, "fsyncfs_watch_events_total", "Names that the watcher told")                         \
+        X(WATCH_OVERFLOWS, "fsyncfs_watch_overflows_total", "Times that the watcher lost events")            \
         X(FILES_HASHED, "fsyncfs_files_hashed_total", "Files read to be hashed")                             \
         X(DOWNLOADS, "fsyncfs_downloads_total", "Downloads begun")                                           \
         X(BYTES_SENT, "fsyncfs_bytes_sent_total", "Bytes of file contents sent")                             \
         X(ENTRIES_SENT, "fsyncfs_entries_sent_total", "Entries of listings sent")                            \
+        X(DELTAS, "fsyncfs_deltas_total", "Listings answered by a difference")                               \
+        X(FULL_LISTINGS, "fsyncfs_full_listings_total", "Listings answered by everything")                   \
+        X(SNAPSHOTS_BUILT, "fsyncfs_snapshots_built_total", "Snapshots built to be sent to many")            \
+        X(METADATA_BYTES_SENT, "fsyncfs_metadata_bytes_sent_total", "Bytes of listings sent")                \
         X(UNKNOWN, "fsyncfs_unknown_entries_total", "Entries that could not be read during a walk")          \
         X(LEFT_OUT, "fsyncfs_left_out_entries_total",                                                        \
           "Sockets, fifos, devices and over-long paths met during a walk")

@@ -4,8 +4,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define SCAN_TTL_SEC     60
-#define SCAN_TTL_SEC_MAX (24 * 3600)
+#define SCAN_TTL_SEC  60
+#define STAT_PASS_SEC 600
+#define SECONDS_MAX   (24 * 3600)
 
 static const char help[] =
         "Usage: fsyncfs-server --workspace DIR [OPTION]...\n"
@@ -13,8 +14,13 @@ static const char help[] =
         "  --workspace DIR       the folder that holds the spiders' folders\n"
         "  --listen ADDRESS      HOST:PORT, [V6]:PORT or unix:PATH; may be repeated\n"
         "                        (default: port 9666 of all addresses)\n"
-        "  --index FILE          where hashes are kept (default: /var/lib/fsyncfs/index.db for root,\n"
-        "                        $XDG_STATE_HOME/fsyncfs/index.db otherwise)\n"
+        "  --index DIR           where what is known of the workspaces is kept, on a local disk\n"
+        "                        (default: /var/lib/fsyncfs/index for root,\n"
+        "                        $XDG_STATE_HOME/fsyncfs/index otherwise)\n"
+        "  --watch HOW           how changes are noticed: auto (default: the best that works), fanotify,\n"
+        "                        inotify, or off: then every request walks over the whole workspace\n"
+        "  --stat-pass SECONDS   how often a workspace in use is walked over whatever the watcher says\n"
+        "                        (default: 600)\n"
         "  --token-file FILE     workers must send the first line of FILE; SIGHUP reads it again\n"
         "  --scan-ttl SECONDS    how old a listing stock workers may get (default: 60)\n"
         "  --metrics ADDR:PORT   serve Prometheus metrics on http://ADDR:PORT/metrics\n"
@@ -27,6 +33,8 @@ enum {
         OPT_INDEX,
         OPT_TOKEN,
         OPT_TTL,
+        OPT_WATCH,
+        OPT_STAT_PASS,
         OPT_METRICS,
         OPT_LOG,
         OPT_HELP,
@@ -39,6 +47,8 @@ static const struct option long_options[] = {
         { "index", required_argument, NULL, OPT_INDEX },
         { "token-file", required_argument, NULL, OPT_TOKEN },
         { "scan-ttl", required_argument, NULL, OPT_TTL },
+        { "watch", required_argument, NULL, OPT_WATCH },
+        { "stat-pass", required_argument, NULL, OPT_STAT_PASS },
         { "metrics", required_argument, NULL, OPT_METRICS },
         { "log-level", required_argument, NULL, OPT_LOG },
         { "help", no_argument, NULL, OPT_HELP },
@@ -59,10 +69,38 @@ static int parse_seconds(const char *text, int64_t *ret)
 
         errno = 0;
         n = strtoll(text, &end, 10);
-        if (errno != 0 || end == text || *end || n < 0 || n > SCAN_TTL_SEC_MAX)
+        if (errno != 0 || end == text || *end || n < 0 || n > SECONDS_MAX)
                 return -EINVAL;
         *ret = n;
         return 0;
+}
+
+static int parse_watch(const char *text, enum watcher_kind *ret)
+{
+        static const struct {
+                const char *name;
+                enum watcher_kind kind;
+        } kinds[] = {
+                { "auto", WATCHER_AUTO },
+                { "fanotify", WATCHER_FANOTIFY },
+                { "inotify", WATCHER_INOTIFY },
+                { "off", WATCHER_OFF },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+                if (strcmp(text, kinds[i].name) == 0) {
+                        *ret = kinds[i].kind;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+/* Knobs that tests turn; what cannot be read counts as 0. */
+static uint64_t from_environment(const char *name)
+{
+        const char *text = getenv(name);
+
+        return text ? strtoull(text, NULL, 10) : 0;
 }
 
 static enum options_result take_option(int option, const char *value, struct options *o)
@@ -86,6 +124,14 @@ static enum options_result take_option(int option, const char *value, struct opt
                 if (parse_seconds(value, &o->scan_ttl_sec) < 0)
                         return wrong("--scan-ttl needs a number of seconds, 0 to 86400, not", value);
                 break;
+        case OPT_WATCH:
+                if (parse_watch(value, &o->watch) < 0)
+                        return wrong("--watch needs auto, fanotify, inotify or off, not", value);
+                break;
+        case OPT_STAT_PASS:
+                if (parse_seconds(value, &o->stat_pass_sec) < 0 || o->stat_pass_sec == 0)
+                        return wrong("--stat-pass needs a number of seconds, 1 to 86400, not", value);
+                break;
         case OPT_METRICS:
                 o->metrics = value;
                 break;
@@ -107,7 +153,13 @@ static enum options_result take_option(int option, const char *value, struct opt
 
 enum options_result options_parse(int argc, char **argv, struct options *ret)
 {
-        struct options o = { .scan_ttl_sec = SCAN_TTL_SEC, .log_level = LOG_LEVEL_INFO };
+        struct options o = {
+                .scan_ttl_sec = SCAN_TTL_SEC,
+                .stat_pass_sec = STAT_PASS_SEC,
+                .log_level = LOG_LEVEL_INFO,
+                .watch_drop_percent = (unsigned)from_environment("FSYNCFS_TEST_WATCH_DROP"),
+                .journal_max = from_environment("FSYNCFS_TEST_JOURNAL_MAX"),
+        };
         int option;
 
         opterr = 0; /* we say it ourselves, in one line */

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "server/watcher.h"
 
 #define OPTIONS_LISTEN_MAX 16
 
@@ -11,10 +12,14 @@ struct options {
         const char *workspace; /* all strings borrowed from argv */
         const char *listen[OPTIONS_LISTEN_MAX];
         size_t n_listen;   /* 0: the default */
-        const char *index; /* NULL: the default */
+        const char *index; /* a folder; NULL: the default */
         const char *token_file;
         const char *metrics; /* NULL: none */
         int64_t scan_ttl_sec;
+        enum watcher_kind watch;
+        int64_t stat_pass_sec;
+        unsigned watch_drop_percent; /* these two from the environment, for tests */
+        uint64_t journal_max;
         enum log_level log_level;
 };
 

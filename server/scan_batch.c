@@ -3,33 +3,29 @@
 #include <limits.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "proto/sync_service.pb-c.h"
 
-#define OWN_ENTRIES   1000
-#define STOCK_ENTRIES 100
+#define CHUNK_ENTRIES 100
 #define CHUNK_BYTES   ((size_t)256 * 1024)
 
 /* The most that one entry adds to `text`: path and full_path with what is before it, a hash, and their NULs. */
 #define ENTRY_TEXT_MAX ((size_t)4 * (PATH_BYTES_MAX + 1))
 
 struct scan_batch {
-        bool own;
         size_t count;
         size_t text_len;
         size_t bytes; /* about what the message will take */
-        Grpc__FileInfo infos[OWN_ENTRIES];
-        Grpc__FileInfo *pointers[OWN_ENTRIES];
+        Grpc__FileInfo infos[CHUNK_ENTRIES];
+        Grpc__FileInfo *pointers[CHUNK_ENTRIES];
         char text[CHUNK_BYTES + ENTRY_TEXT_MAX]; /* what the strings of `infos` point to */
 };
 
-int scan_batch_new(bool own, struct scan_batch **ret)
+int scan_batch_new(struct scan_batch **ret)
 {
         struct scan_batch *batch = malloc(sizeof(*batch));
 
         if (!batch)
                 return -ENOMEM;
-        batch->own = own;
         batch->count = batch->text_len = batch->bytes = 0;
         *ret = batch;
         return 0;
@@ -42,7 +38,7 @@ void scan_batch_free(struct scan_batch *batch)
 
 bool scan_batch_full(const struct scan_batch *batch)
 {
-        return batch->count == (batch->own ? OWN_ENTRIES : STOCK_ENTRIES) || batch->bytes >= CHUNK_BYTES;
+        return batch->count == CHUNK_ENTRIES || batch->bytes >= CHUNK_BYTES;
 }
 
 size_t scan_batch_count(const struct scan_batch *batch)
@@ -70,34 +66,6 @@ static Grpc__FileInfo *next_info(struct scan_batch *batch, size_t bytes)
         return info;
 }
 
-void scan_batch_add(struct scan_batch *batch, const struct listing_node *node, const char *path,
-                    size_t path_len)
-{
-        Grpc__FileInfo *info =
-                next_info(batch, path_len + 64 + (node->kind == ENTRY_SYMLINK ? node->size : 0));
-        struct timespec mtime = clock_timespec(node->mtime_ns);
-        char *kept = keep_text(batch, path, path_len);
-
-        if (path_is_utf8(path, path_len))
-                info->path = kept;
-        else
-                info->raw_path = (ProtobufCBinaryData){ .data = (uint8_t *)kept, .len = path_len };
-        info->kind = node->kind;
-        info->unknown = node->unknown;
-        info->is_dir = node->kind == ENTRY_DIRECTORY;
-        info->mode = entry_go_mode(node->kind, node->mode);
-        info->mod_time = mtime.tv_sec;
-        info->mtime_nsec = (uint32_t)mtime.tv_nsec;
-        info->file_size = (int64_t)node->size;
-        if (node->kind == ENTRY_SYMLINK && node->target)
-                info->link_target =
-                        (ProtobufCBinaryData){ .data = (uint8_t *)node->target, .len = node->size };
-        if (node->kind == ENTRY_FILE && !node->unknown) {
-                info->hash_algorithm = HASH_XXH3;
-                info->digest = (ProtobufCBinaryData){ .data = (uint8_t *)node->digest, .len = HASH_BYTES };
-        }
-}
-
 /* As Go's filepath.Ext: from the last dot of the last component on, the dot included. */
 static const char *extension(const char *name)
 {
@@ -113,10 +81,9 @@ static const char *last_name(const char *path)
         return slash ? slash + 1 : path;
 }
 
-void scan_batch_add_stock(struct scan_batch *batch, const struct stock_item *item, const char *path,
-                          const char *folder)
+void scan_batch_add(struct scan_batch *batch, const struct stock_item *item, const char *folder)
 {
-        size_t path_len = strlen(path), folder_len = strlen(folder);
+        size_t path_len = item->path_len, folder_len = strlen(folder);
         Grpc__FileInfo *info = next_info(batch, 2 * path_len + folder_len + 128);
         char hex[2 * HASH_BYTES + 1];
         char *full = batch->text + batch->text_len;
@@ -124,7 +91,7 @@ void scan_batch_add_stock(struct scan_batch *batch, const struct stock_item *ite
         memcpy(full, folder, folder_len + 1);
         if (path_len > 0) {
                 full[folder_len] = '/';
-                memcpy(full + folder_len + 1, path, path_len + 1);
+                memcpy(full + folder_len + 1, item->path, path_len + 1);
         }
         batch->text_len += strlen(full) + 1;
         info->full_path = full;
@@ -150,15 +117,9 @@ int scan_batch_pack(struct scan_batch *batch, const struct scan_batch_tail *tail
         chunk.n_files = batch->count;
         chunk.files = batch->pointers;
         chunk.is_complete = tail->is_complete;
-        chunk.unchanged = tail->unchanged;
         chunk.total_files = (int32_t)MIN(tail->total, (uint64_t)INT32_MAX);
         if (tail->error)
                 chunk.error = (char *)tail->error;
-        if (tail->version) {
-                chunk.root_digest.data = (uint8_t *)tail->version->root_digest;
-                chunk.root_digest.len = HASH_BYTES;
-                chunk.revision = tail->version->revision;
-        }
         *ret_len = grpc__file_scan_chunk__get_packed_size(&chunk);
         data = malloc(*ret_len + 1); /* an empty message is valid, and is not a failed malloc */
         if (!data)

@@ -41,7 +41,6 @@ struct download {
         struct file_state hashed;
 
         /* Sending. */
-        int64_t began_ns;      /* clock_coarse_ns */
         uint64_t end;          /* offset behind the last byte to send */
         struct hasher *hasher; /* owned; over what is sent, if that is all of an expected content */
         bool complete;         /* the last chunk is on its way */
@@ -117,51 +116,34 @@ static void fail_stale(struct download *d, const char *why)
 
 static bool unchanged(struct download *d)
 {
-        struct index_stamp before = index_stamp_of(&d->st), now;
+        struct tree_stamp before = tree_stamp_of(&d->st), now;
         struct stat st;
 
         if (fstat(d->fd, &st) < 0)
                 return false;
-        now = index_stamp_of(&st);
-        return index_stamp_equal(&before, &now);
-}
-
-static void correct_run(struct pool_job *job)
-{
-        struct download *d = (struct download *)((char *)job - offsetof(struct download, job));
-
-        if (index_flush(d->master->index) < 0)
-                log_limited(LOG_LEVEL_WARNING, "index", "a wrong hash could not be corrected");
-        d->error = -ESTALE;
-        atomic_store(&d->answered, true);
-        rpc_call_wake(d->call);
-        download_unref(d);
+        now = tree_stamp_of(&st);
+        return tree_stamp_equal(&before, &now);
 }
 
 /*
- * All of the file was sent, its stamp is what it was, and yet it holds FOUND: somebody writes through a mapping, which stamps only
- * the first write of many. The index must learn it before the worker asks for a new listing, or it would get the old hash again.
+ * All of the file was sent, its stamp is what it was, and yet it holds something else: somebody writes through a mapping, which stamps
+ * only the first write of many. This must be noted before the worker asks for a new listing, or it would get the old hash again.
  */
-static void correct_index(struct download *d, const struct content_id *found)
+static void fail_suspect(struct download *d)
 {
-        struct index_stamp stamp = index_stamp_of(&d->st);
-
-        if (!index_stamp_racy(&stamp, d->began_ns) && index_store(d->master->index, &stamp, found) < 0) {
-                fail_errno(d, -ENOMEM);
-                return;
-        }
-        atomic_fetch_add(&d->refs, 1);
-        d->job.run = correct_run;
-        pool_submit(d->master->pool, &d->job);
+        versions_suspect(d->master->versions, d->spider, d->path);
+        fail_stale(d, "the file changed without a new time stamp");
 }
 
 /* Whether what was hashed while it was sent is what was asked for. */
-static bool is_what_was_asked(struct download *d, struct content_id *ret_found)
+static bool is_what_was_asked(struct download *d)
 {
+        struct content_id found;
+
         if (!d->hasher)
                 return true;
-        hasher_final(d->hasher, ret_found);
-        return content_id_equal(ret_found, &d->expected);
+        hasher_final(d->hasher, &found);
+        return content_id_equal(&found, &d->expected);
 }
 
 /* Sends LEN bytes of BLOCK (NULL: none), which is given away. */
@@ -188,12 +170,11 @@ static void send_block(struct download *d, struct block *block, size_t len, bool
 static void send_own(struct download *d, struct block *block, size_t len, size_t wanted)
 {
         bool last = d->offset + len == d->end, changed;
-        struct content_id found;
 
         if (d->hasher && len > 0)
                 hasher_update(d->hasher, block->data, len);
         changed = len < wanted || (last && !unchanged(d));
-        if (!changed && (!last || is_what_was_asked(d, &found))) {
+        if (!changed && (!last || is_what_was_asked(d))) {
                 send_block(d, block, len, last);
                 return;
         }
@@ -202,7 +183,7 @@ static void send_own(struct download *d, struct block *block, size_t len, size_t
         if (changed)
                 fail_stale(d, "the file changed while it was sent");
         else
-                correct_index(d, &found);
+                fail_suspect(d);
 }
 
 /* Stock masters send what there is, then an empty chunk; a change shows as a hash that does not match. */
@@ -254,7 +235,6 @@ static void begin_sending(struct download *d)
                 return;
         }
         metrics_add(METRIC_DOWNLOADS, 1);
-        d->began_ns = clock_coarse_ns();
         send_next(d);
 }
 
@@ -281,12 +261,13 @@ static void compare(struct download *d, const struct content_id *found)
 static void hash_run(struct pool_job *job)
 {
         struct download *d = (struct download *)((char *)job - offsetof(struct download, job));
-        struct index *index = d->master->index;
+        const struct file_state *found = &d->hashed;
 
-        d->error = file_hash(d->fd, d->expected.algorithm, index, d->master->pool, &d->hashed);
-        if (index_flush(index) < 0)
-                log_limited(LOG_LEVEL_WARNING, "index",
-                            "hashes could not be kept; files will be hashed again");
+        d->error = file_hash(d->fd, d->expected.algorithm, d->master->pool, &d->hashed);
+        if (d->error >= 0 && d->expected.algorithm == HASH_MD5 && !found->racy) {
+                struct tree_stamp stamp = tree_stamp_of(&found->st);
+                versions_store_md5(d->master->versions, d->spider, d->path, &stamp, found->id.bytes);
+        }
         atomic_store(&d->answered, true);
         rpc_call_wake(d->call);
         download_unref(d);
@@ -298,9 +279,7 @@ static void download_wake(struct rpc_call *call, void *state)
 
         if (!atomic_exchange(&d->answered, false))
                 return;
-        if (d->error == -ESTALE) {
-                fail_stale(d, "the file changed without a new time stamp");
-        } else if (d->error == -EAGAIN) {
+        if (d->error == -EAGAIN) {
                 fail_stale(d, "the file keeps changing");
         } else if (d->error < 0) {
                 fail_errno(d, d->error);
@@ -310,17 +289,28 @@ static void download_wake(struct rpc_call *call, void *state)
         }
 }
 
+/* The hash of the open file, if the last pass saw it as it is now (T2 of the tree). */
+static bool find_content(struct download *d, struct content_id *ret)
+{
+        struct tree_stamp stamp = tree_stamp_of(&d->st);
+        struct tree_row row;
+
+        if (versions_find(d->master->versions, d->spider, d->path, &row) != TREE_OK)
+                return false;
+        if (row.kind != ENTRY_FILE || row.unknown || row.racy || !tree_stamp_equal(&row.stamp, &stamp))
+                return false;
+        if (d->expected.algorithm == HASH_MD5 && !row.has_md5)
+                return false;
+        ret->algorithm = d->expected.algorithm;
+        memcpy(ret->bytes, ret->algorithm == HASH_MD5 ? row.md5 : row.digest, HASH_BYTES);
+        return true;
+}
+
 static void check_content(struct download *d)
 {
-        struct index_query query = {
-                .stamp = index_stamp_of(&d->st),
-                .algorithm = d->expected.algorithm,
-        };
-        struct content_id known = { .algorithm = d->expected.algorithm };
+        struct content_id known;
 
-        index_lookup(d->master->index, &query, 1);
-        if (query.known) {
-                memcpy(known.bytes, query.digest, HASH_BYTES);
+        if (find_content(d, &known)) {
                 compare(d, &known);
                 return;
         }

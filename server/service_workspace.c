@@ -18,7 +18,8 @@ static int handshake_start(struct rpc_call *call, void *service, void **ret_stat
 static void send_reply(struct rpc_call *call, const struct master *master, uint32_t protocol)
 {
         Fsyncfs__V1__HandshakeReply reply = FSYNCFS__V1__HANDSHAKE_REPLY__INIT;
-        char *capabilities[] = { (char *)"ranges", (char *)"expected-hash", (char *)"unchanged" };
+        char *capabilities[] = { (char *)"ranges", (char *)"expected-hash", (char *)"unchanged",
+                                 (char *)"delta",  (char *)"packs",         (char *)"watch" };
         char *masters[] = { (char *)master->address };
         uint8_t *data;
         size_t len;

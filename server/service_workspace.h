@@ -6,3 +6,5 @@
 #include "proto/rpc.h"
 
 extern const struct rpc_call_ops service_handshake_ops;
+extern const struct rpc_call_ops service_watch_ops;  /* service_watch.c */
+extern const struct rpc_call_ops service_folder_ops; /* service_folder.c */

@@ -1,32 +1,11 @@
 #include "server/stock.h"
 
-#include <stddef.h>
 #include <string.h>
 
-#include "base/lock.h"
-#include "base/log.h"
-#include "server/filehash.h"
+#include "base/io.h"
+#include "server/stock_private.h"
 
-/* One view, from the first request for it until the last user has put it back. */
-struct shared_view {
-        struct stock_view view; /* written by the building job, immutable once `ready` */
-        struct pool_job job;
-        struct stock_views *owner;
-        char *spider, *path; /* owned */
-        int fd;              /* of the folder, while building */
-        /* Guarded by owner->lock. */
-        struct shared_view *next;
-        struct stock_request *waiting; /* while it is built */
-        unsigned users;
-        bool ready;
-};
-
-struct stock_views {
-        struct stock_views_options options;
-        struct mutex lock;
-        struct shared_view *
-                list TSA_GUARDED(&lock); /* short: one for each listing that stock workers get right now */
-};
+#define READ_BYTES ((size_t)64 * 1024)
 
 int stock_views_new(const struct stock_views_options *options, struct stock_views **ret)
 {
@@ -35,6 +14,11 @@ int stock_views_new(const struct stock_views_options *options, struct stock_view
         if (!views)
                 return -ENOMEM;
         views->options = *options;
+        views->dir = strdup(options->dir);
+        if (!views->dir) {
+                free(views);
+                return -ENOMEM;
+        }
         mutex_init(&views->lock);
         *ret = views;
         return 0;
@@ -45,216 +29,219 @@ void stock_views_free(struct stock_views *views)
         if (!views)
                 return;
         mutex_release(&views->lock);
+        free(views->dir);
         free(views);
 }
 
-static void shared_free(struct shared_view *shared)
+static void view_free(struct stock_view *view)
 {
-        listing_unref(shared->view.listing);
-        free(shared->view.items);
-        free(shared->spider);
-        free(shared->path);
-        free(shared);
+        tree_view_put(view->tree);
+        if (view->fd >= 0)
+                close(view->fd);
+        free(view->spider);
+        free(view->path);
+        free(view);
 }
 
-static void unlink_locked(struct stock_views *views, struct shared_view *shared) TSA_REQUIRES(views->lock)
+static void unlink_locked(struct stock_views *views, struct stock_view *view) TSA_REQUIRES(views->lock)
 {
-        struct shared_view **link = &views->list;
+        struct stock_view **link = &views->list;
 
-        while (*link != shared)
+        while (*link != view)
                 link = &(*link)->next;
-        *link = shared->next;
+        *link = view->next;
 }
 
-/* ---- building ---- */
-
-static void set_item(struct stock_item *item, const struct stat *st, const uint8_t md5[HASH_BYTES])
-{
-        item->size = (uint64_t)st->st_size;
-        item->mtime_sec = st->st_mtim.tv_sec;
-        item->go_mode = entry_go_mode(ENTRY_FILE, st->st_mode & 07777);
-        item->shown = true;
-        memcpy(item->md5, md5, HASH_BYTES);
-}
-
-/* Hashes a file, or what a link leads to, unless the index knows it. */
-static int fill_from_file(struct shared_view *shared, const char *path, bool follow, struct stock_item *item)
-{
-        struct index_query query = { .algorithm = HASH_MD5 };
-        _cleanup_close_ int fd = -1;
-        struct file_state state;
-        int r = follow ? workspace_open_file_following(shared->fd, path, &fd, &state.st)
-                       : workspace_open_file(shared->fd, path, &fd, &state.st);
-
-        if (r < 0)
-                return r;
-        query.stamp = index_stamp_of(&state.st);
-        index_lookup(shared->owner->options.index, &query, 1);
-        if (query.known) {
-                set_item(item, &state.st, query.digest);
-                return 0;
-        }
-        r = file_hash(fd, HASH_MD5, shared->owner->options.index, shared->owner->options.pool, &state);
-        if (r >= 0)
-                set_item(item, &state.st, state.id.bytes);
-        return r;
-}
-
-static void fill_item(struct shared_view *shared, const struct listing_node *node, const char *path,
-                      struct stock_item *item)
-{
-        const char *name = shared->spider;
-        int r = 0;
-
-        if (node->kind == ENTRY_DIRECTORY) {
-                item->is_dir = item->shown = true;
-                item->mtime_sec = clock_timespec(node->mtime_ns).tv_sec;
-                item->go_mode = entry_go_mode(ENTRY_DIRECTORY, node->mode);
-        } else if (node->unknown) {
-                r = -EIO;
-        } else {
-                r = fill_from_file(shared, path, node->kind == ENTRY_SYMLINK, item);
-        }
-        if (r < 0 && node->kind == ENTRY_SYMLINK)
-                log_limited(LOG_LEVEL_INFO, "stock",
-                            "%s: link '%s' left out for stock workers: no file within the workspace", name,
-                            path);
-        else if (r < 0)
-                log_limited(LOG_LEVEL_WARNING, "stock", "%s: '%s' left out for stock workers: %s", name, path,
-                            strerror(-r));
-}
-
-static int build(struct shared_view *shared)
-{
-        struct stock_view *view = &shared->view;
-        _cleanup_(listing_cursor_release) struct listing_cursor cursor;
-        const struct listing_node *node;
-        int r;
-
-        listing_cursor_init(&cursor, view->listing);
-        view->items = calloc(view->listing->entries, sizeof(*view->items));
-        if (!view->items)
-                return -ENOMEM;
-        while (!pool_cancelled(shared->owner->options.pool)) {
-                struct stock_item *item = &view->items[view->n_items];
-                r = listing_cursor_next(&cursor, &node);
-                if (r < 0 || !node)
-                        return r;
-                if (path_is_utf8(cursor.path, cursor.path_len))
-                        fill_item(shared, node, cursor.path, item);
-                else
-                        log_limited(LOG_LEVEL_INFO, "stock",
-                                    "%s: '%s' left out for stock workers: its name is not UTF-8",
-                                    shared->spider, cursor.path);
-                view->n_items++;
-                view->n_shown += item->shown;
-        }
-        return -ECANCELED;
-}
+/* ---- making ---- */
 
 static void build_run(struct pool_job *job)
 {
-        struct shared_view *shared = (struct shared_view *)((char *)job - offsetof(struct shared_view, job));
-        struct stock_views *views = shared->owner;
+        struct stock_view *view = (struct stock_view *)((char *)job - offsetof(struct stock_view, job));
+        struct stock_views *views = view->owner;
         struct stock_request *waiting;
-        int r = workspace_open_folder(views->options.root, shared->spider, shared->path, &shared->fd);
+        int r = stock_build(view);
 
-        if (r >= 0) {
-                r = build(shared);
-                close(shared->fd);
-                if (index_flush(views->options.index) < 0)
-                        log_limited(LOG_LEVEL_WARNING, "index",
-                                    "hashes could not be kept; files will be hashed again");
-        }
+        tree_view_put(TAKE_PTR(view->tree));
         mutex_lock(&views->lock);
-        waiting = TAKE_PTR(shared->waiting);
-        shared->ready = true;
+        waiting = TAKE_PTR(view->waiting);
+        view->ready = true;
         if (r < 0)
-                unlink_locked(views, shared);
+                unlink_locked(views, view);
         mutex_unlock(&views->lock);
         while (waiting) {
                 struct stock_request *request = waiting;
                 waiting = request->next; /* `done` may free it, and with the last user the view */
-                request->done(request, r, r < 0 ? NULL : &shared->view);
+                request->done(request, r, r < 0 ? NULL : view);
         }
         if (r < 0)
-                shared_free(shared);
+                view_free(view);
 }
 
 /* ---- requests ---- */
 
-static struct shared_view *shared_new(struct stock_views *views, struct listing *listing, const char *spider,
-                                      const char *path)
+/* Takes TREE over if it succeeds. */
+static struct stock_view *view_new(struct stock_views *views, const char *spider, const char *path,
+                                   struct tree_view *tree)
 {
-        struct shared_view *shared = calloc(1, sizeof(*shared));
+        struct stock_view *view = calloc(1, sizeof(*view));
 
-        if (!shared)
+        if (!view)
                 return NULL;
-        shared->job.run = build_run;
-        shared->owner = views;
-        shared->view.listing = listing_ref(listing);
-        shared->spider = strdup(spider);
-        shared->path = strdup(path);
-        if (!shared->spider || !shared->path) {
-                shared_free(shared);
+        view->job.run = build_run;
+        view->owner = views;
+        view->fd = -1;
+        view->revision = tree_view_version(tree)->revision;
+        view->spider = strdup(spider);
+        view->path = strdup(path);
+        if (!view->spider || !view->path) {
+                view_free(view);
                 return NULL;
         }
-        return shared;
+        view->tree = tree;
+        return view;
 }
 
-static struct shared_view *find_locked(struct stock_views *views, const struct listing *listing)
-        TSA_REQUIRES(views->lock)
+static struct stock_view *find_locked(struct stock_views *views, const char *spider, const char *path,
+                                      uint64_t revision) TSA_REQUIRES(views->lock)
 {
-        struct shared_view *shared = views->list;
+        struct stock_view *view = views->list;
 
-        while (shared && shared->view.listing != listing)
-                shared = shared->next;
-        return shared;
+        while (view && (view->revision != revision || strcmp(view->spider, spider) != 0 ||
+                        strcmp(view->path, path) != 0))
+                view = view->next;
+        return view;
 }
 
-int stock_views_get(struct stock_views *views, struct listing *listing, const char *spider, const char *path,
+int stock_views_get(struct stock_views *views, const char *spider, const char *path, struct tree_view *tree,
                     struct stock_request *request)
 {
-        struct shared_view *shared;
+        struct stock_view *view;
         bool ready;
 
         mutex_lock(&views->lock);
-        shared = find_locked(views, listing);
-        if (!shared) {
-                shared = shared_new(views, listing, spider, path);
-                if (!shared) {
-                        mutex_unlock(&views->lock);
-                        return -ENOMEM;
+        view = find_locked(views, spider, path, tree_view_version(tree)->revision);
+        if (!view) {
+                view = view_new(views, spider, path, tree);
+                if (view) {
+                        tree = NULL;
+                        view->next = views->list;
+                        views->list = view;
+                        pool_submit(views->options.pool, &view->job);
                 }
-                shared->next = views->list;
-                views->list = shared;
-                pool_submit(views->options.pool, &shared->job);
         }
-        shared->users++;
-        ready = shared->ready;
-        if (!ready) {
-                request->next = shared->waiting;
-                shared->waiting = request;
+        ready = view && view->ready;
+        if (view)
+                view->users++;
+        if (view && !ready) {
+                request->next = view->waiting;
+                view->waiting = request;
         }
         mutex_unlock(&views->lock);
+        tree_view_put(tree);
         if (ready)
-                request->done(request, 0, &shared->view);
-        return 0;
+                request->done(request, 0, view);
+        return view ? 0 : -ENOMEM;
 }
 
-void stock_view_put(struct stock_views *views, struct stock_view *view)
+void stock_view_put(struct stock_view *view)
 {
-        struct shared_view *shared =
-                (struct shared_view *)((char *)view - offsetof(struct shared_view, view));
+        struct stock_views *views;
         bool last;
 
         if (!view)
                 return;
+        views = view->owner;
         mutex_lock(&views->lock);
-        last = --shared->users == 0;
+        last = --view->users == 0;
         if (last)
-                unlink_locked(views, shared);
+                unlink_locked(views, view);
         mutex_unlock(&views->lock);
         if (last)
-                shared_free(shared);
+                view_free(view);
+}
+
+size_t stock_view_count(const struct stock_view *view)
+{
+        return view->count;
+}
+
+/* ---- reading ---- */
+
+struct stock_reader {
+        const struct stock_view *view;
+        size_t left;    /* items */
+        off_t offset;   /* in the file, of what comes after the block */
+        size_t at, len; /* of the block: what was not given yet */
+        struct stock_item item;
+        char block[READ_BYTES];
+};
+
+int stock_reader_new(const struct stock_view *view, struct stock_reader **ret)
+{
+        struct stock_reader *reader = malloc(sizeof(*reader));
+
+        if (!reader)
+                return -ENOMEM;
+        reader->view = view;
+        reader->left = view->count;
+        reader->offset = 0;
+        reader->at = reader->len = 0;
+        *ret = reader;
+        return 0;
+}
+
+void stock_reader_free(struct stock_reader *reader)
+{
+        free(reader);
+}
+
+/* Has the next LEN bytes in the block. */
+static int need(struct stock_reader *reader, size_t len)
+{
+        size_t rest = reader->len - reader->at;
+        ssize_t n;
+
+        if (rest >= len)
+                return 0;
+        memmove(reader->block, reader->block + reader->at, rest);
+        reader->at = 0;
+        reader->len = rest;
+        n = io_pread_all(reader->view->fd, reader->block + rest, sizeof(reader->block) - rest,
+                         reader->offset);
+        if (n < 0)
+                return (int)n;
+        reader->len += (size_t)n;
+        reader->offset += n;
+        return reader->len < len ? -EIO : 0;
+}
+
+int stock_reader_next(struct stock_reader *reader, const struct stock_item **ret)
+{
+        struct stock_record record;
+        int r;
+
+        if (reader->left == 0) {
+                *ret = NULL;
+                return 0;
+        }
+        r = need(reader, sizeof(record));
+        if (r < 0)
+                return r;
+        memcpy(&record, reader->block + reader->at, sizeof(record));
+        r = need(reader, sizeof(record) + record.path_len + 1);
+        if (r < 0)
+                return r;
+        reader->item = (struct stock_item){
+                .path = reader->block + reader->at + sizeof(record),
+                .path_len = record.path_len,
+                .size = record.size,
+                .mtime_sec = record.mtime_sec,
+                .go_mode = record.go_mode,
+                .is_dir = record.is_dir,
+        };
+        memcpy(reader->item.md5, record.md5, HASH_BYTES);
+        reader->at += sizeof(record) + record.path_len + 1;
+        reader->left--;
+        *ret = &reader->item;
+        return 0;
 }

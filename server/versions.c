@@ -3,60 +3,159 @@
 #include <stddef.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
-#include "base/lock.h"
 #include "base/log.h"
 #include "server/metrics.h"
+#include "server/versions_private.h"
 
-/*
- * One folder that somebody asked for. All fields but the names are guarded by versions->lock. Made by the first request, freed
- * by versions_expire when nothing runs and nobody has asked for a while.
- */
-struct version {
-        struct pool_job job; /* the pass's beginning; queued only while `running` */
-        struct versions *versions;
-        char *key;        /* owned; "SPIDER/PATH": a spider's name holds no slash */
-        char *spider;     /* owned */
-        const char *path; /* within key */
+/* ---- the table ---- */
 
-        struct listing *current; /* referenced; NULL before the first pass */
-        int64_t begun_ns;        /* when the pass that `current` was last confirmed by began to read */
-        int64_t pass_ns;         /* when the present pass began to read */
-        int64_t asked_ns;
-        bool running;                     /* a pass is queued or under way */
-        bool reading;                     /* it has begun: who comes now has to wait for the next */
-        struct versions_request *served;  /* by the present pass */
-        struct versions_request *waiting; /* for the next */
-        struct version *next_gone;        /* chains those that versions_expire frees outside the lock */
-        UT_hash_handle hh;
-};
+void version_free(struct version *v)
+{
+        if (!v)
+                return;
+        tree_close(v->tree);
+        if (v->tree_lock >= 0)
+                close(v->tree_lock);
+        spots_clear(&v->spots);
+        spots_clear(&v->pass_spots);
+        free(v->spider);
+        free(v);
+}
 
-struct versions {
-        struct versions_options options;
-        struct mutex lock; /* never held during I/O or callbacks */
-        struct version *table TSA_GUARDED(&lock);
-};
+static struct version *version_new(struct versions *versions, const char *spider)
+{
+        struct version *v = calloc(1, sizeof(*v));
+
+        if (!v)
+                return NULL;
+        v->versions = versions;
+        v->tree_lock = -1;
+        v->spider = strdup(spider);
+        if (!v->spider) {
+                version_free(v);
+                return NULL;
+        }
+        return v;
+}
+
+static struct version *find_locked(struct versions *versions, const char *spider) TSA_REQUIRES(versions->lock)
+{
+        struct version *v;
+
+        HASH_FIND_STR(versions->table, spider, v);
+        return v;
+}
+
+/* NULL: no memory. */
+static struct version *find_or_make_locked(struct versions *versions, const char *spider)
+        TSA_REQUIRES(versions->lock)
+{
+        struct version *v = find_locked(versions, spider);
+
+        if (v)
+                return v;
+        v = version_new(versions, spider);
+        if (!v)
+                return NULL;
+        HASH_ADD_KEYPTR(hh, versions->table, v->spider, strlen(v->spider), v);
+        if (!v->hh.tbl) { /* no memory for the table */
+                version_free(v);
+                return NULL;
+        }
+        return v;
+}
+
+/* A peer must not fill the table with names of what does not exist. */
+struct version *version_drop_useless_locked(struct version *v)
+{
+        if (v->running || v->tree || v->pins > 0 || v->waiting || v->subscribers)
+                return NULL;
+        HASH_DEL(v->versions->table, v);
+        return v;
+}
+
+/* ---- what the watcher tells ---- */
+
+static void watcher_changed(void *arg, const char *spider, const char *path, const char *name)
+{
+        struct versions *versions = arg;
+        struct version *v;
+
+        metrics_add(METRIC_WATCH_EVENTS, 1);
+        mutex_lock(&versions->lock);
+        v = find_locked(versions, spider);
+        if (v) {
+                if (spots_add(&v->spots, path, name, false) < 0) {
+                        v->synced = false; /* a walk over everything is the cheaper way now */
+                        v->lost = true;
+                }
+                version_told_locked(v);
+        }
+        mutex_unlock(&versions->lock);
+}
+
+static void version_lost_locked(struct version *v)
+{
+        v->synced = false;
+        v->lost = true;
+        version_told_locked(v);
+}
+
+static void watcher_lost(void *arg, const char *spider)
+{
+        struct versions *versions = arg;
+        struct version *v, *next;
+
+        if (!spider)
+                metrics_add(METRIC_WATCH_OVERFLOWS, 1);
+        mutex_lock(&versions->lock);
+        if (spider) {
+                v = find_locked(versions, spider);
+                if (v)
+                        version_lost_locked(v);
+        } else {
+                HASH_ITER (hh, versions->table, v, next)
+                        version_lost_locked(v);
+        }
+        mutex_unlock(&versions->lock);
+}
+
+/* ---- beginning and end ---- */
 
 int versions_new(const struct versions_options *options, struct versions **ret)
 {
         struct versions *versions = calloc(1, sizeof(*versions));
+        struct watcher_options watch = {
+                .root = workspace_root_path(options->root),
+                .kind = options->watch,
+                .drop_percent = options->watch_drop_percent,
+                .changed = watcher_changed,
+                .lost = watcher_lost,
+                .arg = versions,
+        };
+        int r;
 
         if (!versions)
                 return -ENOMEM;
         versions->options = *options;
         mutex_init(&versions->lock);
+        condition_init(&versions->change);
+        versions->dir = strdup(options->dir);
+        versions->options.dir = versions->dir;
+        r = versions->dir ? watcher_new(&watch, &versions->watcher) : -ENOMEM;
+        if (r >= 0)
+                r = versions_start_timer(versions);
+        if (r < 0) {
+                versions_free(versions);
+                return r;
+        }
         *ret = versions;
         return 0;
 }
 
-static void version_free(struct version *v)
+void versions_stop(struct versions *versions)
 {
-        listing_unref(v->current);
-        free(v->key);
-        free(v->spider);
-        free(v);
+        versions_stop_timer(versions);
 }
 
 void versions_free(struct versions *versions)
@@ -65,239 +164,265 @@ void versions_free(struct versions *versions)
 
         if (!versions)
                 return;
+        versions_stop_timer(versions);
+        watcher_free(versions->watcher); /* from here on nobody tells anything */
         mutex_lock(&versions->lock);
         HASH_ITER (hh, versions->table, v, next) {
                 HASH_DEL(versions->table, v);
                 version_free(v);
         }
         mutex_unlock(&versions->lock);
+        condition_release(&versions->change);
         mutex_release(&versions->lock);
+        free(versions->dir);
         free(versions);
-}
-
-static const char *label(const struct version *v)
-{
-        return v->path[0] ? v->key : v->spider;
-}
-
-static void answer(struct versions_request *requests, int error, struct listing *listing)
-{
-        while (requests) {
-                struct versions_request *request = requests;
-                requests = request->next; /* `done` may free it */
-                request->done(request, error, listing ? listing_ref(listing) : NULL);
-        }
-}
-
-/* ---- a pass ---- */
-
-static void pass_run(struct pool_job *job);
-
-static void queue_pass_locked(struct version *v)
-{
-        v->served = TAKE_PTR(v->waiting);
-        v->running = v->served != NULL;
-        v->reading = false;
-        if (v->running)
-                pool_submit(v->versions->options.pool, &v->job);
-}
-
-/* Takes over LISTING. */
-static void pass_end(struct version *v, int error, struct listing *listing)
-{
-        struct versions *versions = v->versions;
-        struct versions_request *served;
-        struct listing *old = NULL;
-        struct version *useless = NULL;
-
-        mutex_lock(&versions->lock);
-        served = TAKE_PTR(v->served);
-        if (listing) {
-                old = v->current;
-                v->current = listing_ref(listing);
-                v->begun_ns = v->pass_ns;
-        }
-        queue_pass_locked(v);
-        if (!v->running &&
-            !v->current) { /* no such folder, perhaps: a peer must not fill the table with names */
-                HASH_DEL(versions->table, v);
-                useless = v;
-        }
-        mutex_unlock(&versions->lock); /* from here on v belongs to others */
-        if (useless)
-                version_free(useless);
-        listing_unref(old);
-        answer(served, error, listing);
-        listing_unref(listing);
-}
-
-static void log_version(const struct version *v, const struct listing *listing)
-{
-        log_info("%s: revision %llu: %llu files, %llu folders, %llu links, %llu bytes; %llu unknown, %llu "
-                 "left out",
-                 label(v), (unsigned long long)listing->revision, (unsigned long long)listing->files,
-                 (unsigned long long)listing->folders, (unsigned long long)listing->symlinks,
-                 (unsigned long long)listing->bytes, (unsigned long long)listing->unknown,
-                 (unsigned long long)(listing->specials + listing->too_long));
-}
-
-static struct listing *get_current(struct version *v)
-{
-        struct listing *current;
-
-        mutex_lock(&v->versions->lock);
-        current = v->current ? listing_ref(v->current) : NULL;
-        mutex_unlock(&v->versions->lock);
-        return current;
-}
-
-static void pass_done(void *arg, int error, struct listing *listing)
-{
-        struct version *v = arg;
-        struct index *index = v->versions->options.index;
-        struct listing *old;
-        int r = index_flush(index);
-
-        if (r < 0)
-                log_limited(LOG_LEVEL_WARNING, "index",
-                            "hashes could not be kept: %s; the files will be hashed again", strerror(-r));
-        if (error < 0) {
-                pass_end(v, error, NULL);
-                return;
-        }
-        old = get_current(v);
-        if (old && memcmp(old->root_digest, listing->root_digest, HASH_BYTES) == 0) {
-                listing_unref(listing);
-                pass_end(v, 0, old);
-                return;
-        }
-        listing_unref(old);
-        r = index_revision(index, v->spider, v->path, listing->root_digest, &listing->revision);
-        if (r < 0) {
-                listing_unref(listing);
-                pass_end(v, r, NULL);
-                return;
-        }
-        metrics_add(METRIC_SCANS, 1);
-        log_version(v, listing);
-        pass_end(v, 0, listing);
-}
-
-static void pass_run(struct pool_job *job)
-{
-        struct version *v = (struct version *)((char *)job - offsetof(struct version, job));
-        struct versions *versions = v->versions;
-        struct scanner scanner = {
-                .pool = versions->options.pool,
-                .index = versions->options.index,
-        };
-        int fd = -1, r;
-
-        mutex_lock(&versions->lock);
-        v->reading = true;
-        v->pass_ns = clock_monotonic_ns();
-        mutex_unlock(&versions->lock);
-        r = workspace_open_folder(versions->options.root, v->spider, v->path, &fd);
-        if (r >= 0) {
-                metrics_add(METRIC_STAT_PASSES, 1);
-                r = scanner_start(&scanner, fd, label(v), pass_done, v);
-        }
-        if (r < 0)
-                pass_end(v, r, NULL);
 }
 
 /* ---- requests ---- */
 
-static struct version *version_new(struct versions *versions, const char *key, const char *spider)
+/* Pins V's tree if there is one; NULL otherwise. */
+static struct version *pin_locked(struct version *v)
 {
-        struct version *v = calloc(1, sizeof(*v));
-
-        if (!v)
+        if (!v || !v->tree || v->damaged)
                 return NULL;
-        v->job.run = pass_run;
-        v->versions = versions;
-        v->key = strdup(key);
-        v->spider = strdup(spider);
-        if (!v->key || !v->spider) {
-                version_free(v);
-                return NULL;
-        }
-        v->path = v->key + strlen(spider) + 1;
+        v->pins++;
         return v;
 }
 
-static struct version *find_locked(struct versions *versions, const char *key, const char *spider)
-        TSA_REQUIRES(versions->lock)
+static struct version *pin(struct versions *versions, const char *spider)
 {
         struct version *v;
 
-        HASH_FIND_STR(versions->table, key, v);
+        mutex_lock(&versions->lock);
+        v = find_locked(versions, spider);
         if (v)
-                return v;
-        v = version_new(versions, key, spider);
-        if (!v)
-                return NULL;
-        HASH_ADD_KEYPTR(hh, versions->table, v->key, strlen(v->key), v);
-        if (!v->hh.tbl) { /* no memory for the table */
-                version_free(v);
-                return NULL;
-        }
+                v = pin_locked(v);
+        mutex_unlock(&versions->lock);
         return v;
 }
 
-int versions_get(struct versions *versions, const char *spider, const char *path, int64_t max_age_ms,
-                 struct versions_request *request)
+static void unpin(struct version *v, int error)
 {
-        _cleanup_free_ char *key = NULL;
-        struct listing *recent = NULL;
-        struct version *v;
+        struct versions *versions = v->versions;
 
-        if (asprintf(&key, "%s/%s", spider, path) < 0) {
-                key = NULL;
-                return -ENOMEM;
+        mutex_lock(&versions->lock);
+        v->pins--;
+        v->damaged = v->damaged || error == -EUCLEAN;
+        mutex_unlock(&versions->lock);
+}
+
+static void note_asked_locked(struct version *v)
+{
+        bool first = v->asked_ns <= v->walked_ns;
+
+        v->asked_ns = clock_monotonic_ns();
+        if (first)
+                condition_broadcast(&v->versions->change); /* a walk may be due */
+}
+
+static bool is_recent_locked(const struct version *v, int64_t max_age_ms)
+{
+        return v->begun_ns > 0 && (v->asked_ns - v->begun_ns) / NSEC_PER_MSEC < max_age_ms;
+}
+
+static void enqueue_locked(struct version *v, bool full, struct versions_request *request)
+{
+        if (v->running && !v->reading) {
+                request->next = v->served;
+                v->served = request;
+                v->pass_full = v->pass_full || full;
+                return;
         }
+        request->next = v->waiting;
+        v->waiting = request;
+        v->waiting_full = v->waiting_full || full;
+        version_queue_pass_locked(v);
+}
+
+static void answer_recent(struct version *v, struct versions_request *request)
+{
+        struct tree_view *view = NULL;
+        int r = tree_view_take(v->tree, &view);
+
+        unpin(v, r);
+        request->done(request, r, view);
+}
+
+int versions_get(struct versions *versions, const char *spider, enum versions_freshness freshness,
+                 int64_t max_age_ms, struct versions_request *request)
+{
+        struct version *v, *recent = NULL;
+
         metrics_add(METRIC_SCAN_REQUESTS, 1);
         mutex_lock(&versions->lock);
-        v = find_locked(versions, key, spider);
+        v = find_or_make_locked(versions, spider);
         if (!v) {
                 mutex_unlock(&versions->lock);
                 return -ENOMEM;
         }
-        v->asked_ns = clock_monotonic_ns();
-        if (v->current && v->asked_ns - v->begun_ns < max_age_ms * NSEC_PER_MSEC) {
-                recent = listing_ref(v->current);
-        } else if (v->running && !v->reading) {
-                request->next = v->served;
-                v->served = request;
-        } else {
-                request->next = v->waiting;
-                v->waiting = request;
-                if (!v->running)
-                        queue_pass_locked(v);
-        }
+        note_asked_locked(v);
+        if (freshness == VERSIONS_RECENT && is_recent_locked(v, max_age_ms))
+                recent = pin_locked(v);
+        if (!recent)
+                enqueue_locked(v, freshness == VERSIONS_STAT_PASS, request);
         mutex_unlock(&versions->lock);
         if (recent)
-                request->done(request, 0, recent);
+                answer_recent(recent, request);
         return 0;
+}
+
+/* ---- single files ---- */
+
+int versions_find(struct versions *versions, const char *spider, const char *path, struct tree_row *ret)
+{
+        struct version *v = pin(versions, spider);
+        struct tree_view *view = NULL;
+        int r;
+
+        if (!v)
+                return TREE_NONE;
+        r = tree_view_take(v->tree, &view);
+        if (r >= 0)
+                r = tree_view_find(view, path, strlen(path), ret);
+        tree_view_put(view);
+        if (r == TREE_OK) {
+                ret->target = NULL;
+                ret->target_len = 0;
+        }
+        unpin(v, r);
+        return r;
+}
+
+int versions_store_md5(struct versions *versions, const char *spider, const char *path,
+                       const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES])
+{
+        struct version *v = pin(versions, spider);
+        struct tree_view *view = NULL;
+        struct tree_row row;
+        int r;
+
+        if (!v)
+                return TREE_NONE;
+        r = tree_view_take(v->tree, &view);
+        if (r >= 0)
+                r = tree_view_find(view, path, strlen(path), &row);
+        tree_view_put(view);
+        if (r == TREE_OK)
+                r = row.kind == ENTRY_FILE && !row.racy
+                            ? tree_store_md5(v->tree, row.parent, row.name, row.name_len, stamp, md5)
+                            : TREE_NONE;
+        unpin(v, r);
+        return r;
+}
+
+void versions_suspect(struct versions *versions, const char *spider, const char *path)
+{
+        const char *name;
+        _cleanup_free_ char *folder = strndup(path, path_split(path, strlen(path), &name));
+        struct version *v;
+
+        mutex_lock(&versions->lock);
+        v = folder ? find_or_make_locked(versions, spider) : NULL;
+        if (v && spots_add(&v->spots, folder, name, true) >= 0) {
+                v->has_suspects = true;
+                version_told_locked(v);
+        } else {
+                log_limited(LOG_LEVEL_WARNING, "suspect",
+                            "%s: '%s' holds something else than its stamp says, and it cannot be noted",
+                            spider, path);
+        }
+        mutex_unlock(&versions->lock);
+}
+
+/* ---- subscribers ---- */
+
+int versions_subscribe(struct versions *versions, const char *spider, struct versions_subscriber *subscriber)
+{
+        struct version *v;
+
+        mutex_lock(&versions->lock);
+        v = find_or_make_locked(versions, spider);
+        if (v) {
+                subscriber->next = v->subscribers;
+                v->subscribers = subscriber;
+                condition_broadcast(&versions->change);
+        }
+        mutex_unlock(&versions->lock);
+        return v ? 0 : -ENOMEM;
+}
+
+static void remove_locked(struct versions *versions, struct version *v,
+                          struct versions_subscriber *subscriber) TSA_REQUIRES(versions->lock)
+{
+        struct versions_subscriber **link = &v->subscribers;
+
+        while (*link && *link != subscriber)
+                link = &(*link)->next;
+        if (*link)
+                *link = subscriber->next;
+        if (v->next_called == subscriber)
+                v->next_called = subscriber->next;
+        while (v->called == subscriber) /* it does not block: this is short */
+                condition_wait(&versions->change, &versions->lock);
+}
+
+void versions_unsubscribe(struct versions *versions, const char *spider,
+                          struct versions_subscriber *subscriber)
+{
+        struct version *v, *useless = NULL;
+
+        mutex_lock(&versions->lock);
+        v = find_locked(versions, spider);
+        if (v) {
+                v->pins++; /* stays while we wait */
+                remove_locked(versions, v, subscriber);
+                v->pins--;
+                note_asked_locked(v);
+                useless = version_drop_useless_locked(v);
+        }
+        mutex_unlock(&versions->lock);
+        version_free(useless);
+}
+
+/* ---- forgetting ---- */
+
+static bool is_idle_locked(const struct version *v, int64_t before_ns)
+{
+        return !v->running && v->pins == 0 && !v->subscribers && !v->has_suspects &&
+               v->asked_ns <= before_ns && !(v->tree && tree_has_views(v->tree));
+}
+
+static struct version *take_idle(struct versions *versions, int64_t before_ns)
+{
+        struct version *v, *next;
+
+        mutex_lock(&versions->lock);
+        HASH_ITER (hh, versions->table, v, next)
+                if (is_idle_locked(v, before_ns)) {
+                        v->running = v->reading = true; /* who comes now waits, as for a pass */
+                        break;
+                }
+        mutex_unlock(&versions->lock);
+        return v;
 }
 
 void versions_expire(struct versions *versions, int64_t idle_ms)
 {
         int64_t before_ns = clock_monotonic_ns() - idle_ms * NSEC_PER_MSEC;
-        struct version *v, *next, *gone = NULL;
+        struct version *v;
 
-        mutex_lock(&versions->lock);
-        HASH_ITER (hh, versions->table, v, next) {
-                if (v->running || v->asked_ns > before_ns)
-                        continue;
-                HASH_DEL(versions->table, v);
-                v->next_gone = gone;
-                gone = v;
-        }
-        mutex_unlock(&versions->lock);
-        while (gone) {
-                v = gone;
-                gone = v->next_gone;
-                version_free(v);
+        while ((v = take_idle(versions, before_ns))) {
+                struct version *useless;
+
+                watcher_remove(versions->watcher, v->spider);
+                version_close_tree(v);
+                mutex_lock(&versions->lock);
+                spots_clear(&v->spots);
+                v->asked_ns = clock_monotonic_ns(); /* one that is used again at once is not taken twice */
+                v->running = false;
+                version_queue_pass_locked(v);
+                useless = version_drop_useless_locked(v);
+                mutex_unlock(&versions->lock);
+                version_free(useless);
         }
 }

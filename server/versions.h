@@ -1,14 +1,19 @@
 /*
- * The present version of each workspace, and one scan however many ask for it.
+ * The present version of each workspace, and one pass however many ask for it.
  *
- * A request is answered by a pass that began no earlier than the request came (or, if it allows that, by a recent one). At
- * any time one pass at most runs for a workspace and one waits; all requests that come meanwhile share the one that
- * waits. A pass that finds nothing changed keeps the listing there is.
+ * A request is answered by what is known to be no older than the request: a pass that began later, or the watcher's word that nothing
+ * happened since the last one; what the watcher names is looked at, and nothing else (a partial pass). At any time one pass at most runs for a
+ * workspace and one waits; all requests that come meanwhile share the one that waits.
+ *
+ * As long as somebody subscribes to a workspace, what the watcher reports is looked at by itself (after a moment of quiet), and a stat pass
+ * over everything is made every so often whatever the watcher says.
  * Thread-safe.
  */
 #pragma once
 
-#include "server/scanner.h"
+#include "server/pool.h"
+#include "server/tree.h"
+#include "server/watcher.h"
 #include "server/workspace.h"
 
 struct versions;
@@ -16,29 +21,63 @@ struct versions;
 struct versions_options {
         const struct workspace_root *root; /* borrowed */
         struct pool *pool;                 /* borrowed; freed before versions_free */
-        struct index *index;               /* borrowed */
+        const char *dir;                   /* where the trees are kept; copied */
+        enum watcher_kind watch;
+        unsigned watch_drop_percent; /* for tests */
+        int64_t stat_pass_ms;        /* how often everything is looked at, as long as anybody is interested */
+        uint64_t journal_max;        /* 0: the default */
 };
 
-/** -ENOMEM. */
 int versions_new(const struct versions_options *options, struct versions **ret);
 
-/** No pass may be under way. NULL is fine. */
+/** Ends the watcher and the timer: no new pass begins by itself. Before the pool is freed. */
+void versions_stop(struct versions *versions);
+
+/** No pass may be under way, all views put back. NULL is fine. */
 void versions_free(struct versions *versions);
 
 /** Embedded in the asker's state, which lives until `done`. */
 struct versions_request {
         struct versions_request *next; /* owned by versions meanwhile */
-        /* Called exactly once, from a thread of the pool or from within versions_get. 0 with a listing whose reference is now
-         * the asker's; or the negative errno of workspace_open_folder or of the pass. Must not block for long. */
-        void (*done)(struct versions_request *request, int error, struct listing *listing);
+        /* Called exactly once, from a thread of the pool or from within versions_get. 0 with a view that is now the asker's; or the
+         * negative errno of workspace_open_folder or of the pass. Must not block for long. */
+        void (*done)(struct versions_request *request, int error, struct tree_view *view);
 };
 
-/**
- * Asks for folder PATH of SPIDER; a listing at most MAX_AGE_MS old will do (0: a new pass). Does not block.
- * -ENOMEM: `done` does not follow.
- */
-int versions_get(struct versions *versions, const char *spider, const char *path, int64_t max_age_ms,
+enum versions_freshness {
+        VERSIONS_FRESH,     /* as of now; the watcher's word will do */
+        VERSIONS_STAT_PASS, /* as of a walk begun now */
+        VERSIONS_RECENT,    /* at most max_age_ms old */
+};
+
+/** Asks for SPIDER. Does not block. -ENOMEM: `done` does not follow. */
+int versions_get(struct versions *versions, const char *spider, enum versions_freshness freshness, int64_t max_age_ms,
                  struct versions_request *request);
 
-/** Forgets listings that nobody has asked for since IDLE_MS. Call it now and then. */
+/**
+ * The row of file PATH of SPIDER as the last pass saw it: TREE_OK, TREE_NONE (also if there was no pass), negative errno. For downloads: whether the
+ * stamp still fits is for the caller to see. RET's target is not valid.
+ */
+int versions_find(struct versions *versions, const char *spider, const char *path, struct tree_row *ret);
+
+/** Somebody found PATH of SPIDER to be other than the last version says: the next pass looks at it, whatever the watcher says, and reads it. */
+void versions_suspect(struct versions *versions, const char *spider, const char *path);
+
+/** Keeps an MD5 (tree_store_md5). */
+int versions_store_md5(struct versions *versions, const char *spider, const char *path, const struct tree_stamp *stamp,
+                       const uint8_t md5[HASH_BYTES]);
+
+/** Somebody who wants to hear of new versions. */
+struct versions_subscriber {
+        /* A new version is there (versions_get RECENT has it). From a thread of the pool, never under a lock; must not block. */
+        void (*changed)(struct versions_subscriber *subscriber);
+        struct versions_subscriber *next;
+};
+
+int versions_subscribe(struct versions *versions, const char *spider, struct versions_subscriber *subscriber);
+
+/** Afterwards `changed` is not called any more. */
+void versions_unsubscribe(struct versions *versions, const char *spider, struct versions_subscriber *subscriber);
+
+/** Forgets workspaces that nobody has asked for since IDLE_MS and nobody subscribes to. Call it now and then. */
 void versions_expire(struct versions *versions, int64_t idle_ms);

@@ -16,10 +16,9 @@ static int send_request(struct session *session, const struct download_request *
         size_t len;
         int r;
 
-        if (buffer_append(&path, source->path, strlen(source->path)) < 0 ||
-            (path.len > 0 && buffer_append(&path, "/", 1) < 0) ||
-            buffer_append(&path, d->path, d->path_len) < 0)
-                return -ENOMEM;
+        r = source_join(source, d->path, d->path_len, &path);
+        if (r < 0)
+                return r;
         request.spider_id = source->spider;
         request.node_key = (char *)session_get_node(session);
         if (path_is_utf8(path.data, path.len))

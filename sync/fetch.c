@@ -10,6 +10,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "sync/download.h"
+#include "sync/folder.h"
 
 #define SMALL_BYTES      (UINT64_C(1) << 20)
 #define SMALL_SHARE      4 /* one thread in so many takes small contents only: large ones must not hold them up */
@@ -18,10 +19,16 @@
 #define GRACE_MS         1000 /* the least that a want waits, so that each gives an absent master one more chance */
 #define DAMAGED_TRIES    2 /* a content that does not match its hash is fetched once more */
 
+/* What a job brings: a content, whichever file holds it; or what is in one folder, named by its digest. Padding counts: zeroed first. */
+struct fetch_key {
+        struct content_id content;
+        uint64_t folder; /* its inode number; 0: a file's content */
+};
+
 /* A content on its way. Made by the first want, ended (and freed) by the thread that worked on it. */
 struct fetch_job {
-        struct content_id content; /* the key */
-        uint64_t size, ino;        /* of the file that was asked for first */
+        struct fetch_key key;
+        uint64_t size, ino; /* of the file that was asked for first */
         struct fetch *fetch;
         struct fetch_waiter *waiters; /* guarded by fetch->lock */
         int64_t asked_ns;             /* when it was first wanted */
@@ -117,7 +124,7 @@ static int64_t first_deadline(const struct fetch *f, const struct fetch_job *job
 /* Another process of this machine may be fetching the content: then its partial grows. */
 static bool grows_elsewhere(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
 {
-        uint64_t bytes = store_partial_size(f->options.store, &job->content);
+        uint64_t bytes = store_partial_size(f->options.store, &job->key.content);
         bool grows = bytes > job->partial_bytes;
 
         job->partial_bytes = bytes;
@@ -230,10 +237,34 @@ static bool verify_local(struct fetch *f, const struct fetch_job *job)
 {
         int fd;
 
-        if (store_get(f->options.store, &job->content, &fd) != STORE_OK)
+        if (store_get(f->options.store, &job->key.content, &fd) != STORE_OK)
                 return false;
         close(fd);
         return true;
+}
+
+/* Brings what is in a folder that is still pending. 0, or negative errno as folder_run. */
+static int fetch_folder(struct fetch *f, struct fetch_job *job, const struct buffer *path,
+                        struct failure *failure)
+{
+        struct folder_request request = {
+                .ino = job->ino,
+                .path = path->data,
+                .path_len = path->len,
+                .digest = job->key.content.bytes,
+                .progress = note_progress,
+                .progress_arg = job,
+        };
+        struct catalog_entry entry;
+        int r;
+
+        if (catalog_get(f->options.catalog, job->ino, &entry) == CATALOG_OK && !entry.pending)
+                return 0;
+        if (f->options.offline)
+                return failure_set(failure, -EHOSTUNREACH, "not in the catalog, and mounted with 'offline'");
+        r = folder_run(f->options.session, f->options.catalog, &request, failure);
+        note_away(f, job, worth_retrying(r) ? r : 0);
+        return r;
 }
 
 /* Begins to write the content and downloads it from PATH. 0, or negative errno as download_run. */
@@ -243,7 +274,7 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
         struct download_request request = {
                 .path = path->data,
                 .path_len = path->len,
-                .content = job->content,
+                .content = job->key.content,
                 .size = job->size,
                 .progress = note_progress,
                 .progress_arg = job,
@@ -251,6 +282,8 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
         struct store_writer *writer;
         int r;
 
+        if (job->key.folder)
+                return fetch_folder(f, job, path, failure);
         if (atomic_load(&job->local)) {
                 if (verify_local(f, job))
                         return 0;
@@ -260,7 +293,7 @@ static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffe
         }
         if (f->options.offline)
                 return failure_set(failure, -EHOSTUNREACH, "not in the cache, and mounted with 'offline'");
-        r = store_write_begin(f->options.store, &job->content, job->size, &writer);
+        r = store_write_begin(f->options.store, &job->key.content, job->size, &writer);
         if (r == STORE_HAVE)
                 return 0;
         if (r < 0)
@@ -284,7 +317,9 @@ static int find_elsewhere(struct fetch *f, struct fetch_job *job, struct buffer 
 
         if (!f->options.refresh || f->options.refresh(f->options.refresh_arg) < 0)
                 return -ESTALE;
-        if (catalog_find_content(f->options.catalog, &job->content, &found) != CATALOG_OK) {
+        if (job->key.folder) /* the sync has brought it; if not, the next try fails again */
+                return 0;
+        if (catalog_find_content(f->options.catalog, &job->key.content, &found) != CATALOG_OK) {
                 buffer_release(&found);
                 return -ESTALE;
         }
@@ -395,7 +430,7 @@ static void run_job(struct fetch *f, struct fetch_job *job)
         mutex_unlock(&f->lock);
         if (r < 0 && r != -ECANCELED)
                 log_limited(LOG_LEVEL_ERROR, "fetch", "cannot fetch '%s' (%s): %s",
-                            path.data ? path.data : "?", content_id_format(&job->content, name),
+                            path.data ? path.data : "?", content_id_format(&job->key.content, name),
                             r == -ESTALE ? "the master no longer has this content"
                                          : failure_text(&failure, r));
         free(job);
@@ -453,20 +488,25 @@ static struct fetch_job *get_job(struct fetch *f, const struct catalog_entry *en
         TSA_REQUIRES(f->lock)
 {
         struct fetch_job *job;
+        struct fetch_key key;
 
-        HASH_FIND(hh, f->jobs, &entry->content, sizeof(entry->content), job);
+        memset(&key, 0, sizeof(key));
+        key.content = entry->content;
+        if (entry->kind == ENTRY_DIRECTORY)
+                key.folder = entry->ino;
+        HASH_FIND(hh, f->jobs, &key, sizeof(key), job);
         if (job)
                 return job;
         job = calloc(1, sizeof(*job));
         if (!job)
                 return NULL;
-        job->content = entry->content;
+        memcpy(&job->key, &key, sizeof(key));
         job->size = entry->size;
         job->ino = entry->ino;
         job->asked_ns = clock_monotonic_ns();
         job->local = local;
         job->fetch = f;
-        HASH_ADD(hh, f->jobs, content, sizeof(job->content), job);
+        HASH_ADD(hh, f->jobs, key, sizeof(job->key), job);
         DL_APPEND(f->queue, job);
         condition_broadcast(&f->work); /* not every thread takes every job */
         return job;

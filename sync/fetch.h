@@ -51,7 +51,7 @@ int fetch_new(const struct fetch_options *options, struct fetch **ret);
 void fetch_free(struct fetch *fetch);
 
 /**
- * Waits for the content of file ENTRY; LOCAL: it is in the store and only has to be verified. DONE is set by the caller before. 0: `done` will be called, maybe it
+ * Waits for the content of file ENTRY, or for the children of folder ENTRY, which is pending; LOCAL: it is in the store and only has to be verified. DONE is set by the caller before. 0: `done` will be called, maybe it
  * was already. Negative errno (-EINTR after an earlier fetch_interrupt, -EHOSTUNREACH, -ENOMEM): it will not.
  */
 int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, bool local,

@@ -54,7 +54,11 @@ static int read_own_content(const Grpc__FileInfo *info, struct entry *e, struct 
 
 int incoming_read_own(const Grpc__FileInfo *info, struct entry *ret, struct failure *failure)
 {
-        struct entry e = { .path = info->path, .path_len = strlen(info->path), .unknown = info->unknown };
+        struct entry e = { .path = info->path,
+                           .path_len = strlen(info->path),
+                           .unknown = info->unknown,
+                           .gone = info->gone,
+                           .whole = info->whole };
         enum entry_kind go_kind = ENTRY_FILE;
         int r;
 
@@ -65,6 +69,10 @@ int incoming_read_own(const Grpc__FileInfo *info, struct entry *ret, struct fail
         r = check_path(&e, failure);
         if (r < 0)
                 return r;
+        if (e.gone) {
+                *ret = e;
+                return 0;
+        }
         if (info->kind > ENTRY_SYMLINK)
                 return refuse(failure, e.path, e.path_len, "it is of a kind that this worker does not know");
         e.kind = (enum entry_kind)info->kind;
@@ -175,7 +183,7 @@ int incoming_add(struct incoming *incoming, const struct entry *entry)
 {
         struct entry copy = *entry;
 
-        incoming->bytes += sizeof(copy) + entry->path_len;
+        incoming->bytes += sizeof(copy) + entry->path_len + entry->target_len;
         if (incoming->bytes > INCOMING_BYTES_MAX)
                 return -EFBIG;
         if (incoming->count == incoming->capacity) {
@@ -187,10 +195,17 @@ int incoming_add(struct incoming *incoming, const struct entry *entry)
                 incoming->capacity = capacity;
         }
         copy.path = keep_text(incoming, entry->path, entry->path_len);
-        if (!copy.path)
+        copy.target = keep_text(incoming, entry->target, entry->target_len);
+        if (!copy.path || !copy.target)
                 return -ENOMEM;
         incoming->entries[incoming->count++] = copy;
         return 0;
+}
+
+void incoming_get(const struct incoming *incoming, const struct entry **ret, size_t *ret_count)
+{
+        *ret = incoming->entries;
+        *ret_count = incoming->count;
 }
 
 int incoming_each(struct incoming *incoming, int (*each)(const struct entry *entry, void *arg), void *arg)

@@ -23,6 +23,9 @@ void incoming_free(struct incoming *incoming);
 /** Keeps a copy of ENTRY. -ENOMEM; -EFBIG beyond INCOMING_BYTES_MAX. */
 int incoming_add(struct incoming *incoming, const struct entry *entry);
 
+/** All of them, in the order of arrival; borrowed until the next add. */
+void incoming_get(const struct incoming *incoming, const struct entry **ret, size_t *ret_count);
+
 #define INCOMING_BYTES_MAX (UINT64_C(4) << 30)
 
 /** Calls EACH in the order of arrival; non-zero ends it and is returned. */

@@ -15,6 +15,7 @@
 #define SLICE_MS 1000
 #define STOCK_SCAN_FACTOR                                                                                    \
         10 /* a stock master hashes all before its first word, and cannot say that it is at it */
+#define WATCH_IDLE_MS     75000 /* the master says every 20 s that it is there */
 #define RECEIVE_MAX_BYTES (8u << 20)
 
 /* A stream under way, so that session_interrupt can reach it. */
@@ -297,6 +298,8 @@ int session_stream(struct session *session, const char *method, struct rpc_strea
                 return r;
         if (session_get_dialect(session) == SESSION_STOCK && strcmp(method, WIRE_METHOD_SCAN) == 0)
                 options.idle_timeout_ms *= STOCK_SCAN_FACTOR;
+        if (strcmp(method, WIRE_METHOD_WATCH) == 0)
+                options.idle_timeout_ms = WATCH_IDLE_MS;
         r = rpc_stream_open(atomic_load(&session->current), method, &options, &stream);
         if (r < 0)
                 return r;

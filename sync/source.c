@@ -126,3 +126,12 @@ int source_parse(const char *text, struct source *ret, struct failure *failure)
         s = (struct source){ 0 };
         return 0;
 }
+
+int source_join(const struct source *source, const char *path, size_t len, struct buffer *ret)
+{
+        int r = buffer_append(ret, source->path, strlen(source->path));
+
+        if (r == 0 && ret->len > 0 && len > 0)
+                r = buffer_append(ret, "/", 1);
+        return r < 0 ? r : buffer_append(ret, path, len);
+}

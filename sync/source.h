@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "base/buffer.h"
 #include "base/failure.h"
 
 #define SOURCE_MASTERS_MAX 16
@@ -20,3 +21,6 @@ struct source {
 int source_parse(const char *text, struct source *ret, struct failure *failure);
 
 void source_release(struct source *source);
+
+/** PATH of what is mounted, LEN bytes, as a path of the whole workspace: appended to RET, NUL-terminated. -ENOMEM. */
+int source_join(const struct source *source, const char *path, size_t len, struct buffer *ret);

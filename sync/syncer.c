@@ -1,63 +1,284 @@
 #include "sync/syncer.h"
 
 #include <stdatomic.h>
+#include <string.h>
+#include <sys/random.h>
 
 #include "base/lock.h"
 #include "base/log.h"
+#include "proto/wire.h"
+#include "sync/watch.h"
+
+#define TICK_MS            100
+#define RETRY_MS           5000 /* after a first version broke off whose mount stands already */
+#define MESSAGE_MEMORY_MAX ((size_t)64 << 20)
+
+/* How long a worker waits, at most, before it asks for a large version that was announced: they must not all ask at once. */
+#define SPREAD_MIN_MS 200
+#define SPREAD_PER_MS 100 /* entries for which it waits a millisecond more */
+#define SPREAD_MAX_MS 10000
 
 struct syncer {
         struct syncer_options options;
+        struct progress progress;
         struct mutex lock;
         struct condition work;             /* a sync is wanted, or stopping */
-        struct condition outcome;          /* a sync has ended */
+        struct condition outcome;          /* a sync has ended, or the turn is free */
         uint64_t wanted TSA_GUARDED(lock); /* tickets given out */
         uint64_t ended TSA_GUARDED(lock);  /* tickets answered */
+        bool stat_pass TSA_GUARDED(lock);  /* one of those who wait wants one */
+        int64_t due_ns TSA_GUARDED(lock);  /* when the next sync comes by itself; INT64_MAX: never */
+        bool turn TSA_GUARDED(lock);       /* somebody, this thread or the watch's, is changing the catalog */
         int result TSA_GUARDED(lock);      /* of the last sync */
         struct failure failure TSA_GUARDED(lock);
         bool stopping TSA_GUARDED(lock);
+        bool synced; /* once at least; owned by the thread */
         pthread_t thread;
         bool started;
-        _Atomic uint64_t syncs, full_scans, delta_entries, fetched_files, fetched_bytes;
+        struct watch *_Atomic watch; /* owned; made by the thread after the first sync */
+        _Atomic uint64_t syncs, pushes, full_scans, full_listings, delta_entries, resumed;
+        _Atomic uint64_t fetched_files, fetched_bytes;
 };
 
-void syncer_count(struct syncer *syncer, const struct scan_result *result)
+/* False: stopping. */
+static bool turn_take(struct syncer *s)
+{
+        bool mine;
+
+        mutex_lock(&s->lock);
+        while (s->turn && !s->stopping)
+                condition_wait(&s->outcome, &s->lock);
+        mine = !s->stopping;
+        s->turn = s->turn || mine;
+        mutex_unlock(&s->lock);
+        return mine;
+}
+
+static void turn_give(struct syncer *s)
+{
+        mutex_lock(&s->lock);
+        s->turn = false;
+        condition_broadcast(&s->outcome);
+        mutex_unlock(&s->lock);
+}
+
+static void make_due(struct syncer *s, int64_t due_ns)
+{
+        mutex_lock(&s->lock);
+        s->due_ns = MIN(s->due_ns, due_ns);
+        condition_signal(&s->work);
+        mutex_unlock(&s->lock);
+}
+
+static void count(struct syncer *s, const struct intake_result *result)
 {
         const struct catalog_changes *c = &result->changes;
 
-        atomic_fetch_add(&syncer->syncs, 1);
-        atomic_fetch_add(&syncer->full_scans, result->fell_back);
-        atomic_fetch_add(&syncer->delta_entries, c->added + c->removed + c->modified);
-        atomic_fetch_add(&syncer->fetched_files, result->fetched_files);
-        atomic_fetch_add(&syncer->fetched_bytes, result->fetched_bytes);
+        atomic_fetch_add(&s->syncs, 1);
+        atomic_fetch_add(&s->full_listings, result->entries > 0 && !result->difference);
+        atomic_fetch_add(&s->delta_entries, c->added + c->removed + c->modified);
+        atomic_fetch_add(&s->fetched_files, result->fetched_files);
+        atomic_fetch_add(&s->fetched_bytes, result->fetched_bytes);
 }
 
-static int sync_now(struct syncer *s, struct failure *failure)
+static const char *strategy_name(const struct intake_result *result)
 {
-        const char *name = session_get_source(s->options.session)->text;
-        struct scan_result result;
-        int r = scan_run(s->options.session, s->options.catalog, s->options.store, &result, failure);
+        static const char *const names[] = { "listing", "changes", "batches", "snapshot" };
 
-        if (r < 0) {
-                log_limited(LOG_LEVEL_WARNING, "sync", "%s: no new version: %s; the one mounted stays", name,
-                            failure_text(failure, r));
-                return r;
+        return names[result->strategy];
+}
+
+static void take_result(struct syncer *s, struct intake_result *result, const char *how)
+{
+        const struct catalog_changes *c = &result->changes;
+
+        count(s, result);
+        log_info("%s: new version (%s, %s of %lu entries): %lu added, %lu removed, %lu modified",
+                 session_get_source(s->options.session)->text, how, strategy_name(result), result->entries,
+                 c->added, c->removed, c->modified);
+        s->options.on_changes(&result->changes, s->options.on_changes_arg);
+}
+
+/* ---- asking the master ---- */
+
+static int sync_now(struct syncer *s, bool stat_pass, struct failure *failure)
+{
+        const struct scan_options options = {
+                .session = s->options.session,
+                .catalog = s->options.catalog,
+                .store = s->synced ? s->options.store : NULL, /* before the mount nothing is in use */
+                .progress = &s->progress,
+                .stat_pass = stat_pass,
+        };
+        struct scan_result result;
+        int r = scan_run(&options, &result, failure);
+
+        if (r == 0 && result.unchanged)
+                atomic_fetch_add(&s->syncs, 1);
+        else if (r == 0)
+                take_result(s, &result.intake, "asked for");
+        else
+                log_limited(LOG_LEVEL_WARNING, "sync", "%s: no new version: %s%s",
+                            session_get_source(s->options.session)->text, failure_text(failure, r),
+                            s->synced ? "; the one mounted stays" : "");
+        atomic_fetch_add(&s->full_scans, result.fell_back);
+        atomic_fetch_add(&s->resumed, result.resumed);
+        scan_result_release(&result);
+        return r;
+}
+
+/* ---- what the master pushes ---- */
+
+static int feed(struct intake *intake, const struct watch_push *push, struct failure *failure)
+{
+        const uint8_t *at = (const uint8_t *)push->messages->data;
+        struct wire_arena arena;
+        int r = 0;
+
+        wire_arena_init(&arena, MESSAGE_MEMORY_MAX);
+        for (size_t i = 0; r == 0 && i < push->n; i++) {
+                const Grpc__FileScanChunk *chunk;
+                size_t len;
+
+                memcpy(&len, at, sizeof(len));
+                chunk = (const Grpc__FileScanChunk *)wire_unpack(&grpc__file_scan_chunk__descriptor,
+                                                                 &arena.allocator, at + sizeof(len), len);
+                r = chunk ? intake_take(intake, chunk, failure) : -EPROTO;
+                wire_arena_clear(&arena);
+                at += sizeof(len) + len;
         }
-        syncer_count(s, &result);
-        if (!result.unchanged)
-                log_info("%s: new version: %lu added, %lu removed, %lu modified", name, result.changes.added,
-                         result.changes.removed, result.changes.modified);
-        s->options.on_changes(&result.changes, s->options.on_changes_arg);
+        wire_arena_release(&arena);
+        return r;
+}
+
+/* Only the last message of a version can be a notice: it says how much has changed. */
+static int64_t spread_ns(const struct progress *progress)
+{
+        uint64_t span_ms = SPREAD_MIN_MS + atomic_load(&progress->total_entries) / SPREAD_PER_MS;
+        uint32_t random = 0;
+
+        getrandom(&random, sizeof(random), 0);
+        return (int64_t)(random % MIN(span_ms, (uint64_t)SPREAD_MAX_MS)) * NSEC_PER_MSEC;
+}
+
+/* 0: the catalog has the version; 1: it has to be asked for, as when another master with numbers of its own pushes it. */
+static int take_version(struct syncer *s, struct intake *intake, const struct catalog_version *version,
+                        struct failure *failure)
+{
+        struct intake_result result = { 0 };
+        uint8_t digest[HASH_BYTES];
+        int r;
+
+        intake_get_digest(intake, digest);
+        if (memcmp(digest, version->digest, HASH_BYTES) == 0)
+                return 0;
+        if (intake_get_revision(intake) <= version->revision)
+                return 1;
+        r = intake_commit(intake, false, &result, failure);
+        if (r == 0)
+                take_result(s, &result, "pushed");
+        atomic_fetch_add(&s->pushes, r == 0);
         catalog_changes_release(&result.changes);
+        return r;
+}
+
+/* As take_version, from the messages. */
+static int apply(struct syncer *s, const struct watch_push *push, struct failure *failure)
+{
+        struct progress unseen = { 0 };
+        struct intake_options options = {
+                .session = s->options.session,
+                .catalog = s->options.catalog,
+                .store = s->options.store,
+                .progress = &unseen,
+        };
+        struct catalog_version version;
+        struct intake *intake;
+        int r = intake_new(&options, &intake);
+
+        if (r < 0)
+                return r;
+        r = feed(intake, push, failure);
+        catalog_get_version(s->options.catalog, &version);
+        if (r < 0 || intake_get_state(intake) == INTAKE_NOTICE) {
+                if (r == 0)
+                        make_due(s, clock_monotonic_ns() + spread_ns(&unseen));
+        } else if (intake_get_state(intake) == INTAKE_UNCHANGED) {
+                r = catalog_touch(s->options.catalog, intake_get_revision(intake));
+        } else {
+                r = take_version(s, intake, &version, failure);
+        }
+        intake_free(intake);
+        return r;
+}
+
+/* From the watch's thread. What cannot be applied is asked for: that way has all the care that is needed. */
+static int take_push(const struct watch_push *push, void *arg)
+{
+        struct syncer *s = arg;
+        struct failure failure = { 0 };
+        int r;
+
+        if (!turn_take(s))
+                return -ECANCELED;
+        r = apply(s, push, &failure);
+        turn_give(s);
+        if (r != 0) {
+                log_info("%s: a pushed version cannot be taken as it is (%s): asking for it",
+                         session_get_source(s->options.session)->text,
+                         r > 0          ? "the trees differ"
+                         : r == -ESTALE ? "it is old already"
+                                        : failure_text(&failure, r));
+                make_due(s, clock_monotonic_ns());
+        }
         return 0;
 }
 
+static void begin_watching(struct syncer *s)
+{
+        const struct watch_options options = {
+                .session = s->options.session,
+                .catalog = s->options.catalog,
+                .deliver = take_push,
+                .arg = s,
+        };
+        struct watch *watch;
+        int r;
+
+        if (!s->options.push || atomic_load(&s->watch))
+                return;
+        if (session_get_dialect(s->options.session) != SESSION_OWN) {
+                log_info("%s: a stock master pushes nothing: use refresh=SECONDS, or fsyncfs refresh",
+                         session_get_source(s->options.session)->text);
+                s->options.push = false;
+                return;
+        }
+        r = watch_new(&options, &watch);
+        if (r < 0)
+                log_limited(LOG_LEVEL_WARNING, "watch", "cannot listen to the master's pushes: %s",
+                            strerror(-r));
+        else
+                atomic_store(&s->watch, watch);
+}
+
+/* ---- the thread ---- */
+
+/* A first version whose top folder is here can be shown; the rest comes while it is. */
+static bool can_be_shown(struct syncer *s)
+{
+        struct catalog_version version;
+
+        catalog_get_version(s->options.catalog, &version);
+        return version.valid && version.loading;
+}
+
 /* Sleeps until a sync is due: true, or stopping: false. */
-static bool wait_for_work(struct syncer *s, int64_t due_ns) TSA_REQUIRES(s->lock)
+static bool wait_for_work(struct syncer *s) TSA_REQUIRES(s->lock)
 {
         while (!s->stopping && s->wanted == s->ended) {
-                if (s->options.refresh_sec == 0)
+                if (s->due_ns == INT64_MAX)
                         condition_wait(&s->work, &s->lock);
-                else if (condition_wait_until(&s->work, &s->lock, due_ns) == -ETIMEDOUT)
+                else if (condition_wait_until(&s->work, &s->lock, s->due_ns) == -ETIMEDOUT)
                         break;
         }
         return !s->stopping;
@@ -69,17 +290,31 @@ static void *syncer_main(void *arg)
 
         thread_name("sync");
         mutex_lock(&s->lock);
-        while (wait_for_work(s, clock_monotonic_ns() + s->options.refresh_sec * NSEC_PER_SEC)) {
+        while (wait_for_work(s)) {
                 uint64_t tickets = s->wanted;
+                bool stat_pass = s->stat_pass;
                 struct failure failure = { 0 };
-                int r;
+                int r = -ECANCELED;
 
+                s->stat_pass = false;
+                s->due_ns = INT64_MAX;
                 mutex_unlock(&s->lock);
-                r = sync_now(s, &failure);
+                if (turn_take(s)) {
+                        r = sync_now(s, stat_pass, &failure);
+                        turn_give(s);
+                }
+                s->synced = s->synced || r == 0;
+                if (s->synced)
+                        begin_watching(s);
+                else if (can_be_shown(s)) /* the mount stands, and its first version is not all there */
+                        make_due(s, clock_monotonic_ns() + RETRY_MS * NSEC_PER_MSEC);
                 mutex_lock(&s->lock);
                 s->ended = tickets;
                 s->result = r;
                 s->failure = failure;
+                if (s->options.refresh_sec > 0)
+                        s->due_ns =
+                                MIN(s->due_ns, clock_monotonic_ns() + s->options.refresh_sec * NSEC_PER_SEC);
                 condition_broadcast(&s->outcome);
         }
         s->ended = s->wanted;
@@ -89,14 +324,22 @@ static void *syncer_main(void *arg)
         return NULL;
 }
 
-int syncer_run(struct syncer *syncer, struct failure *failure)
+/* ---- who asks ---- */
+
+static uint64_t take_ticket(struct syncer *s, bool stat_pass) TSA_REQUIRES(s->lock)
+{
+        s->stat_pass = s->stat_pass || stat_pass;
+        condition_signal(&s->work);
+        return ++s->wanted;
+}
+
+int syncer_run(struct syncer *syncer, bool stat_pass, struct failure *failure)
 {
         uint64_t ticket;
         int r;
 
         mutex_lock(&syncer->lock);
-        ticket = ++syncer->wanted;
-        condition_signal(&syncer->work);
+        ticket = take_ticket(syncer, stat_pass);
         while (syncer->ended < ticket && !syncer->stopping)
                 condition_wait(&syncer->outcome, &syncer->lock);
         r = syncer->stopping ? -ECANCELED : syncer->result;
@@ -105,14 +348,57 @@ int syncer_run(struct syncer *syncer, struct failure *failure)
         return r;
 }
 
+int syncer_first(struct syncer *syncer, const struct syncer_wait *wait, struct failure *failure)
+{
+        int64_t began_ns = clock_monotonic_ns();
+        uint64_t ticket;
+        int r = 1;
+
+        mutex_lock(&syncer->lock);
+        ticket = take_ticket(syncer, false);
+        while (r > 0) {
+                int64_t now = clock_monotonic_ns();
+
+                if (syncer->ended >= ticket) {
+                        r = syncer->result;
+                        *failure = syncer->failure;
+                        break;
+                }
+                condition_wait_until(&syncer->outcome, &syncer->lock, now + TICK_MS * NSEC_PER_MSEC);
+                mutex_unlock(&syncer->lock);
+                if (wait->tick) {
+                        struct progress_view view;
+                        progress_get(&syncer->progress, &view);
+                        wait->tick(&view, wait->arg);
+                }
+                if (wait->lazy_ms >= 0 && clock_monotonic_ns() - began_ns >= wait->lazy_ms * NSEC_PER_MSEC &&
+                    can_be_shown(syncer))
+                        r = 0;
+                mutex_lock(&syncer->lock);
+        }
+        mutex_unlock(&syncer->lock);
+        return r;
+}
+
 void syncer_get_stats(struct syncer *syncer, struct syncer_stats *ret)
 {
-        ret->syncs = atomic_load(&syncer->syncs);
-        ret->full_scans = atomic_load(&syncer->full_scans);
-        ret->delta_entries = atomic_load(&syncer->delta_entries);
-        ret->fetched_files = atomic_load(&syncer->fetched_files);
-        ret->fetched_bytes = atomic_load(&syncer->fetched_bytes);
+        struct watch *watch = atomic_load(&syncer->watch);
+
+        *ret = (struct syncer_stats){
+                .syncs = atomic_load(&syncer->syncs),
+                .pushes = atomic_load(&syncer->pushes),
+                .full_scans = atomic_load(&syncer->full_scans),
+                .full_listings = atomic_load(&syncer->full_listings),
+                .delta_entries = atomic_load(&syncer->delta_entries),
+                .resumed = atomic_load(&syncer->resumed),
+                .fetched_files = atomic_load(&syncer->fetched_files),
+                .fetched_bytes = atomic_load(&syncer->fetched_bytes),
+                .watching = watch && watch_is_open(watch),
+        };
+        progress_get(&syncer->progress, &ret->progress);
 }
+
+/* ---- life ---- */
 
 int syncer_new(const struct syncer_options *options, struct syncer **ret)
 {
@@ -125,6 +411,9 @@ int syncer_new(const struct syncer_options *options, struct syncer **ret)
         mutex_init(&s->lock);
         condition_init(&s->work);
         condition_init(&s->outcome);
+        mutex_lock(&s->lock);
+        s->due_ns = INT64_MAX;
+        mutex_unlock(&s->lock);
         r = -pthread_create(&s->thread, NULL, syncer_main, s);
         s->started = r == 0;
         if (r < 0) {
@@ -145,6 +434,7 @@ void syncer_stop(struct syncer *syncer)
         if (syncer->started)
                 pthread_join(syncer->thread, NULL);
         syncer->started = false;
+        watch_free(atomic_exchange(&syncer->watch, NULL));
 }
 
 void syncer_free(struct syncer *syncer)

@@ -16,14 +16,14 @@ SIZE_BYTES = 16 << 30  # sparse
 
 
 @contextmanager
-def disk():
+def disk(size_bytes=SIZE_BYTES):
     """While it is mounted all temporary files go there. With us goes its mount, in any case: the namespace is our own."""
     folder = Path(tempfile.mkdtemp(prefix="fsyncfs-bench-"))
     image, point = folder / "image", folder / "disk"
     try:
         point.mkdir()
         with open(image, "wb") as f:
-            os.truncate(f.fileno(), SIZE_BYTES)
+            os.truncate(f.fileno(), size_bytes)
         run_ok(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-O", "has_journal", image])
         run_ok(["mount", "-o", "loop", image, point])
         image.unlink()  # it lives as long as the mount

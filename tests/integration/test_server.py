@@ -139,7 +139,7 @@ def ranges(w):
 @case("a stock worker's scan is shared for a while, our own always see the present")
 def scan_ttl(w):
     make_tree(w.tree, 5, 1000)
-    server = w.server()
+    server = w.server(options=["--watch", "off"])  # without a watcher every fresh answer takes a walk
     c = client(w, server)
     files = lambda own: sum(len(x.files) for x in c.scan("spider", own=own)[1])  # noqa: E731
     before = files(own=False)

@@ -38,6 +38,7 @@ class Answer:
         total = len(self.entries) if self.total is None else self.total
         chunk = sync.FileScanChunk(files=self.entries, is_complete=self.complete, total_files=total, error=self.error)
         if not self.stock:
+            chunk.total_entries = total
             chunk.root_digest = self.digest
             chunk.revision = 7
             chunk.unchanged = self.unchanged

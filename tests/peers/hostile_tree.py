@@ -47,7 +47,10 @@ class Entries:
         return info
 
     def good_tree(self):
-        return [self.folder(b""), self.folder(b"folder"), self.file(b"folder/inner.txt", INNER),
+        root = self.folder(b"")
+        if not self.stock:
+            root.whole = True
+        return [root, self.folder(b"folder"), self.file(b"folder/inner.txt", INNER),
                 self.file(b"good.txt", GOOD)]
 
 

@@ -11,8 +11,11 @@ sync, workspace = protos.load_own()
 SCAN = "/grpc.SyncService/StreamFileScan"
 DOWNLOAD = "/grpc.SyncService/StreamFileDownload"
 HANDSHAKE = "/fsyncfs.v1.Workspace/Handshake"
+WATCH = "/fsyncfs.v1.Workspace/Watch"
+LIST_FOLDER = "/fsyncfs.v1.Workspace/ListFolder"
 DEADLINE_SEC = 20
-REPLIES = {SCAN: sync.FileScanChunk, DOWNLOAD: sync.FileDownloadChunk, HANDSHAKE: workspace.HandshakeReply}
+REPLIES = {SCAN: sync.FileScanChunk, DOWNLOAD: sync.FileDownloadChunk, HANDSHAKE: workspace.HandshakeReply,
+           WATCH: sync.FileScanChunk, LIST_FOLDER: sync.FileScanChunk}
 XXH3 = 1
 
 

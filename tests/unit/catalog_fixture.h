@@ -81,6 +81,20 @@ static inline struct entry folder(const char *path)
                                .mtime_ns = 1000 };
 }
 
+/* All that is in it and below follows. */
+static inline struct entry whole(const char *path)
+{
+        struct entry entry = folder(path);
+
+        entry.whole = true;
+        return entry;
+}
+
+static inline struct entry gone(const char *path)
+{
+        return (struct entry){ .path = path, .path_len = strlen(path), .gone = true };
+}
+
 static inline struct entry file(const char *path, uint64_t content)
 {
         return (struct entry){ .path = path,
@@ -135,10 +149,17 @@ static inline void commit(struct catalog_update *update, struct catalog_changes 
                 catalog_changes_release(&changes);
 }
 
-/* One version of the entries given, the root put before them. */
+/* One version in full: the entries given, the root put before them. */
 #define VERSION(catalog, ret, ...)                                                                           \
         do {                                                                                                 \
-                const struct entry entries_[] = { folder(""), ##__VA_ARGS__ };                               \
+                const struct entry entries_[] = { whole(""), ##__VA_ARGS__ };                                \
+                make_version(catalog, entries_, ARRAY_SIZE(entries_), ret);                                  \
+        } while (0)
+
+/* What differs from the version before. */
+#define DIFFERENCE(catalog, ret, ...)                                                                        \
+        do {                                                                                                 \
+                const struct entry entries_[] = { __VA_ARGS__ };                                             \
                 make_version(catalog, entries_, ARRAY_SIZE(entries_), ret);                                  \
         } while (0)
 
@@ -245,6 +266,7 @@ static inline void slot_path(const struct fixture *f, const char *suffix, char p
                  (unsigned long long)hash_xxh3_64(SOURCE, strlen(SOURCE)), suffix);
 }
 
+/* Closing moves the log into the database, which the catalog itself leaves for later. */
 static inline void set_pragma(const struct fixture *f, const char *sql)
 {
         char path[256];
@@ -254,4 +276,10 @@ static inline void set_pragma(const struct fixture *f, const char *sql)
         assert_int_equal(sqlite3_open(path, &sqlite), SQLITE_OK);
         assert_int_equal(sqlite3_exec(sqlite, sql, NULL, NULL, NULL), SQLITE_OK);
         sqlite3_close(sqlite);
+}
+
+/* Nothing stays in the log. */
+static inline void checkpoint(const struct fixture *f)
+{
+        set_pragma(f, "PRAGMA wal_checkpoint(TRUNCATE)");
 }

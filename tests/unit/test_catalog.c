@@ -159,7 +159,7 @@ static void test_put_errors(void **state)
                         struct catalog_update *update = begin(f->catalog);
                         struct catalog_changes changes;
                         struct entry after = file("after", 1);
-                        put(update, folder(""));
+                        put(update, whole(""));
                         put(update, folder("folder"));
                         put(update, file("file", 1));
                         put(update, link_to("link", "folder"));
@@ -190,11 +190,11 @@ static void test_no_root(void **state)
         update = begin(f->catalog);
         assert_int_equal(catalog_update_put(update, &e), -ENOENT);
         catalog_update_abort(update);
-        VERSION(f->catalog, NULL, file("f", 1));
         update = begin(f->catalog);
-        assert_int_equal(catalog_update_put(update, &e), -ENOENT);
+        e = gone("");
+        assert_int_equal(catalog_update_put(update, &e), -EINVAL);
         catalog_update_abort(update);
-        assert_true(is_there(f->catalog, "f"));
+        assert_false(version_of(f->catalog).valid);
 }
 
 static void test_deep(void **state)
@@ -206,7 +206,7 @@ static void test_deep(void **state)
         struct buffer text = { 0 };
         size_t len = 0;
 
-        put(update, folder(""));
+        put(update, whole(""));
         while (len + 2 < PATH_BYTES_MAX) {
                 strcpy(path + len, len ? "/d" : "d");
                 len += len ? 2 : 1;
@@ -235,7 +235,7 @@ static void test_update_is_invisible_before_commit(void **state)
         VERSION(f->catalog, NULL, file("old", 1));
         ino = ino_of(f->catalog, "old");
         update = begin(f->catalog);
-        put(update, folder(""));
+        put(update, whole(""));
         put(update, file("new", 1));
         put(update, file("old", 2));
         assert_false(is_there(f->catalog, "new"));
@@ -294,7 +294,7 @@ static void make_uniform_version(struct catalog *catalog, uint64_t number)
         struct catalog_update *update = begin(catalog);
         char name[16];
 
-        put(update, folder(""));
+        put(update, whole(""));
         for (int i = 0; i < 20; i++) {
                 snprintf(name, sizeof(name), "f%02d", i);
                 put(update, file(name, number));
@@ -319,6 +319,65 @@ static void test_readers_see_whole_versions(void **state)
                 pthread_join(readings[i].thread, NULL);
                 assert_true(readings[i].lists > 0);
         }
+}
+
+static void make_many(struct catalog *catalog, uint64_t number)
+{
+        struct catalog_update *update = begin(catalog);
+        char name[16];
+
+        put(update, whole(""));
+        for (int i = 0; i < 4000; i++) {
+                snprintf(name, sizeof(name), "f%04d", i);
+                put(update, file(name, number));
+        }
+        commit(update, NULL);
+}
+
+static int stop_soon(const struct catalog_entry *entry, uint64_t cookie, bool current, void *arg)
+{
+        return ++*(unsigned *)arg == 50;
+}
+
+static void *read_for_ever(void *arg)
+{
+        struct reading *reading = arg;
+
+        while (!atomic_load(&reading->stop)) {
+                unsigned n = 0;
+                assert_int_equal(catalog_list(reading->catalog, CATALOG_ROOT_INO, 0, stop_soon, &n), 0);
+                reading->lists++;
+        }
+        return NULL;
+}
+
+/* However many read without a pause: the log goes into the database, and starts from the front again. */
+static void test_log_stays_short(void **state)
+{
+        struct fixture *f = *state;
+        struct reading readings[4];
+        char path[256];
+        struct stat st;
+        off_t largest = 0;
+
+        make_many(f->catalog, 1);
+        slot_path(f, ".db-wal", path);
+        for (size_t i = 0; i < ARRAY_SIZE(readings); i++) {
+                readings[i] = (struct reading){ .catalog = f->catalog };
+                assert_int_equal(pthread_create(&readings[i].thread, NULL, read_for_ever, &readings[i]), 0);
+        }
+        for (uint64_t n = 2; n < 30; n++) {
+                make_many(f->catalog, n);
+                assert_int_equal(stat(path, &st), 0);
+                largest = MAX(largest, st.st_size);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(readings); i++) {
+                atomic_store(&readings[i].stop, true);
+                pthread_join(readings[i].thread, NULL);
+                assert_true(readings[i].lists > 0);
+        }
+        print_message("# longest log: %lld KiB\n", (long long)largest / 1024);
+        assert_in_range(largest, 0, 16 << 20);
 }
 
 /* ---- C2 ---- */
@@ -414,7 +473,7 @@ static void test_root_attributes(void **state)
         struct catalog_update *update;
         struct catalog_changes changes;
         struct catalog_version before;
-        struct entry root = folder("");
+        struct entry root = whole("");
 
         VERSION(f->catalog, NULL, file("f", 1));
         before = version_of(f->catalog);
@@ -477,7 +536,7 @@ static void test_listing_over_switch(void **state)
         assert_lists(f->catalog, 1, 0, "zz,");
         /* One more being written does not show either. */
         update = begin(f->catalog);
-        put(update, folder(""));
+        put(update, whole(""));
         assert_lists(f->catalog, 1, first.last_cookie, "c,d,e,");
         commit(update, NULL);
         buffer_release(&first.text);
@@ -556,7 +615,7 @@ static void test_numbers_run_out(void **state)
         assert_int_equal(ino_of(f->catalog, "a"), (UINT64_C(1) << 43) - 1);
         assert_lists(f->catalog, 1, 0, "a,");
         update = begin(f->catalog);
-        put(update, folder(""));
+        put(update, whole(""));
         put(update, file("a", 1));
         assert_int_equal(catalog_update_put(update, &last), -EFBIG);
         catalog_update_abort(update);
@@ -593,7 +652,7 @@ static void test_mismatch_changes_nothing(void **state)
         before = version_of(f->catalog);
         for (int i = 0; i < 2; i++) {
                 update = begin(f->catalog);
-                put(update, folder(""));
+                put(update, whole(""));
                 put(update, file("b", 1));
                 if (i == 0)
                         assert_int_equal(catalog_update_commit(update, wrong, 8, &changes), CATALOG_MISMATCH);
@@ -604,7 +663,7 @@ static void test_mismatch_changes_nothing(void **state)
                 assert_lists(f->catalog, 1, 0, "a,");
         }
         update = begin(f->catalog);
-        put(update, folder(""));
+        put(update, whole(""));
         put(update, file("a", 1));
         assert_int_equal(catalog_update_commit(update, before.digest, 8, &changes), CATALOG_OK);
 }
@@ -628,7 +687,7 @@ static void test_killed_update(void **state)
                 if (catalog_open(f->dir, SOURCE, &catalog) < 0)
                         _exit(1);
                 struct catalog_update *update = begin(catalog);
-                put(update, folder(""));
+                put(update, whole(""));
                 /* Enough for SQLite to spill to its log. */
                 for (int i = 0; i < 300000; i++) {
                         snprintf(name, sizeof(name), "file%07d", i);
@@ -696,7 +755,7 @@ static int fill_small_disk(struct fixture *f)
                 return 1;
         VERSION(catalog, NULL, file("a", 1));
         update = begin(catalog);
-        put(update, folder(""));
+        put(update, whole(""));
         for (int i = 0; r == 0 && i < 1000000; i++) {
                 snprintf(name, sizeof(name), "file%07d", i);
                 struct entry e = file(name, 5);
@@ -805,7 +864,7 @@ static void test_unknown_folder_with_children(void **state)
         assert_int_equal(version_of(f->catalog).files, 4);
         assert_int_equal(catalog_check_digest(f->catalog), CATALOG_OK);
         update = begin(f->catalog);
-        put(update, folder(""));
+        put(update, whole(""));
         put(update, unknown(ENTRY_DIRECTORY, "d"));
         assert_int_equal(catalog_update_put(update, &e), -ENOENT);
         catalog_update_abort(update);
@@ -823,6 +882,7 @@ int main(void)
                 TEST(test_deep),
                 TEST(test_update_is_invisible_before_commit),
                 TEST(test_readers_see_whole_versions),
+                TEST(test_log_stays_short),
                 TEST(test_numbers),
                 TEST(test_kind_changes),
                 TEST(test_nothing_changed),

@@ -92,6 +92,7 @@ static void scribble(const struct fixture *f, off_t from, off_t to)
         char path[256];
         _cleanup_close_ int fd = -1;
 
+        checkpoint(f);
         slot_path(f, ".db", path);
         fd = open(path, O_WRONLY | O_CLOEXEC);
         assert_true(fd >= 0);
@@ -132,13 +133,14 @@ static void test_damaged_pages(void **state)
         char path[256], name[32];
         struct stat st;
 
-        put(update, folder(""));
+        put(update, whole(""));
         for (int i = 0; i < 5000; i++) {
                 snprintf(name, sizeof(name), "file%d", i);
                 put(update, file(name, 5));
         }
         commit(update, NULL);
         catalog_free(TAKE_PTR(f->catalog));
+        checkpoint(f);
         slot_path(f, ".db", path);
         assert_int_equal(stat(path, &st), 0);
         scribble(f, 8 * 4096, st.st_size);
@@ -157,7 +159,7 @@ static void test_damaged_pages(void **state)
 static void test_foreign_databases(void **state)
 {
         struct fixture *f = *state;
-        const char *const sql[] = { "PRAGMA user_version = 2", "PRAGMA application_id = 5",
+        const char *const sql[] = { "PRAGMA user_version = 3", "PRAGMA application_id = 5",
                                     "DELETE FROM version", "DROP TABLE version",
                                     "DELETE FROM entry WHERE ino = 1" };
 
@@ -167,6 +169,24 @@ static void test_foreign_databases(void **state)
                 set_pragma(f, sql[i]);
                 assert_begun_anew(f);
         }
+}
+
+/* An older build's is of no use to anybody, and may be large. */
+static void test_older_format(void **state)
+{
+        struct fixture *f = *state;
+        char path[256];
+
+        VERSION(f->catalog, NULL, file("f", 1));
+        catalog_free(TAKE_PTR(f->catalog));
+        set_pragma(f, "PRAGMA user_version = 1");
+        assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
+        assert_false(version_of(f->catalog).valid);
+        slot_path(f, ".db.damaged", path);
+        assert_int_equal(access(path, F_OK), -1);
+        VERSION(f->catalog, NULL, file("new", 1));
+        reopen(f);
+        assert_true(is_there(f->catalog, "new"));
 }
 
 /* Rows that no update could have written are errors, not crashes. */
@@ -261,15 +281,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                TEST(test_slots),
-                TEST(test_slots_of_two_processes),
-                TEST(test_relative_folder),
-                TEST(test_damaged_header),
-                TEST(test_damaged_pages),
-                TEST(test_foreign_databases),
-                TEST(test_senseless_rows),
-                TEST(test_circle),
-                TEST(test_check_digest_finds),
+                TEST(test_slots),           TEST(test_slots_of_two_processes),
+                TEST(test_relative_folder), TEST(test_damaged_header),
+                TEST(test_damaged_pages),   TEST(test_foreign_databases),
+                TEST(test_older_format),    TEST(test_senseless_rows),
+                TEST(test_circle),          TEST(test_check_digest_finds),
                 TEST(test_errno_table),
         };
 

@@ -1,56 +1,23 @@
 #include "server/scanner.h"
 
-#include <fcntl.h>
 #include <stdatomic.h>
-#include <string.h>
-#include <sys/stat.h>
 
-#include "base/lock.h"
-#include "base/log.h"
-#include "server/metrics.h"
-#include "server/versions.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/scan_fixture.h"
 
-struct fixture {
-        char dir[64];
-        int top; /* the folder that is scanned: dir/root/sp */
-        struct workspace_root *root;
-        struct index *index;
-        struct pool *pool;
-        struct versions *versions;
-};
+static void open_tree(const struct fixture *f, const char *name, struct tree **ret)
+{
+        char path[128];
 
-/* A place to wait for one answer. */
-struct answer {
-        struct versions_request request;
-        struct mutex lock;
-        struct condition come;
-        bool done;
-        int error;
-        struct listing *listing;
-};
+        snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+        assert_int_equal(tree_open(&(struct tree_options){ .dir = path, .label = "sp" }, ret), 0);
+}
 
 static int set_up(void **state)
 {
         struct fixture *f = calloc(1, sizeof(*f));
-        char path[96];
 
-        log_setup("test_scanner", LOG_LEVEL_ERROR);
-        strcpy(f->dir, "/tmp/test_scanner.XXXXXX");
-        assert_non_null(mkdtemp(f->dir));
-        assert_int_equal(chmod(f->dir, 0755), 0);
-        snprintf(path, sizeof(path), "%s/root", f->dir);
-        assert_int_equal(mkdir(path, 0755), 0);
-        assert_int_equal(workspace_root_open(path, &f->root), 0);
-        strcat(path, "/sp");
-        assert_int_equal(mkdir(path, 0755), 0);
-        f->top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        assert_true(f->top >= 0);
-        snprintf(path, sizeof(path), "%s/index.db", f->dir);
-        assert_int_equal(index_open(path, &f->index), 0);
-        assert_int_equal(pool_new(4, &f->pool), 0);
-        assert_int_equal(versions_new(&(struct versions_options){ f->root, f->pool, f->index }, &f->versions),
-                         0);
+        fixture_folder(f, "test_scanner");
+        open_tree(f, "tree", &f->tree);
         *state = f;
         return 0;
 }
@@ -58,113 +25,95 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
         struct fixture *f = *state;
-        char command[128];
 
         pool_free(f->pool);
-        versions_free(f->versions);
-        index_close(f->index);
-        workspace_root_free(f->root);
-        close(f->top);
-        snprintf(command, sizeof(command), "rm -rf '%s'", f->dir);
-        assert_int_equal(system(command), 0);
-        free(f);
+        tree_close(f->tree);
+        fixture_remove(f);
         return 0;
 }
 
-static void answer_set(struct answer *a, int error, struct listing *listing)
+static void scan_done(void *arg, int error, const struct scanner_result *result)
 {
-        mutex_lock(&a->lock);
-        a->error = error;
-        a->listing = listing;
-        a->done = true;
-        condition_signal(&a->come);
-        mutex_unlock(&a->lock);
+        answer_set(arg, error, NULL, result);
 }
 
-static void scan_done(void *arg, int error, struct listing *listing)
+/* SPOTS NULL: a full pass. They are empty afterwards. */
+static int try_scan(const struct fixture *f, struct tree *tree, struct spots *spots,
+                    struct scanner_result *ret)
 {
-        answer_set(arg, error, listing);
-}
-
-static void version_done(struct versions_request *request, int error, struct listing *listing)
-{
-        answer_set((struct answer *)((char *)request - offsetof(struct answer, request)), error, listing);
-}
-
-static void answer_init(struct answer *a)
-{
-        *a = (struct answer){ .request.done = version_done };
-        mutex_init(&a->lock);
-        condition_init(&a->come);
-}
-
-static int answer_wait(struct answer *a, struct listing **ret)
-{
-        mutex_lock(&a->lock);
-        while (!a->done)
-                condition_wait(&a->come, &a->lock);
-        mutex_unlock(&a->lock);
-        mutex_release(&a->lock);
-        condition_release(&a->come);
-        *ret = a->listing;
-        return a->error;
-}
-
-static struct listing *scan(struct fixture *f)
-{
-        const struct scanner scanner = { .pool = f->pool, .index = f->index };
-        int fd = openat(f->top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        struct listing *listing = NULL;
+        const struct scanner_pass pass = {
+                .pool = f->pool,
+                .tree = tree,
+                .spider = "sp",
+                .full = !spots,
+                .spots = spots,
+        };
+        int fd = openat(f->top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
         struct answer a;
 
         answer_init(&a);
         assert_true(fd >= 0);
-        assert_int_equal(scanner_start(&scanner, fd, "sp", scan_done, &a), 0);
-        assert_int_equal(answer_wait(&a, &listing), 0);
-        assert_non_null(listing);
-        assert_int_equal(index_flush(f->index), 0);
-        return listing;
+        assert_int_equal(scanner_start(&pass, fd, scan_done, &a), 0);
+        r = answer_wait(&a);
+        *ret = a.result;
+        if (spots)
+                spots_clear(spots);
+        return r;
 }
 
-static int get(struct fixture *f, const char *spider, const char *path, int64_t max_age_ms,
-               struct listing **ret)
+static struct scanner_result scan(const struct fixture *f)
 {
-        struct answer a;
+        struct scanner_result result;
 
-        answer_init(&a);
-        assert_int_equal(versions_get(f->versions, spider, path, max_age_ms, &a.request), 0);
-        return answer_wait(&a, ret);
+        assert_int_equal(try_scan(f, f->tree, NULL, &result), 0);
+        return result;
 }
 
-static void write_file(struct fixture *f, const char *path, const char *text)
+static struct scanner_result look(const struct fixture *f, struct spots *spots)
 {
-        int fd = openat(f->top, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        struct scanner_result result;
 
-        assert_true(fd >= 0);
-        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-        close(fd);
+        assert_int_equal(try_scan(f, f->tree, spots, &result), 0);
+        return result;
 }
 
-/* Long enough for the files' times to be certain (invariant 1 of the index). */
-static void let_age(void)
+static int find(const struct fixture *f, const char *path, struct tree_row *ret)
 {
-        usleep(60 * 1000);
+        struct tree_view *view;
+        int r;
+
+        assert_int_equal(tree_view_take(f->tree, &view), 0);
+        r = tree_view_find(view, path, strlen(path), ret);
+        tree_view_put(view);
+        ret->target = NULL;
+        assert_true(r >= 0);
+        return r;
 }
 
-static const struct listing_node *find(const struct listing *listing, const char *name)
+static struct tree_row row(const struct fixture *f, const char *path)
 {
-        const struct listing_folder *folder = listing->root.folder;
+        struct tree_row row;
 
-        for (uint32_t i = 0; folder && i < folder->count; i++)
-                if (strcmp(folder->nodes[i].name, name) == 0)
-                        return &folder->nodes[i];
-        return NULL;
+        assert_int_equal(find(f, path, &row), TREE_OK);
+        return row;
+}
+
+static bool is_there(const struct fixture *f, const char *path)
+{
+        struct tree_row row;
+
+        return find(f, path, &row) == TREE_OK;
+}
+
+static void tell(struct spots *spots, const char *path, const char *name)
+{
+        assert_int_equal(spots_add(spots, path, name, false), 0);
 }
 
 static void test_empty(void **state)
 {
         struct fixture *f = *state;
-        struct listing *listing = scan(f);
+        struct scanner_result result = scan(f);
         uint8_t digest[HASH_BYTES], folder[HASH_BYTES];
         struct stat st;
 
@@ -172,15 +121,16 @@ static void test_empty(void **state)
         hash_xxh3("", 0, folder);
         entry_root_digest(st.st_mode & 07777, st.st_mtim.tv_sec * NSEC_PER_SEC + st.st_mtim.tv_nsec, folder,
                           digest);
-        assert_memory_equal(listing->root_digest, digest, HASH_BYTES);
-        assert_int_equal(listing->entries, 1);
-        listing_unref(listing);
+        assert_memory_equal(result.version.digest, digest, HASH_BYTES);
+        assert_int_equal(result.version.entries, 1);
+        assert_true(result.changed);
+        assert_false(scan(f).changed);
 }
 
 static void test_kinds(void **state)
 {
         struct fixture *f = *state;
-        struct listing *listing;
+        struct scanner_result result;
         uint8_t hash[HASH_BYTES];
         struct timespec times[2] = { { .tv_sec = -2, .tv_nsec = 500000000 },
                                      { .tv_sec = -2, .tv_nsec = 500000000 } };
@@ -193,75 +143,191 @@ static void test_kinds(void **state)
         assert_int_equal(utimensat(f->top, "b", times, 0), 0);
         assert_int_equal(symlinkat("b", f->top, "link"), 0);
         assert_int_equal(mkfifoat(f->top, "fifo", 0644), 0);
-        assert_int_equal(mkdirat(f->top, "dir", 01777), 0);
+        assert_int_equal(mkdirat(f->top, "dir", 0755), 0);
+        assert_int_equal(fchmodat(f->top, "dir", 01777, 0), 0);
         write_file(f, "dir/inner", "hello");
-        listing = scan(f);
-        assert_int_equal(listing->entries, 8);
-        assert_int_equal(listing->files, 5);
-        assert_int_equal(listing->folders, 1);
-        assert_int_equal(listing->symlinks, 1);
-        assert_int_equal(listing->specials, 1);
-        assert_int_equal(listing->unknown, 0);
-        assert_int_equal(listing->bytes, 16);
+        result = scan(f);
+        assert_int_equal(result.version.entries, 8);
+        assert_int_equal(result.version.files, 5);
+        assert_int_equal(result.version.symlinks, 1);
+        assert_int_equal(result.left_out, 1);
+        assert_int_equal(result.version.unknown, 0);
+        assert_int_equal(result.version.bytes, 16);
         hash_xxh3("hello", 5, hash);
-        assert_memory_equal(find(listing, "b")->digest, hash, HASH_BYTES);
-        assert_memory_equal(find(listing, "hard")->digest, hash, HASH_BYTES);
-        assert_int_equal(find(listing, "b")->mode, 04751);
-        assert_int_equal(find(listing, "b")->mtime_ns, -1500000000);
-        assert_string_equal(find(listing, "link")->target, "b");
-        assert_int_equal(find(listing, "link")->size, 1);
-        assert_non_null(find(listing, "\xff\xfe"));
-        assert_null(find(listing, "fifo"));
-        assert_int_equal(find(listing, "dir")->folder->count, 1);
-        listing_unref(listing);
+        assert_memory_equal(row(f, "b").digest, hash, HASH_BYTES);
+        assert_memory_equal(row(f, "hard").digest, hash, HASH_BYTES);
+        assert_memory_equal(row(f, "dir/inner").digest, hash, HASH_BYTES);
+        assert_int_equal(row(f, "b").mode, 04751);
+        assert_int_equal(row(f, "b").stamp.mtime_ns, -1500000000);
+        assert_int_equal(row(f, "link").kind, ENTRY_SYMLINK);
+        assert_int_equal(row(f, "link").stamp.size, 1);
+        assert_int_equal(row(f, "dir").mode, 01777);
+        assert_true(is_there(f, "\xff\xfe"));
+        assert_false(is_there(f, "fifo"));
 }
 
-/* Every change that a worker could see is another version; a file's times alone not being one of them is a bug. */
+static void change(const struct fixture *f, int step)
+{
+        struct timespec times[2] = { { .tv_sec = 5 }, { .tv_sec = 5 } };
+
+        if (step == 1)
+                assert_int_equal(fchmodat(f->top, "d/file", 0600, 0), 0);
+        if (step == 2)
+                assert_int_equal(utimensat(f->top, "d/file", times, 0), 0);
+        if (step == 3)
+                assert_int_equal(renameat(f->top, "d/file", f->top, "d/name"), 0);
+        if (step == 4)
+                assert_int_equal(fchmodat(f->top, "d", 0700, 0), 0);
+        if (step == 5)
+                assert_int_equal(fchmod(f->top, 0711), 0);
+        if (step == 6)
+                assert_int_equal(unlinkat(f->top, "d/name", 0), 0);
+}
+
+/* Every change that a worker could see is another version; nothing else is. */
 static void test_changes(void **state)
 {
         struct fixture *f = *state;
-        struct timespec times[2] = { { .tv_sec = 5 }, { .tv_sec = 5 } };
-        struct listing *before, *after;
 
         assert_int_equal(mkdirat(f->top, "d", 0755), 0);
         write_file(f, "d/file", "one");
-        before = scan(f);
-        for (int i = 0; i < 6; i++) {
-                if (i == 1)
-                        assert_int_equal(fchmodat(f->top, "d/file", 0600, 0), 0);
-                if (i == 2)
-                        assert_int_equal(utimensat(f->top, "d/file", times, 0), 0);
-                if (i == 3)
-                        assert_int_equal(renameat(f->top, "d/file", f->top, "d/name"), 0);
-                if (i == 4)
-                        assert_int_equal(fchmodat(f->top, "d", 0700, 0), 0);
-                if (i == 5)
-                        assert_int_equal(fchmod(f->top, 0711), 0);
-                after = scan(f);
-                assert_int_equal(memcmp(before->root_digest, after->root_digest, HASH_BYTES) == 0, i == 0);
-                listing_unref(before);
-                before = after;
+        scan(f);
+        for (int i = 0; i <= 6; i++) {
+                change(f, i);
+                assert_int_equal(scan(f).changed, i != 0);
         }
-        listing_unref(before);
+        assert_false(is_there(f, "d/name"));
+}
+
+/* The same, and nothing but what was named is looked at. */
+static void test_changes_named(void **state)
+{
+        static const char *const names[][2] = { { "d", "file" }, { "d", "file" }, { "d", "file" },
+                                                { "d", NULL },   { "", "d" },     { "", NULL },
+                                                { "d", "name" } };
+        struct fixture *f = *state;
+
+        assert_int_equal(mkdirat(f->top, "d", 0755), 0);
+        assert_int_equal(mkdirat(f->top, "other", 0755), 0);
+        write_file(f, "d/file", "one");
+        scan(f);
+        write_file(f, "other/unseen", "");
+        for (int i = 0; i <= 6; i++) {
+                struct spots spots = { 0 };
+                change(f, i);
+                tell(&spots, names[i][0], names[i][1]);
+                assert_int_equal(look(f, &spots).changed, i != 0);
+        }
+        assert_false(is_there(f, "d/name"));
+        assert_false(is_there(f, "other/unseen"));
+        assert_true(scan(f).changed);
+        assert_true(is_there(f, "other/unseen"));
+}
+
+static uint64_t hashed(void)
+{
+        return metrics_get(METRIC_FILES_HASHED);
 }
 
 static void test_hashed_once(void **state)
 {
         struct fixture *f = *state;
-        uint64_t hashed;
+        uint64_t before;
 
         write_file(f, "a", "1");
         write_file(f, "b", "2");
         let_age();
-        hashed = metrics_get(METRIC_FILES_HASHED);
-        listing_unref(scan(f));
-        assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed + 2);
-        listing_unref(scan(f));
-        assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed + 2);
+        before = hashed();
+        scan(f);
+        assert_int_equal(hashed(), before + 2);
+        scan(f);
+        assert_int_equal(hashed(), before + 2);
         assert_int_equal(fchmodat(f->top, "a", 0600, 0), 0); /* a new ctime: looked at again */
         let_age();
-        listing_unref(scan(f));
-        assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed + 3);
+        scan(f);
+        assert_int_equal(hashed(), before + 3);
+        scan(f);
+        assert_int_equal(hashed(), before + 3);
+}
+
+/* mv of a folder reads no file again, wherever it goes and whatever is told. */
+static void test_moved_folder(void **state)
+{
+        struct fixture *f = *state;
+        struct spots spots = { 0 };
+        uint64_t before, id;
+
+        assert_int_equal(mkdirat(f->top, "from", 0755), 0);
+        assert_int_equal(mkdirat(f->top, "from/sub", 0755), 0);
+        assert_int_equal(mkdirat(f->top, "to", 0755), 0);
+        write_file(f, "from/a", "1");
+        write_file(f, "from/sub/b", "2");
+        assert_int_equal(symlinkat("b", f->top, "from/sub/link"), 0);
+        let_age();
+        scan(f);
+        id = row(f, "from").id;
+        before = hashed();
+        assert_int_equal(renameat(f->top, "from", f->top, "to/there"), 0);
+        tell(&spots, "", "from");
+        tell(&spots, "to", "there");
+        assert_true(look(f, &spots).changed);
+        assert_false(is_there(f, "from"));
+        assert_true(is_there(f, "to/there/sub/link"));
+        assert_true(row(f, "to/there").id != id);
+        assert_int_equal(row(f, "to/there/sub/b").stamp.size, 1);
+        assert_int_equal(hashed(), before);
+        assert_int_equal(renameat(f->top, "to/there", f->top, "back"), 0);
+        scan(f);
+        assert_true(is_there(f, "back/sub/b"));
+        assert_int_equal(hashed(), before);
+}
+
+/* A folder that was removed and made again often gets the same inode: only what was named is looked at, and yet all of it is. */
+static void test_folder_made_again(void **state)
+{
+        struct fixture *f = *state;
+
+        for (unsigned i = 0; i < 20; i++) {
+                struct spots spots = { 0 };
+                char name[32];
+                snprintf(name, sizeof(name), "d/n%u", i);
+                assert_int_equal(mkdirat(f->top, "d", 0755), 0);
+                write_file(f, name, "");
+                tell(&spots, "", "d");
+                assert_true(look(f, &spots).changed);
+                assert_true(is_there(f, name));
+                if (i > 0) {
+                        char last[32];
+                        snprintf(last, sizeof(last), "d/n%u", i - 1);
+                        assert_false(is_there(f, last));
+                }
+                assert_int_equal(unlinkat(f->top, name, 0), 0);
+                assert_int_equal(unlinkat(f->top, "d", AT_REMOVEDIR), 0);
+        }
+}
+
+/* What is told of a folder that the tree does not know yet is found from above. */
+static void test_spot_in_new_folder(void **state)
+{
+        struct fixture *f = *state;
+        struct spots spots = { 0 };
+
+        scan(f);
+        assert_int_equal(mkdirat(f->top, "a", 0755), 0);
+        assert_int_equal(mkdirat(f->top, "a/b", 0755), 0);
+        write_file(f, "a/b/file", "x");
+        write_file(f, "a/other", "y");
+        tell(&spots, "a/b", "file");
+        tell(&spots, "gone/deep", "name");
+        tell(&spots, "a/other/not/a/folder", "name");
+        assert_true(look(f, &spots).changed);
+        assert_true(is_there(f, "a/b/file"));
+        assert_true(is_there(f, "a/other"));
+        assert_int_equal(unlinkat(f->top, "a/b/file", 0), 0);
+        assert_int_equal(unlinkat(f->top, "a/b", AT_REMOVEDIR), 0);
+        tell(&spots, "a/b", "file");
+        assert_true(look(f, &spots).changed);
+        assert_false(is_there(f, "a/b"));
 }
 
 /* A write of the same size, in the same tick, with the mtime put back: only distrust of young times can show it. */
@@ -272,77 +338,74 @@ static void test_racy_write(void **state)
         char text[] = "a";
 
         for (unsigned i = 0; i < 100; i++) {
-                struct listing *listing;
                 uint8_t hash[HASH_BYTES];
 
                 text[0] = (char)('a' + i % 26);
                 write_file(f, "file", text);
                 assert_int_equal(utimensat(f->top, "file", times, 0), 0);
-                listing = scan(f);
+                scan(f);
                 hash_xxh3(text, 1, hash);
-                assert_memory_equal(find(listing, "file")->digest, hash, HASH_BYTES);
-                listing_unref(listing);
+                assert_memory_equal(row(f, "file").digest, hash, HASH_BYTES);
         }
 }
 
-/* A hash taken of a file that young is used, but not trusted the next time. */
+/* A hash taken of a file that young is used, but not trusted the next time; once it is old it is. */
 static void test_young_is_hashed_again(void **state)
 {
         struct fixture *f = *state;
         bool again = false;
+        uint64_t before;
 
         for (unsigned i = 0; !again && i < 100;
              i++) { /* on a busy machine a file can be old before it is read */
-                uint64_t hashed;
                 write_file(f, "file", i % 2 ? "a" : "b");
-                listing_unref(scan(f));
-                hashed = metrics_get(METRIC_FILES_HASHED);
-                listing_unref(scan(f));
-                again = metrics_get(METRIC_FILES_HASHED) > hashed;
+                scan(f);
+                again = row(f, "file").racy;
         }
         assert_true(again);
+        let_age();
+        before = hashed();
+        assert_false(scan(f).changed);
+        assert_int_equal(hashed(), before + 1);
+        assert_false(row(f, "file").racy);
+        scan(f);
+        assert_int_equal(hashed(), before + 1);
 }
 
-static void test_order(void **state)
+/* A file under suspicion is read although its stamp is the same. */
+static void test_suspect(void **state)
 {
         struct fixture *f = *state;
-        struct listing_cursor cursor;
-        const struct listing_node *node;
-        char last[PATH_BYTES_MAX + 1] = "", name[32];
-        struct listing *listing;
-        uint64_t n = 0;
+        struct spots spots = { 0 };
+        uint64_t before;
+
+        write_file(f, "file", "a");
+        write_file(f, "other", "b");
+        let_age();
+        scan(f);
+        before = hashed();
+        tell(&spots, "", "file");
+        look(f, &spots);
+        assert_int_equal(hashed(), before);
+        assert_int_equal(spots_add(&spots, "", "file", true), 0);
+        look(f, &spots);
+        assert_int_equal(hashed(), before + 1);
+}
+
+static void test_many_and_deep(void **state)
+{
+        struct fixture *f = *state;
+        struct scanner_result result;
+        char name[32];
+        int fd;
 
         assert_int_equal(mkdirat(f->top, "a", 0755), 0);
-        assert_int_equal(mkdirat(f->top, "a/a", 0755), 0);
-        write_file(f, "a-b", "");
-        write_file(f, "a/x", "");
         for (unsigned i = 0; i < 1000; i++) {
-                snprintf(name, sizeof(name), "a/a/f%u", i * 7919 % 1000);
+                snprintf(name, sizeof(name), "a/f%u", i * 7919 % 1000);
                 write_file(f, name, name);
         }
-        listing = scan(f);
-        listing_cursor_init(&cursor, listing);
-        for (;;) {
-                assert_int_equal(listing_cursor_next(&cursor, &node), 0);
-                if (!node)
-                        break;
-                if (n++ > 0)
-                        assert_true(path_compare(last, strlen(last), cursor.path, cursor.path_len) < 0);
-                strcpy(last, cursor.path);
-        }
-        assert_int_equal(n, listing->entries);
-        assert_int_equal(n, 1005);
-        listing_cursor_release(&cursor);
-        listing_unref(listing);
-}
-
-/* One level deeper than a path can name is left out and counted; everything above is there. */
-static void test_deep(void **state)
-{
-        struct fixture *f = *state;
-        struct listing *listing;
-        int fd = dup(f->top);
-
+        /* One level deeper than a path can name is left out and counted; everything above is there. */
+        fd = dup(f->top);
         for (unsigned i = 0; i < 2049; i++) {
                 int next;
                 assert_int_equal(mkdirat(fd, "d", 0755), 0);
@@ -352,52 +415,80 @@ static void test_deep(void **state)
                 fd = next;
         }
         close(fd);
-        listing = scan(f);
-        assert_int_equal(listing->folders, 2048);
-        assert_int_equal(listing->too_long, 1);
-        listing_unref(listing);
+        result = scan(f);
+        assert_int_equal(result.version.files, 1000);
+        assert_int_equal(result.version.entries, 1 + 1 + 1000 + 2048);
+        assert_int_equal(result.left_out, 1);
+        assert_false(scan(f).changed);
 }
 
-static struct listing *scan_as_nobody(struct fixture *f)
+static struct scanner_result scan_as_nobody(struct fixture *f, struct spots *spots)
 {
-        struct listing *listing;
+        struct scanner_result result;
         uid_t me = geteuid();
+        char command[128];
 
+        snprintf(command, sizeof(command), "chmod -R a+rwX '%s/tree'", f->dir);
+        assert_int_equal(system(command), 0);
         if (me == 0)
                 assert_int_equal(seteuid(65534), 0);
-        listing = scan(f);
+        result = spots ? look(f, spots) : scan(f);
         if (me == 0)
                 assert_int_equal(seteuid(me), 0);
-        return listing;
+        return result;
 }
 
+/* What cannot be read any more stays, and is unknown; once it can be read again, all of it is looked at. */
 static void test_unreadable(void **state)
 {
         struct fixture *f = *state;
-        struct listing *listing, *again;
+        struct scanner_result result, again;
+        struct spots spots = { 0 };
 
         write_file(f, "closed", "secret");
         write_file(f, "open", "text");
+        assert_int_equal(mkdirat(f->top, "dir", 0755), 0);
+        write_file(f, "dir/kept", "x");
         assert_int_equal(fchmodat(f->top, "closed", 0, 0), 0);
-        assert_int_equal(mkdirat(f->top, "dir", 0), 0);
-        listing = scan_as_nobody(f);
-        assert_int_equal(listing->unknown, 2);
-        assert_true(find(listing, "closed")->unknown);
-        assert_true(find(listing, "dir")->unknown);
-        assert_int_equal(find(listing, "dir")->kind, ENTRY_DIRECTORY);
-        assert_false(find(listing, "open")->unknown);
+        scan(f);
+        let_age();
+        assert_int_equal(fchmodat(f->top, "dir", 0, 0), 0);
+        assert_int_equal(fchmodat(f->top, "closed", 0100, 0), 0);
+        result = scan_as_nobody(f, NULL);
+        assert_int_equal(result.version.unknown, 2);
+        assert_true(row(f, "closed").unknown);
+        assert_true(row(f, "dir").unknown);
+        assert_int_equal(row(f, "dir").kind, ENTRY_DIRECTORY);
+        assert_true(is_there(f, "dir/kept"));
+        assert_false(row(f, "open").unknown);
         /* Of an unknown entry the digest covers the name alone. */
         assert_int_equal(fchmodat(f->top, "closed", 0200, 0), 0);
-        again = scan_as_nobody(f);
-        assert_memory_equal(again->root_digest, listing->root_digest, HASH_BYTES);
-        listing_unref(again);
+        again = scan_as_nobody(f, NULL);
+        assert_false(again.changed);
+        assert_int_equal(unlinkat(f->top, "dir/kept", 0), 0);
+        write_file(f, "dir/new", "y");
         assert_int_equal(fchmodat(f->top, "closed", 0644, 0), 0);
         assert_int_equal(fchmodat(f->top, "dir", 0755, 0), 0);
-        again = scan_as_nobody(f);
-        assert_int_equal(again->unknown, 0);
-        assert_memory_not_equal(again->root_digest, listing->root_digest, HASH_BYTES);
-        listing_unref(again);
-        listing_unref(listing);
+        tell(&spots, "", "closed");
+        tell(&spots, "", "dir");
+        again = scan_as_nobody(f, &spots);
+        assert_int_equal(again.version.unknown, 0);
+        assert_true(again.changed);
+        assert_false(is_there(f, "dir/kept"));
+        assert_true(is_there(f, "dir/new"));
+}
+
+static void test_cancel(void **state)
+{
+        struct fixture *f = *state;
+        struct scanner_result result;
+        struct tree_version version;
+
+        write_file(f, "file", "");
+        pool_cancel(f->pool);
+        assert_int_equal(try_scan(f, f->tree, NULL, &result), -ECANCELED);
+        tree_get_version(f->tree, &version);
+        assert_false(version.valid);
 }
 
 static atomic_bool churning;
@@ -434,6 +525,25 @@ static void *churn(void *arg)
         return NULL;
 }
 
+static void assert_as_scanned_anew(const struct fixture *f)
+{
+        struct scanner_result fresh;
+        struct tree_version version;
+        struct tree *tree;
+        char command[128];
+
+        open_tree(f, "fresh", &tree);
+        assert_int_equal(try_scan(f, tree, NULL, &fresh), 0);
+        tree_get_version(f->tree, &version);
+        assert_memory_equal(version.digest, fresh.version.digest, HASH_BYTES);
+        assert_int_equal(version.entries, fresh.version.entries);
+        assert_int_equal(version.files, fresh.version.files);
+        assert_int_equal(version.bytes, fresh.version.bytes);
+        tree_close(tree);
+        snprintf(command, sizeof(command), "rm -rf '%s/fresh'", f->dir);
+        assert_int_equal(system(command), 0);
+}
+
 static void test_churn(void **state)
 {
         struct fixture *f = *state;
@@ -443,175 +553,148 @@ static void test_churn(void **state)
         atomic_store(&churning, true);
         assert_int_equal(pthread_create(&thread, NULL, churn, f), 0);
         for (unsigned i = 0; i < 200; i++) {
-                struct listing *listing = scan(f);
-                assert_non_null(find(listing, "stays"));
-                assert_int_equal(listing->unknown, 0);
-                listing_unref(listing);
+                struct spots spots = { 0 };
+                tell(&spots, "", NULL);
+                assert_int_equal((i % 2 ? scan(f) : look(f, &spots)).version.unknown, 0);
+                assert_true(is_there(f, "stays"));
         }
         atomic_store(&churning, false);
         pthread_join(thread, NULL);
+        scan(f);
+        assert_as_scanned_anew(f);
 }
 
-static void test_one_scan_for_all(void **state)
-{
-        struct fixture *f = *state;
-        uint64_t scans = metrics_get(METRIC_SCANS), passes = metrics_get(METRIC_STAT_PASSES);
-        struct listing *first = NULL;
-        struct answer answers[50];
+/* ---- random changes, told exactly ---- */
 
-        write_file(f, "a", "1");
-        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
-                answer_init(&answers[i]);
-                assert_int_equal(versions_get(f->versions, "sp", "", 0, &answers[i].request), 0);
-        }
-        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
-                struct listing *listing = NULL;
-                assert_int_equal(answer_wait(&answers[i], &listing), 0);
-                if (!first)
-                        first = listing_ref(listing);
-                assert_ptr_equal(listing, first);
-                listing_unref(listing);
-        }
-        listing_unref(first);
-        assert_int_equal(metrics_get(METRIC_SCANS), scans + 1);
-        assert_true(metrics_get(METRIC_STAT_PASSES) <= passes + ARRAY_SIZE(answers));
-}
-
-/* A job that holds its thread until it is let go. */
-struct gate {
-        struct pool_job job;
-        struct mutex lock;
-        struct condition change;
-        bool reached, open;
+struct mutation {
+        const struct fixture *f;
+        struct spots spots;
+        unsigned seed;
 };
 
-static void gate_run(struct pool_job *job)
+static unsigned pick(struct mutation *m, unsigned n)
 {
-        struct gate *gate = (struct gate *)((char *)job - offsetof(struct gate, job));
-
-        mutex_lock(&gate->lock);
-        gate->reached = true;
-        condition_broadcast(&gate->change);
-        while (!gate->open)
-                condition_wait(&gate->change, &gate->lock);
-        mutex_unlock(&gate->lock);
+        m->seed = m->seed * 1103515245u + 12345u;
+        return (m->seed >> 16) % n;
 }
 
-static void gate_submit(struct gate *gate, struct pool *pool)
+/* A name of one to three levels out of few, so that they meet. */
+static void pick_path(struct mutation *m, char path[64])
 {
-        *gate = (struct gate){ .job.run = gate_run };
-        mutex_init(&gate->lock);
-        condition_init(&gate->change);
-        pool_submit(pool, &gate->job);
+        unsigned depth = 1 + pick(m, 3);
+        size_t at = 0;
+
+        for (unsigned i = 0; i < depth; i++)
+                at += (size_t)snprintf(path + at, 64 - at, "%s%c", i ? "/" : "", 'a' + pick(m, 5));
 }
 
-static void gate_wait_reached(struct gate *gate)
+static void tell_path(struct mutation *m, const char *path)
 {
-        mutex_lock(&gate->lock);
-        while (!gate->reached)
-                condition_wait(&gate->change, &gate->lock);
-        mutex_unlock(&gate->lock);
+        char folder[64];
+        const char *name;
+        size_t len = path_split(path, strlen(path), &name);
+
+        memcpy(folder, path, len);
+        folder[len] = '\0';
+        tell(&m->spots, folder, name);
 }
 
-static void gate_open(struct gate *gate)
+static void mutate(struct mutation *m)
 {
-        mutex_lock(&gate->lock);
-        gate->open = true;
-        condition_broadcast(&gate->change);
-        mutex_unlock(&gate->lock);
-}
+        char path[64], to[64], command[256];
+        struct timespec times[2] = { { .tv_sec = pick(m, 9) }, { .tv_sec = pick(m, 9) } };
+        int top = m->f->top, fd;
 
-/* Who asks before a pass begins to read shares it; who asks later gets one of their own, all together. */
-static void test_fresh(void **state)
-{
-        struct fixture *f = *state;
-        struct listing *listing;
-        struct answer answers[4];
-        struct gate before, during;
-        uint64_t passes = metrics_get(METRIC_STAT_PASSES);
-
-        pool_free(f->pool);
-        versions_free(f->versions);
-        assert_int_equal(pool_new(1, &f->pool), 0); /* one thread: the order of its jobs is certain */
-        assert_int_equal(versions_new(&(struct versions_options){ f->root, f->pool, f->index }, &f->versions),
-                         0);
-        for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
-                answer_init(&answers[i]);
-        gate_submit(&before, f->pool);
-        gate_wait_reached(&before);
-        assert_int_equal(versions_get(f->versions, "sp", "", 0, &answers[0].request), 0);
-        assert_int_equal(versions_get(f->versions, "sp", "", 0, &answers[1].request), 0);
-        gate_submit(&during, f->pool); /* runs once the pass has begun, before it walks */
-        gate_open(&before);
-        gate_wait_reached(&during);
-        assert_int_equal(versions_get(f->versions, "sp", "", 0, &answers[2].request), 0);
-        assert_int_equal(versions_get(f->versions, "sp", "", 0, &answers[3].request), 0);
-        gate_open(&during);
-        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
-                assert_int_equal(answer_wait(&answers[i], &listing), 0);
-                listing_unref(listing);
+        pick_path(m, path);
+        pick_path(m, to);
+        switch (pick(m, 9)) {
+        case 0:
+        case 1:
+                fd = openat(top, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_APPEND, 0644);
+                if (fd >= 0) {
+                        assert_int_equal(write(fd, "x", 1), 1);
+                        close(fd);
+                }
+                break;
+        case 2:
+        case 3:
+                mkdirat(top, path, 0755);
+                break;
+        case 4:
+                renameat(top, path, top, to);
+                break;
+        case 5:
+                unlinkat(top, path, 0);
+                break;
+        case 6:
+                snprintf(command, sizeof(command), "rm -rf '%s/root/sp/%s'", m->f->dir, path);
+                assert_int_equal(system(command), 0);
+                break;
+        case 7:
+                if (symlinkat("nowhere", top, path) < 0) /* nothing is to be changed through a link */
+                        utimensat(top, path, times, AT_SYMLINK_NOFOLLOW);
+                break;
+        default:
+                fchmodat(top, path, 0700 + pick(m, 64), 0);
+                break;
         }
-        assert_int_equal(metrics_get(METRIC_STAT_PASSES), passes + 2);
+        tell_path(m, path);
+        tell_path(m, to);
 }
 
-static void test_versions(void **state)
+static int add_racy(uint64_t parent, const char *name, size_t name_len, void *arg)
 {
-        struct fixture *f = *state;
-        struct listing *a = NULL, *b = NULL, *c = NULL, *d = NULL;
-        uint64_t passes;
+        struct mutation *m = arg;
+        struct buffer path = { 0 };
+        struct tree_view *view;
 
-        write_file(f, "a", "1");
-        assert_int_equal(get(f, "sp", "", 0, &a), 0);
-        passes = metrics_get(METRIC_STAT_PASSES);
-        write_file(f, "a", "2");
-        assert_int_equal(get(f, "sp", "", 60000, &b), 0); /* an old one will do */
-        assert_ptr_equal(a, b);
-        assert_int_equal(metrics_get(METRIC_STAT_PASSES), passes);
-        assert_int_equal(get(f, "sp", "", 0, &c), 0);
-        assert_int_equal(c->revision, a->revision + 1);
-        versions_expire(f->versions, -1000); /* forgotten by memory, not by the index */
-        assert_int_equal(get(f, "sp", "", 0, &d), 0);
-        assert_int_equal(d->revision, c->revision);
-        listing_unref(a);
-        listing_unref(b);
-        listing_unref(c);
-        listing_unref(d);
+        assert_int_equal(tree_view_take(m->f->tree, &view), 0);
+        assert_int_equal(tree_view_path(view, parent, &path), TREE_OK);
+        tree_view_put(view);
+        if (buffer_printf(&path, "%s%.*s", path.len ? "/" : "", (int)name_len, name) < 0)
+                fail();
+        tell_path(m, path.data);
+        buffer_release(&path);
+        return 0;
 }
 
-static void test_no_such_folder(void **state)
+static void test_random(void **state)
 {
-        struct fixture *f = *state;
-        struct listing *listing = NULL;
+        struct mutation m = { .f = *state, .seed = 20260101 };
+        const struct fixture *f = *state;
 
-        assert_int_equal(get(f, "none", "", 0, &listing), -ENOENT);
-        assert_int_equal(get(f, "sp", "none", 0, &listing), -ENOENT);
-        assert_null(listing);
-        write_file(f, "file", "");
-        assert_int_equal(get(f, "sp", "file", 0, &listing), -ENOTDIR);
-}
-
-static void test_cancel(void **state)
-{
-        struct fixture *f = *state;
-        struct listing *listing = NULL;
-
-        write_file(f, "file", "");
-        pool_cancel(f->pool);
-        assert_int_equal(get(f, "sp", "", 0, &listing), -ECANCELED);
-        assert_null(listing);
+        scan(f);
+        for (unsigned i = 0; i < 300; i++) {
+                struct tree_view *view;
+                for (unsigned n = 1 + pick(&m, 6); n > 0; n--)
+                        mutate(&m);
+                assert_int_equal(tree_view_take(f->tree, &view), 0);
+                assert_int_equal(tree_view_racy(view, add_racy, &m), 0);
+                tree_view_put(view);
+                look(f, &m.spots);
+                assert_as_scanned_anew(f);
+        }
 }
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
 
 static const struct CMUnitTest tests[] = {
-        TEST(test_empty),      TEST(test_kinds),
-        TEST(test_changes),    TEST(test_hashed_once),
-        TEST(test_racy_write), TEST(test_order),
-        TEST(test_deep),       TEST(test_unreadable),
-        TEST(test_churn),      TEST(test_one_scan_for_all),
-        TEST(test_versions),   TEST(test_no_such_folder),
-        TEST(test_cancel),     TEST(test_young_is_hashed_again),
-        TEST(test_fresh),
+        TEST(test_empty),
+        TEST(test_kinds),
+        TEST(test_changes),
+        TEST(test_changes_named),
+        TEST(test_hashed_once),
+        TEST(test_moved_folder),
+        TEST(test_folder_made_again),
+        TEST(test_spot_in_new_folder),
+        TEST(test_racy_write),
+        TEST(test_young_is_hashed_again),
+        TEST(test_suspect),
+        TEST(test_many_and_deep),
+        TEST(test_unreadable),
+        TEST(test_churn),
+        TEST(test_cancel),
+        TEST(test_random),
 };
 
 UNIT_MAIN(tests)

@@ -65,6 +65,67 @@ static void test_head_is_read_by_both(void **state)
                 }
 }
 
+static void check_scan_head(const struct wire_scan_head *chunk, const char *body, size_t body_len)
+{
+        uint8_t msg[WIRE_SCAN_HEAD_MAX + 64];
+        size_t len = wire_scan_head(msg, chunk);
+        Grpc__FileScanChunk *theirs;
+
+        assert_true(len <= WIRE_SCAN_HEAD_MAX);
+        memcpy(msg + len, body, body_len);
+        theirs = grpc__file_scan_chunk__unpack(NULL, len + body_len, msg);
+        assert_non_null(theirs);
+        assert_int_equal(theirs->is_complete, chunk->is_complete);
+        assert_int_equal(theirs->unchanged, chunk->unchanged);
+        assert_int_equal(theirs->notice, chunk->notice);
+        assert_int_equal(theirs->root_digest.len, chunk->root_digest ? 16 : 0);
+        if (chunk->root_digest)
+                assert_memory_equal(theirs->root_digest.data, chunk->root_digest, 16);
+        assert_true(theirs->revision == chunk->revision && theirs->base_revision == chunk->base_revision);
+        assert_int_equal(theirs->strategy, chunk->strategy);
+        assert_true(theirs->total_entries == chunk->total_entries &&
+                    theirs->total_bytes == chunk->total_bytes);
+        assert_true(theirs->offset == chunk->offset && theirs->next_offset == chunk->next_offset);
+        assert_int_equal(theirs->pack.len, chunk->pack_len);
+        if (chunk->pack_len > 0)
+                assert_memory_equal(theirs->pack.data, body, body_len);
+        else
+                assert_int_equal(theirs->n_files, body_len > 0 ? 2 : 0);
+        grpc__file_scan_chunk__free_unpacked(theirs, NULL);
+}
+
+static void test_scan_head_is_read_by_protobuf_c(void **state)
+{
+        static const uint8_t digest[] = "0123456789abcdef";
+        struct wire_scan_head all = {
+                .is_complete = true,
+                .unchanged = true,
+                .notice = true,
+                .root_digest = digest,
+                .revision = UINT64_MAX,
+                .base_revision = UINT64_MAX - 1,
+                .strategy = 3,
+                .total_entries = UINT64_MAX - 2,
+                .total_bytes = UINT64_MAX - 3,
+                .offset = UINT64_MAX - 4,
+                .next_offset = UINT64_MAX - 5,
+                .pack_len = 5,
+        };
+        struct wire_scan_head plain = { .root_digest = digest, .revision = 1 };
+
+        check_scan_head(&all, "bytes", 5);
+        check_scan_head(&plain, "", 0);
+        check_scan_head(&plain,
+                        "\x0a\x03\x12\x01"
+                        "a"
+                        "\x0a\x03\x12\x01"
+                        "b",
+                        10);
+        check_scan_head(&(struct wire_scan_head){ 0 }, "", 0);
+        assert_int_equal(wire_scan_head((uint8_t[WIRE_SCAN_HEAD_MAX]){ 0 }, &(struct wire_scan_head){ 0 }),
+                         0);
+}
+
 static void test_parse_reads_protobuf_c(void **state)
 {
         for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
@@ -296,6 +357,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_head_is_read_by_both),
+                cmocka_unit_test(test_scan_head_is_read_by_protobuf_c),
                 cmocka_unit_test(test_parse_reads_protobuf_c),
                 cmocka_unit_test(test_every_truncation),
                 cmocka_unit_test(test_malformed),

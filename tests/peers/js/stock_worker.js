@@ -1,7 +1,7 @@
 'use strict';
 // A stock worker: copies a spider's folder from a master the way Crawlab's does, by other code than ours. Lists, compares
 // MD5 with what is in FOLDER, downloads what differs, deletes what is gone.
-// Usage: stock_worker.js HOST:PORT SPIDER FOLDER [--token KEY] [--sync-files]
+// Usage: stock_worker.js HOST:PORT SPIDER FOLDER [--token KEY] [--sync-files] [--gzip] [--list-only]
 // Prints one line of JSON: {listed, downloaded, deleted, bytes}.
 const crypto = require('crypto');
 const fs = require('fs');
@@ -12,7 +12,8 @@ const args = process.argv.slice(2);
 const [address, spider, folder] = args;
 const token = args.includes('--token') ? args[args.indexOf('--token') + 1] : null;
 
-const client = new SyncService(address, grpc.credentials.createInsecure());
+const options = args.includes('--gzip') ? { 'grpc.default_compression_algorithm': grpc.compressionAlgorithms.gzip } : {};
+const client = new SyncService(address, grpc.credentials.createInsecure(), options);
 const metadata = new grpc.Metadata();
 if (token) metadata.set('authorization', token);
 
@@ -108,6 +109,11 @@ async function main() {
     const { files, complete } = await list();
     const result = { listed: files.length, complete, downloaded: 0, deleted: 0, bytes: 0 };
     files.forEach(check);
+    if (args.includes('--list-only')) {
+        console.log(JSON.stringify(result));
+        client.close();
+        return;
+    }
     files.sort((a, b) => (a.path < b.path ? -1 : 1));
     for (const file of files.filter((f) => f.is_dir)) fs.mkdirSync(path.join(folder, file.path), { recursive: true });
     for (const file of files.filter((f) => !f.is_dir)) {

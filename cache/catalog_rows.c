@@ -1,0 +1,221 @@
+#include "cache/catalog_db_private.h"
+
+/* ---- reading entries ---- */
+
+/* A row is checked like any input: what a broken disk put there must not be used as an index or a length. */
+static int read_row(sqlite3_stmt *statement, struct db_row *ret)
+{
+        struct catalog_entry *e = &ret->entry;
+        int name_len = sqlite3_column_bytes(statement, 2);
+        sqlite3_int64 kind = sqlite3_column_int64(statement, 5),
+                      algorithm = sqlite3_column_int64(statement, 9),
+                      flags = sqlite3_column_int64(statement, 11);
+
+        if (name_len > PATH_NAME_MAX || kind < ENTRY_UNKNOWN || kind > ENTRY_SYMLINK ||
+            algorithm < HASH_NONE || algorithm > HASH_MD5)
+                return -EBADMSG;
+        e->ino = (uint64_t)sqlite3_column_int64(statement, 0);
+        e->parent = (uint64_t)sqlite3_column_int64(statement, 1);
+        e->name_len = (size_t)name_len;
+        if (name_len > 0)
+                memcpy(e->name, sqlite3_column_blob(statement, 2), (size_t)name_len);
+        e->name[name_len] = '\0';
+        ret->born = (uint64_t)sqlite3_column_int64(statement, 3);
+        ret->died = (uint64_t)sqlite3_column_int64(statement, 4);
+        e->retired = ret->died != 0;
+        e->kind = (enum entry_kind)kind;
+        e->mode = (uint32_t)sqlite3_column_int64(statement, 6) & 07777;
+        e->mtime_ns = sqlite3_column_int64(statement, 7);
+        e->size = (uint64_t)sqlite3_column_int64(statement, 8);
+        e->nlink = 1;
+        e->content.algorithm = (enum hash_algorithm)algorithm;
+        ret->unknown = flags & DB_UNKNOWN;
+        e->pending = flags & DB_PENDING;
+        return column_hash(statement, 10, e->content.bytes);
+}
+
+static int get_row(struct db *db, sqlite3_stmt *statement, struct db_row *ret)
+{
+        int r = sqlite3_step(statement);
+
+        if (r == SQLITE_ROW)
+                r = read_row(statement, ret);
+        else
+                r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
+        sqlite3_reset(statement);
+        return r;
+}
+
+static int each_row(struct db *db, sqlite3_stmt *statement, db_row_fn each, void *arg)
+{
+        struct db_row row;
+        int result, r = 0;
+
+        while (r == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
+                r = read_row(statement, &row);
+                if (r == 0)
+                        r = each(&row, arg);
+        }
+        if (r == 0 && result != SQLITE_DONE)
+                r = db_error(db, result);
+        sqlite3_reset(statement);
+        return r;
+}
+
+int db_lookup(struct db *db, uint64_t parent, const char *name, size_t name_len, struct db_row *ret)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_LOOKUP, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, parent);
+        bind_blob(statement, 2, name, name_len);
+        return get_row(db, statement, ret);
+}
+
+int db_get(struct db *db, uint64_t ino, struct db_row *ret)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_GET, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, ino);
+        return get_row(db, statement, ret);
+}
+
+int db_target(struct db *db, uint64_t ino, struct buffer *ret)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_TARGET, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, ino);
+        r = sqlite3_step(statement);
+        if (r == SQLITE_ROW)
+                r = buffer_append(ret, sqlite3_column_blob(statement, 0),
+                                  (size_t)sqlite3_column_bytes(statement, 0));
+        else
+                r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
+        sqlite3_reset(statement);
+        return r;
+}
+
+int db_list(struct db *db, const struct db_list *list, db_row_fn each, void *arg)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_LIST, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, list->parent);
+        bind_blob(statement, 2, list->after, list->after_len);
+        bind_int(statement, 3, list->generation);
+        return each_row(db, statement, each, arg);
+}
+
+int db_each_live(struct db *db, db_row_fn each, void *arg)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_LIVE, &r);
+
+        return statement ? each_row(db, statement, each, arg) : r;
+}
+
+/* ---- writing entries ---- */
+
+int db_insert(struct db *db, const struct db_row *row, const char *target, size_t target_len)
+{
+        const struct catalog_entry *e = &row->entry;
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_INSERT, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, e->ino);
+        bind_int(statement, 2, e->parent);
+        bind_blob(statement, 3, e->name, e->name_len);
+        bind_int(statement, 4, row->born);
+        bind_int(statement, 5, e->kind);
+        bind_int(statement, 6, e->mode);
+        bind_int(statement, 7, (uint64_t)e->mtime_ns);
+        bind_int(statement, 8, e->size);
+        bind_int(statement, 9, e->content.algorithm);
+        bind_blob(statement, 10, e->content.bytes, HASH_BYTES);
+        bind_int(statement, 11, (row->unknown ? DB_UNKNOWN : 0) | (e->pending ? DB_PENDING : 0));
+        bind_blob(statement, 12, target, target_len);
+        return db_run(db, statement);
+}
+
+int db_set_attributes(struct db *db, uint64_t ino, uint32_t mode, int64_t mtime_ns, bool unknown)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_SET_ATTRIBUTES, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, ino);
+        bind_int(statement, 2, mode);
+        bind_int(statement, 3, (uint64_t)mtime_ns);
+        bind_int(statement, 4, unknown ? DB_UNKNOWN : 0);
+        return db_run(db, statement);
+}
+
+int db_set_digest(struct db *db, uint64_t ino, const uint8_t digest[HASH_BYTES])
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_SET_DIGEST, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, ino);
+        bind_blob(statement, 2, digest, HASH_BYTES);
+        return db_run(db, statement);
+}
+
+int db_clear_pending(struct db *db, uint64_t ino)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_CLEAR_PENDING, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, ino);
+        return db_run(db, statement);
+}
+
+int db_delete_children(struct db *db, uint64_t parent, const char *after, size_t after_len)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_DELETE_CHILDREN, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, parent);
+        bind_blob(statement, 2, after, after_len);
+        return db_run(db, statement);
+}
+
+int db_retire(struct db *db, uint64_t ino, uint64_t generation)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_RETIRE, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, ino);
+        bind_int(statement, 2, generation);
+        return db_run(db, statement);
+}
+
+int db_delete_retired(struct db *db)
+{
+        return db_run_query(db, Q_DELETE_RETIRED);
+}
+
+int db_delete_all(struct db *db)
+{
+        return db_run_query(db, Q_DELETE_ALL);
+}

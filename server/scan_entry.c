@@ -1,0 +1,361 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "server/metrics.h"
+#include "server/scan_folder.h"
+#include "server/stamp.h"
+
+/* ---- changes ---- */
+
+void scan_flush(struct scan_lane *lane, struct scan *scan)
+{
+        if (lane->n_changes > 0 && !scan_stopped(scan)) {
+                int r = tree_update_apply(scan->update, lane->changes, lane->n_changes);
+                if (r < 0)
+                        scan_fail(scan, r);
+        }
+        for (size_t i = 0; i < lane->n_changes; i++)
+                free((char *)lane->changes[i].row.target);
+        lane->n_changes = 0;
+}
+
+/* A row for NAME in the folder PARENT; the caller fills in what is not zero. Good until the next flush. */
+static struct tree_row *begin_change(struct scan_lane *lane, struct scan *scan, uint64_t parent,
+                                     const struct scan_node *node)
+{
+        struct tree_change *change;
+        struct tree_row *row;
+
+        if (lane->n_changes == SCAN_CHANGES)
+                scan_flush(lane, scan);
+        change = &lane->changes[lane->n_changes++];
+        change->op = TREE_PUT;
+        row = &change->row;
+        memset(row, 0, offsetof(struct tree_row, name));
+        row->parent = parent;
+        row->name_len = node->name_len;
+        memcpy(row->name, node->name, node->name_len + 1u);
+        return row;
+}
+
+static void drop_change(struct scan_lane *lane)
+{
+        free((char *)lane->changes[--lane->n_changes].row.target);
+}
+
+static void set_op(struct scan_lane *lane, enum tree_op op)
+{
+        lane->changes[lane->n_changes - 1].op = op;
+}
+
+static bool same_to_workers(const struct tree_row *row, const struct scan_old *old)
+{
+        return old->kind == row->kind && !old->unknown && old->mode == row->mode &&
+               old->stamp.mtime_ns == row->stamp.mtime_ns && old->stamp.size == row->stamp.size &&
+               memcmp(old->digest, row->digest, HASH_BYTES) == 0;
+}
+
+/* The folder that NODE was is gone. */
+static void forget_watch(struct scan_lane *lane, const struct scan_folder *f, const struct scan_node *node)
+{
+        const struct scanner_pass *pass = &f->scan->pass;
+
+        if (pass->watcher && !f->is_new)
+                watcher_forget(pass->watcher, pass->spider, scan_path(lane, f, node->name));
+}
+
+/* The last change begun is the present state of NODE, which is no folder: keeps of it what is news. */
+static void end_change(struct scan_lane *lane, const struct scan_folder *f, const struct scan_node *node,
+                       struct tree_row *row)
+{
+        const struct scan_old *old = node->old;
+
+        if (old && old->kind == ENTRY_FILE && row->kind == ENTRY_FILE && old->has_md5 &&
+            memcmp(old->digest, row->digest, HASH_BYTES) == 0) {
+                row->has_md5 = true;
+                memcpy(row->md5, old->md5, HASH_BYTES);
+        }
+        if (old && old->kind == ENTRY_DIRECTORY)
+                forget_watch(lane, f, node);
+        if (!old || f->is_new || !same_to_workers(row, old))
+                return;
+        if (old->racy == row->racy && tree_stamp_equal(&old->stamp, &row->stamp))
+                drop_change(lane);
+        else
+                set_op(lane, TREE_RESTAMP);
+}
+
+static void put_gone(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node)
+{
+        if (!node->old || f->is_new)
+                return;
+        begin_change(lane, f->scan, f->id, node);
+        set_op(lane, TREE_REMOVE);
+        if (node->old->kind == ENTRY_DIRECTORY)
+                forget_watch(lane, f, node);
+}
+
+/* ---- what cannot be read ---- */
+
+static void set_from_stat(struct tree_row *row, const struct stat *st)
+{
+        row->kind = S_ISREG(st->st_mode)   ? ENTRY_FILE
+                    : S_ISDIR(st->st_mode) ? ENTRY_DIRECTORY
+                    : S_ISLNK(st->st_mode) ? ENTRY_SYMLINK
+                                           : ENTRY_UNKNOWN;
+        row->mode = st->st_mode & 07777;
+        row->stamp = tree_stamp_of(st);
+        if (row->kind == ENTRY_DIRECTORY)
+                row->stamp.size = 0;
+}
+
+/* The row as it was, or, of what was never read, as far as it can be told. 1: nothing to do, it is known to be unknown. */
+static int fill_unknown(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
+                        struct tree_row *row)
+{
+        struct stat st;
+        int r;
+
+        if (node->old && !f->is_new) {
+                if (node->old->unknown)
+                        return 1;
+                r = tree_view_lookup(lane->view, f->id, node->name, node->name_len, row);
+                if (r != TREE_OK)
+                        return r < 0 ? r : 1;
+                if (row->target) {
+                        row->target = strndup(row->target, row->target_len);
+                        return row->target ? 0 : -ENOMEM;
+                }
+                return 0;
+        }
+        if (fstatat(f->fd, node->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                set_from_stat(row, &st);
+        if (row->kind == ENTRY_SYMLINK)
+                row->kind = ENTRY_UNKNOWN; /* there is no link without a target */
+        if (row->kind == ENTRY_DIRECTORY)
+                row->id = tree_update_new_id(f->scan->update);
+        return 0;
+}
+
+void scan_put_unknown(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node, int error)
+{
+        struct tree_row *row = begin_change(lane, f->scan, f->id, node);
+        int r = fill_unknown(lane, f, node, row);
+
+        row->unknown = true;
+        if (r != 0) {
+                if (r < 0)
+                        row->target = NULL; /* borrowed still */
+                drop_change(lane);
+        }
+        if (r < 0)
+                scan_fail(f->scan, r);
+        atomic_fetch_add(&f->scan->unknown, 1);
+        log_limited(LOG_LEVEL_WARNING, "scan",
+                    "%s: '%s' cannot be read: %s; workers keep what they know of it", f->scan->pass.spider,
+                    scan_path(lane, f, node->name),
+                    error == -EAGAIN ? "it keeps changing" : strerror(-error));
+}
+
+/* ---- files and links ---- */
+
+static bool is_known(const struct scan_node *node, const struct stat *st)
+{
+        const struct scan_old *old = node->old;
+        struct tree_stamp stamp;
+
+        if (!old || old->kind != ENTRY_FILE || old->unknown || old->racy ||
+            (node->spot && node->spot->suspect))
+                return false;
+        stamp = tree_stamp_of(st);
+        return tree_stamp_equal(&old->stamp, &stamp) && old->mode == (st->st_mode & 07777);
+}
+
+static int read_file(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node)
+{
+        _cleanup_close_ int fd =
+                openat(f->fd, node->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+        struct file_state state;
+        struct tree_row *row;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = file_hasher_run(lane->hasher, fd, &state);
+        if (r < 0)
+                return r;
+        row = begin_change(lane, f->scan, f->id, node);
+        set_from_stat(row, &state.st);
+        memcpy(row->digest, state.id.bytes, HASH_BYTES);
+        row->racy = state.racy;
+        end_change(lane, f, node, row);
+        return 0;
+}
+
+static int look_at_file(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
+                        const struct stat *st)
+{
+        struct tree_row *row;
+
+        if (!is_known(node, st))
+                return read_file(lane, f, node);
+        if (!f->is_new)
+                return 0;
+        /* It was in this folder when that was elsewhere. */
+        row = begin_change(lane, f->scan, f->id, node);
+        set_from_stat(row, st);
+        memcpy(row->digest, node->old->digest, HASH_BYTES);
+        end_change(lane, f, node, row);
+        return 0;
+}
+
+static int look_at_link(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
+                        const struct stat *st)
+{
+        struct tree_stamp stamp = tree_stamp_of(st);
+        char target[ENTRY_TARGET_MAX + 1];
+        struct tree_row *row;
+        ssize_t n;
+
+        if (node->old && node->old->kind == ENTRY_SYMLINK && !node->old->unknown && !f->is_new &&
+            tree_stamp_equal(&node->old->stamp, &stamp))
+                return 0; /* a link is never written to: another target is another inode, or a later time */
+        n = readlinkat(f->fd, node->name, target, sizeof(target));
+        if (n < 0)
+                return errno == EINVAL ? -ELOOP : -errno;
+        if (n == 0 || n > ENTRY_TARGET_MAX)
+                return -ENAMETOOLONG;
+        target[n] = '\0';
+        row = begin_change(lane, f->scan, f->id, node);
+        set_from_stat(row, st);
+        row->stamp.size = (uint64_t)n;
+        row->target = strdup(target);
+        row->target_len = (size_t)n;
+        if (!row->target) {
+                drop_change(lane);
+                return -ENOMEM;
+        }
+        hash_xxh3(target, (size_t)n, row->digest);
+        end_change(lane, f, node, row);
+        return 0;
+}
+
+/* ---- folders ---- */
+
+int scan_stat_folder(int fd, const char *name, struct stat *ret_st, int64_t *ret_born_ns)
+{
+        struct statx stx;
+
+        if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, &stx) < 0)
+                return -errno;
+        if (fstatat(fd, name, ret_st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        *ret_born_ns = 0;
+        if (stx.stx_mask & STATX_BTIME)
+                *ret_born_ns = stamp_ns(&(struct timespec){ .tv_sec = stx.stx_btime.tv_sec,
+                                                            .tv_nsec = stx.stx_btime.tv_nsec });
+        return 0;
+}
+
+bool scan_same_folder(const struct scan_old *old, const struct stat *st, int64_t born_ns)
+{
+        return old->kind == ENTRY_DIRECTORY && old->stamp.device == st->st_dev &&
+               old->stamp.inode == st->st_ino && old->stamp.ctime_ns == born_ns;
+}
+
+void scan_put_folder(struct scan_lane *lane, struct scan_folder *f, const struct stat *st, int64_t born_ns)
+{
+        const struct scan_node self = { .name = f->name, .name_len = f->name_len };
+        struct tree_row *row = begin_change(lane, f->scan, f->parent ? f->parent->id : 0, &self);
+        const struct scan_old *old = f->has_old ? &f->old : NULL;
+
+        set_from_stat(row, st);
+        row->stamp.ctime_ns = born_ns;
+        row->id = f->id;
+        if (!old || f->is_new || old->unknown || old->mode != row->mode ||
+            old->stamp.mtime_ns != row->stamp.mtime_ns)
+                return;
+        if (scan_same_folder(old, st, born_ns))
+                drop_change(lane);
+        else
+                set_op(lane, TREE_RESTAMP); /* another root folder, with the same face */
+}
+
+/* A folder whose own name was told, and nothing in it: only its attributes are looked at, if it is the one that is known. 1: it is not. */
+static int look_at_known_folder(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node)
+{
+        const struct scan_old *old = node->old;
+        struct tree_row *row;
+        struct stat st;
+        int64_t born_ns;
+        int r = scan_stat_folder(f->fd, node->name, &st, &born_ns);
+
+        if (r < 0)
+                return r;
+        if (!S_ISDIR(st.st_mode))
+                return -ELOOP;
+        /* Without a time of birth this could be another one with the inode of one that was removed. */
+        if (!scan_same_folder(old, &st, born_ns) || born_ns == 0)
+                return 1;
+        if (old->mode == (st.st_mode & 07777) && old->stamp.mtime_ns == stamp_ns(&st.st_mtim))
+                return 0;
+        row = begin_change(lane, f->scan, f->id, node);
+        set_from_stat(row, &st);
+        row->stamp.ctime_ns = born_ns;
+        row->id = old->id;
+        return 0;
+}
+
+static int look_at_folder(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
+                          unsigned tries)
+{
+        const struct spot *spot = node->spot;
+        bool below = f->full || (spot && (spot->all || spot->children));
+
+        if (!below && node->old && node->old->kind == ENTRY_DIRECTORY && !node->old->unknown) {
+                int r = look_at_known_folder(lane, f, node);
+                if (r <= 0)
+                        return r;
+        }
+        return scan_push_folder(f, node, f->full || !below, tries);
+}
+
+/* ---- one entry ---- */
+
+static int look_once(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
+                     unsigned tries)
+{
+        struct stat st;
+
+        if (!node->old && node->type == DT_REG && tries == 0)
+                return read_file(lane, f, node);
+        if (fstatat(f->fd, node->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        if (S_ISREG(st.st_mode))
+                return look_at_file(lane, f, node, &st);
+        if (S_ISDIR(st.st_mode))
+                return look_at_folder(lane, f, node, tries);
+        if (S_ISLNK(st.st_mode))
+                return look_at_link(lane, f, node, &st);
+        atomic_fetch_add(&f->scan->left_out, 1);
+        return -ENOENT;
+}
+
+void scan_entry(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node, unsigned tries)
+{
+        int r = -ELOOP;
+
+        /* Another kind of entry took its place since it was looked at: once more. */
+        for (; (r == -ELOOP || r == -ENOTDIR) && tries < SCAN_TRIES; tries++)
+                r = look_once(lane, f, node, tries);
+        if (r >= 0)
+                return;
+        if (scan_is_fatal(r))
+                scan_fail(f->scan, r);
+        else if (scan_has_vanished(r))
+                put_gone(lane, f, node);
+        else
+                scan_put_unknown(lane, f, node, r);
+}

@@ -1,0 +1,63 @@
+/*
+ * What the parts of the tree share: tree.c (opening, views), tree_update.c and tree_commit.c (writing), tree_cursor.c, tree_changes.c.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/lock.h"
+#include "server/tree_db.h"
+#include "server/tree_folders.h"
+
+struct tree {
+        char *dir, *label, *path; /* owned */
+        uint64_t journal_max;
+
+        /* Serializes the writing connection, also over its commits: SQLite allows no second writer anyway. */
+        struct mutex write_lock;
+        struct tree_db *writer TSA_GUARDED(&write_lock); /* owned */
+        bool updating TSA_GUARDED(&write_lock);
+
+        struct mutex lock; /* leaf; no I/O under it */
+        struct tree_version version TSA_GUARDED(&lock);
+        struct tree_view *idle TSA_GUARDED(&lock); /* views that nobody uses now */
+        unsigned n_idle TSA_GUARDED(&lock);
+        unsigned n_taken TSA_GUARDED(&lock);
+};
+
+struct tree_view {
+        struct tree *tree;
+        struct tree_view *next; /* while idle */
+        struct tree_db *db;     /* owned; in a read transaction while taken */
+        struct tree_version version;
+};
+
+struct tree_update {
+        struct tree *tree;
+        struct tree_meta
+                meta; /* as it will be; guarded by the tree's write_lock, as is all of this but next_id */
+        uint64_t old_revision;       /* of the version it began on */
+        uint64_t first_new_id;       /* folders from here on are new in this update */
+        _Atomic uint64_t next_id;    /* given from many threads */
+        struct tree_folders folders; /* those whose digest may change are marked */
+        int failed;                  /* the first error: only abort is possible */
+};
+
+/** Notes that the database is damaged, so that it is begun anew when it is opened next (T6). */
+void tree_suspect(struct tree *tree);
+
+/** ROW as it is sent under PATH. */
+struct entry tree_row_entry(const struct tree_row *row, const char *path, size_t path_len);
+
+/** Removes all rows below folder ID and reckons them out of META; the folder's own row is the caller's. */
+int tree_remove_below(struct tree_db *db, struct tree_meta *meta, uint64_t id);
+
+/** Adds ROW to META's counts, or takes it out. */
+void tree_count(struct tree_version *version, const struct tree_row *row, bool add);
+
+/** Renews the digests of the marked folders and of those above them. RET_ROOT gets the root's row. The write_lock is held. */
+int tree_renew_digests(struct tree_update *update, struct tree_row *ret_root);
+
+/** As tree_cursor_new, with paths that begin with BASE, which is ROW's path. */
+int tree_cursor_new_at(struct tree_view *view, const struct tree_row *row, const struct buffer *base,
+                       struct tree_cursor **ret);

@@ -1,0 +1,141 @@
+"""Packs read as docs/formats.md describes them, and a tree to apply answers to: shares no code with what it checks."""
+
+import ctypes
+import ctypes.util
+import struct
+from collections import namedtuple
+
+import digest as digests
+
+Entry = namedtuple("Entry", "path kind mode mtime_ns size digest target unknown gone whole")
+
+COLUMNS = ("flags", "folder", "name_len", "name", "mode", "mtime", "size", "target")
+RAW_MAX = 4 << 20
+
+_zstd = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
+_zstd.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
+_zstd.ZSTD_decompress.restype = ctypes.c_size_t
+
+
+def _decompress(frame):
+    size = _zstd.ZSTD_getFrameContentSize(frame, ctypes.c_size_t(len(frame)))
+    if size > RAW_MAX:
+        raise ValueError("the frame's size is unknown or beyond all sense")
+    out = ctypes.create_string_buffer(max(size, 1))
+    got = _zstd.ZSTD_decompress(out, ctypes.c_size_t(size), frame, ctypes.c_size_t(len(frame)))
+    if got != size:
+        raise ValueError("not a zstd frame")
+    return out.raw[:size]
+
+
+class _Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, n):
+        if self.at + n > len(self.data):
+            raise ValueError("cut short")
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7f) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def difference(self):
+        value = self.varint()
+        return (value >> 1) ^ -(value & 1)
+
+
+def _signed(value):
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def decode(pack):
+    """The entries of PACK."""
+    form, n_digests = struct.unpack("<BI", pack[:5])
+    if form != 1:
+        raise ValueError(f"format {form}")
+    hashes = _Reader(pack[5:5 + 16 * n_digests])
+    raw = _Reader(_decompress(pack[5 + 16 * n_digests:]))
+    count = raw.varint()
+    lengths = [raw.varint() for _ in COLUMNS]
+    columns = {name: _Reader(raw.take(n)) for name, n in zip(COLUMNS, lengths)}
+    entries, folder, name, mode, mtime = [], b"", b"", 0, 0
+    for _ in range(count):
+        flags = columns["flags"].take(1)[0]
+        kind, algorithm = flags & 3, flags >> 2 & 3
+        if flags & 0x80:
+            shared, more = columns["folder"].varint(), columns["folder"].varint()
+            folder = folder[:shared] + columns["folder"].take(more)
+        shared, more = columns["name_len"].varint(), columns["name_len"].varint()
+        name = name[:shared] + columns["name"].take(more)
+        path = folder + b"/" + name if folder else name
+        if flags & 0x20:
+            entries.append(Entry(path, 0, 0, 0, 0, b"", b"", False, True, False))
+            continue
+        mode += columns["mode"].difference()
+        mtime = _signed(mtime + columns["mtime"].difference())
+        size = columns["size"].varint()
+        target = columns["target"].take(columns["target"].varint()) if kind == digests.KIND_SYMLINK else b""
+        digest = hashes.take(16) if algorithm else b""
+        entries.append(Entry(path, kind, mode, mtime, size, digest, target, bool(flags & 0x10), False, bool(flags & 0x40)))
+    for column in (*columns.values(), hashes, raw):
+        if column.at != len(column.data):
+            raise ValueError("bytes that nothing uses")
+    return entries
+
+
+def _from_info(info):
+    go = {23: 0o4000, 22: 0o2000, 20: 0o1000}
+    mode = info.mode & 0o777 | sum(unix for bit, unix in go.items() if info.mode >> bit & 1)
+    return Entry(info.raw_path or info.path.encode(), info.kind, mode, info.mod_time * 10**9 + info.mtime_nsec, info.file_size,
+                 info.digest, info.link_target, info.unknown, info.gone, info.whole)
+
+
+def entries_of(chunks):
+    """All entries of an answer, however they were sent."""
+    return [e for chunk in chunks for e in ([_from_info(f) for f in chunk.files] + (decode(chunk.pack) if chunk.pack else []))]
+
+
+class Tree:
+    """What a worker knows: entries by path."""
+
+    def __init__(self):
+        self.entries = {}
+
+    def _drop(self, path, itself):
+        below = path + b"/" if path else b""
+        for known in [p for p in self.entries if p.startswith(below) and p != path]:
+            del self.entries[known]
+        if itself:
+            self.entries.pop(path, None)
+
+    def apply(self, entries):
+        for e in entries:
+            if e.gone:
+                self._drop(e.path, True)
+                continue
+            if e.whole or e.kind != digests.KIND_FOLDER:
+                self._drop(e.path, False)
+            self.entries[e.path] = e._replace(whole=False)
+
+    def root_digest(self):
+        children = {}
+        for path, e in self.entries.items():
+            if path:
+                children.setdefault(path.rpartition(b"/")[0], []).append(e)
+
+        def of_folder(path):
+            return digests.folder_digest([
+                (e.path.rpartition(b"/")[2], e.kind, e.mode, e.mtime_ns, e.size,
+                 of_folder(e.path) if e.kind == digests.KIND_FOLDER else
+                 digests.xxh3(e.target) if e.kind == digests.KIND_SYMLINK else e.digest)
+                for e in children.get(path, [])])
+        root = self.entries[b""]
+        return digests.root_digest(root.mode, root.mtime_ns, of_folder(b""))

@@ -1,0 +1,436 @@
+#include "server/versions.h"
+
+#include "tests/unit/scan_fixture.h"
+
+static void begin(struct fixture *f, enum watcher_kind watch)
+{
+        char dir[96];
+
+        snprintf(dir, sizeof(dir), "%s/index", f->dir);
+        assert_int_equal(versions_new(&(struct versions_options){ .root = f->root,
+                                                                  .pool = f->pool,
+                                                                  .dir = dir,
+                                                                  .watch = watch,
+                                                                  .stat_pass_ms = 600000 },
+                                      &f->versions),
+                         0);
+}
+
+static int set_up(void **state)
+{
+        struct fixture *f = calloc(1, sizeof(*f));
+
+        fixture_folder(f, "test_versions");
+        begin(f, WATCHER_OFF);
+        *state = f;
+        return 0;
+}
+
+static void end(struct fixture *f)
+{
+        versions_stop(f->versions);
+        pool_free(f->pool);
+        versions_free(f->versions);
+}
+
+static int tear_down(void **state)
+{
+        struct fixture *f = *state;
+
+        end(f);
+        fixture_remove(f);
+        return 0;
+}
+
+/* As after a restart of the server, with another way to watch and THREADS. */
+static void begin_again(struct fixture *f, enum watcher_kind watch, unsigned threads)
+{
+        end(f);
+        assert_int_equal(pool_new(threads, &f->pool), 0);
+        begin(f, watch);
+}
+
+static void ask(struct fixture *f, const char *spider, enum versions_freshness freshness, struct answer *a)
+{
+        answer_init(a);
+        assert_int_equal(versions_get(f->versions, spider, freshness, 60000, &a->request), 0);
+}
+
+static int get(struct fixture *f, const char *spider, enum versions_freshness freshness,
+               struct tree_version *ret)
+{
+        struct answer a;
+        int r;
+
+        ask(f, spider, freshness, &a);
+        r = answer_wait(&a);
+        if (r >= 0 && ret)
+                *ret = *tree_view_version(a.view);
+        tree_view_put(a.view);
+        return r;
+}
+
+static uint64_t walks(void)
+{
+        return metrics_get(METRIC_STAT_PASSES);
+}
+
+static void test_one_pass_for_all(void **state)
+{
+        struct fixture *f = *state;
+        uint64_t scans = metrics_get(METRIC_SCANS), passes = walks(), revision = 0;
+        struct answer answers[50];
+
+        write_file(f, "a", "1");
+        for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+                ask(f, "sp", VERSIONS_FRESH, &answers[i]);
+        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
+                assert_int_equal(answer_wait(&answers[i]), 0);
+                if (i == 0)
+                        revision = tree_view_version(answers[i].view)->revision;
+                assert_int_equal(tree_view_version(answers[i].view)->revision, revision);
+                tree_view_put(answers[i].view);
+        }
+        assert_int_equal(metrics_get(METRIC_SCANS), scans + 1);
+        assert_true(walks() <= passes + ARRAY_SIZE(answers));
+}
+
+/* A job that holds its thread until it is let go. */
+struct gate {
+        struct pool_job job;
+        struct mutex lock;
+        struct condition change;
+        bool reached, open;
+};
+
+static void gate_run(struct pool_job *job)
+{
+        struct gate *gate = (struct gate *)((char *)job - offsetof(struct gate, job));
+
+        mutex_lock(&gate->lock);
+        gate->reached = true;
+        condition_broadcast(&gate->change);
+        while (!gate->open)
+                condition_wait(&gate->change, &gate->lock);
+        mutex_unlock(&gate->lock);
+}
+
+static void gate_submit(struct gate *gate, struct pool *pool)
+{
+        *gate = (struct gate){ .job.run = gate_run };
+        mutex_init(&gate->lock);
+        condition_init(&gate->change);
+        pool_submit(pool, &gate->job);
+}
+
+static void gate_wait_reached(struct gate *gate)
+{
+        mutex_lock(&gate->lock);
+        while (!gate->reached)
+                condition_wait(&gate->change, &gate->lock);
+        mutex_unlock(&gate->lock);
+}
+
+static void gate_open(struct gate *gate)
+{
+        mutex_lock(&gate->lock);
+        gate->open = true;
+        condition_broadcast(&gate->change);
+        mutex_unlock(&gate->lock);
+}
+
+/* Who asks before a pass begins to read shares it; who asks later gets one of their own, all together. */
+static void test_fresh(void **state)
+{
+        struct fixture *f = *state;
+        struct answer answers[4];
+        struct gate before, during;
+        uint64_t passes = walks();
+
+        begin_again(f, WATCHER_OFF, 1); /* one thread: the order of its jobs is certain */
+        gate_submit(&before, f->pool);
+        gate_wait_reached(&before);
+        ask(f, "sp", VERSIONS_FRESH, &answers[0]);
+        ask(f, "sp", VERSIONS_FRESH, &answers[1]);
+        gate_submit(&during, f->pool); /* runs once the pass has begun, before it walks */
+        gate_open(&before);
+        gate_wait_reached(&during);
+        ask(f, "sp", VERSIONS_FRESH, &answers[2]);
+        ask(f, "sp", VERSIONS_FRESH, &answers[3]);
+        gate_open(&during);
+        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
+                assert_int_equal(answer_wait(&answers[i]), 0);
+                tree_view_put(answers[i].view);
+        }
+        assert_int_equal(walks(), passes + 2);
+}
+
+static void test_recent_and_expired(void **state)
+{
+        struct fixture *f = *state;
+        struct tree_version a, b, c, d;
+        uint64_t passes;
+
+        write_file(f, "a", "1");
+        assert_int_equal(get(f, "sp", VERSIONS_RECENT, &a), 0);
+        passes = walks();
+        write_file(f, "a", "2");
+        assert_int_equal(get(f, "sp", VERSIONS_RECENT, &b), 0); /* an old one will do */
+        assert_int_equal(b.revision, a.revision);
+        assert_int_equal(walks(), passes);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &c), 0);
+        assert_int_equal(c.revision, a.revision + 1);
+        versions_expire(f->versions, -1000); /* forgotten by memory, not by the tree on disk */
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &d), 0);
+        assert_int_equal(d.revision, c.revision);
+}
+
+/* A view that somebody still has keeps its tree open. */
+static void test_expire_with_view(void **state)
+{
+        struct fixture *f = *state;
+        struct tree_row row;
+        struct answer a;
+
+        write_file(f, "a", "1");
+        ask(f, "sp", VERSIONS_FRESH, &a);
+        assert_int_equal(answer_wait(&a), 0);
+        usleep(20 * 1000);
+        versions_expire(f->versions, -1000);
+        assert_int_equal(tree_view_find(a.view, "a", 1, &row), TREE_OK);
+        tree_view_put(a.view);
+        do /* the pass's thread may not be quite done with it */
+                versions_expire(f->versions, -1000);
+        while (versions_find(f->versions, "sp", "a", &row) == TREE_OK);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_int_equal(versions_find(f->versions, "sp", "a", &row), TREE_OK);
+}
+
+static void test_restart_hashes_nothing(void **state)
+{
+        struct fixture *f = *state;
+        struct tree_version before, after;
+        uint64_t hashed;
+
+        write_file(f, "a", "1");
+        let_age();
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &before), 0);
+        hashed = metrics_get(METRIC_FILES_HASHED);
+        begin_again(f, WATCHER_OFF, 4);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &after), 0);
+        assert_int_equal(after.revision, before.revision);
+        assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed);
+}
+
+/* Fresh answers of a watched workspace need no walk, and are fresh all the same. */
+static void watched(struct fixture *f, enum watcher_kind kind)
+{
+        struct tree_version last, now;
+        uint64_t passes;
+
+        begin_again(f, kind, 4);
+        assert_int_equal(mkdirat(f->top, "d", 0755), 0);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &last), 0);
+        passes = walks();
+        for (unsigned i = 0; i < 50; i++) {
+                char name[32];
+                snprintf(name, sizeof(name), i % 3 ? "d/f%u" : "f%u", i / 2);
+                write_file(f, name, name);
+                assert_int_equal(get(f, "sp", VERSIONS_FRESH, &now), 0);
+                assert_int_equal(now.revision, last.revision + 1);
+                assert_int_equal(get(f, "sp", VERSIONS_FRESH, &last), 0);
+                assert_int_equal(now.revision, last.revision);
+        }
+        assert_int_equal(walks(), passes);
+        assert_int_equal(get(f, "sp", VERSIONS_STAT_PASS, &now), 0);
+        assert_int_equal(walks(), passes + 1);
+        assert_int_equal(now.revision, last.revision);
+}
+
+static void test_watched_inotify(void **state)
+{
+        watched(*state, WATCHER_INOTIFY);
+}
+
+static void test_watched_fanotify(void **state)
+{
+        if (geteuid() != 0)
+                unit_skip("fanotify needs root");
+        watched(*state, WATCHER_FANOTIFY);
+}
+
+struct listener {
+        struct versions_subscriber subscriber;
+        struct mutex lock;
+        struct condition change;
+        unsigned calls;
+};
+
+static void listener_changed(struct versions_subscriber *subscriber)
+{
+        struct listener *l = (struct listener *)((char *)subscriber - offsetof(struct listener, subscriber));
+
+        mutex_lock(&l->lock);
+        l->calls++;
+        condition_signal(&l->change);
+        mutex_unlock(&l->lock);
+}
+
+static void test_subscribers(void **state)
+{
+        struct fixture *f = *state;
+        struct listener l = { .subscriber.changed = listener_changed };
+        struct tree_version before, after;
+        unsigned calls;
+
+        mutex_init(&l.lock);
+        condition_init(&l.change);
+        begin_again(f, WATCHER_INOTIFY, 4);
+        assert_int_equal(versions_subscribe(f->versions, "sp", &l.subscriber), 0);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &before), 0);
+        mutex_lock(&l.lock);
+        while (l.calls == 0)
+                condition_wait(&l.change, &l.lock);
+        calls = l.calls;
+        mutex_unlock(&l.lock);
+        write_file(f, "pushed", "x"); /* nobody asks */
+        mutex_lock(&l.lock);
+        while (l.calls == calls)
+                condition_wait(&l.change, &l.lock);
+        mutex_unlock(&l.lock);
+        assert_int_equal(get(f, "sp", VERSIONS_RECENT, &after), 0);
+        assert_true(after.revision > before.revision);
+        versions_unsubscribe(f->versions, "sp", &l.subscriber);
+        calls = l.calls;
+        write_file(f, "pushed", "y");
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_int_equal(l.calls, calls);
+        mutex_release(&l.lock);
+        condition_release(&l.change);
+}
+
+static void test_no_such_spider(void **state)
+{
+        struct fixture *f = *state;
+        char command[192];
+
+        assert_int_equal(get(f, "none", VERSIONS_FRESH, NULL), -ENOENT);
+        assert_int_equal(get(f, "..", VERSIONS_FRESH, NULL), -EINVAL);
+        snprintf(command, sizeof(command), "test ! -e '%s/index' || rmdir '%s/index'", f->dir, f->dir);
+        assert_int_equal(system(command), 0); /* nothing was made for it */
+}
+
+/* A spider's folder that is gone, and then another one. */
+static void test_replaced_spider(void **state)
+{
+        struct fixture *f = *state;
+        struct tree_version before, after;
+        char from[96], to[96];
+
+        begin_again(f, WATCHER_AUTO, 4);
+        write_file(f, "old", "1");
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &before), 0);
+        snprintf(from, sizeof(from), "%s/root/sp", f->dir);
+        snprintf(to, sizeof(to), "%s/root/away", f->dir);
+        assert_int_equal(rename(from, to), 0);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), -ENOENT);
+        assert_int_equal(mkdir(from, 0755), 0);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, &after), 0);
+        assert_int_equal(after.entries, 1);
+        assert_int_equal(after.revision, before.revision + 1);
+        assert_int_equal(get(f, "away", VERSIONS_FRESH, &after), 0);
+        assert_int_equal(after.files, 1);
+}
+
+/* What is suspected is read by the next pass, even after one that failed. */
+static void test_suspect(void **state)
+{
+        struct fixture *f = *state;
+        char from[96], to[96];
+        uint64_t hashed;
+
+        begin_again(f, WATCHER_AUTO, 4);
+        write_file(f, "file", "1");
+        let_age();
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        hashed = metrics_get(METRIC_FILES_HASHED);
+        versions_suspect(f->versions, "sp", "file");
+        snprintf(from, sizeof(from), "%s/root/sp", f->dir);
+        snprintf(to, sizeof(to), "%s/root/away", f->dir);
+        assert_int_equal(rename(from, to), 0);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), -ENOENT);
+        assert_int_equal(rename(to, from), 0);
+        assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed + 1);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed + 1);
+}
+
+static void test_md5(void **state)
+{
+        struct fixture *f = *state;
+        uint8_t md5[HASH_BYTES] = { 1, 2, 3 };
+        struct tree_stamp stamp;
+        struct tree_row row;
+
+        write_file(f, "file", "1");
+        let_age();
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_int_equal(versions_find(f->versions, "sp", "file", &row), TREE_OK);
+        assert_false(row.has_md5);
+        stamp = row.stamp;
+        assert_int_equal(versions_store_md5(f->versions, "sp", "file", &stamp, md5), TREE_OK);
+        assert_int_equal(versions_find(f->versions, "sp", "file", &row), TREE_OK);
+        assert_true(row.has_md5);
+        assert_memory_equal(row.md5, md5, HASH_BYTES);
+        stamp.mtime_ns++;
+        assert_int_equal(versions_store_md5(f->versions, "sp", "file", &stamp, md5), TREE_NONE);
+        write_file(f, "file", "2");
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_int_equal(versions_find(f->versions, "sp", "file", &row), TREE_OK);
+        assert_false(row.has_md5);
+}
+
+/* Two servers on one index: the second is refused rather than let the two overwrite each other. */
+static void test_locked(void **state)
+{
+        struct fixture *f = *state, second = *f;
+
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_int_equal(pool_new(1, &second.pool), 0);
+        begin(&second, WATCHER_OFF);
+        assert_int_equal(get(&second, "sp", VERSIONS_FRESH, NULL), -EBUSY);
+        end(&second);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+}
+
+static void test_cancel(void **state)
+{
+        struct fixture *f = *state;
+
+        write_file(f, "file", "");
+        pool_cancel(f->pool);
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), -ECANCELED);
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
+
+static const struct CMUnitTest tests[] = {
+        TEST(test_one_pass_for_all),
+        TEST(test_fresh),
+        TEST(test_recent_and_expired),
+        TEST(test_expire_with_view),
+        TEST(test_restart_hashes_nothing),
+        TEST(test_watched_inotify),
+        TEST(test_watched_fanotify),
+        TEST(test_subscribers),
+        TEST(test_no_such_spider),
+        TEST(test_replaced_spider),
+        TEST(test_suspect),
+        TEST(test_md5),
+        TEST(test_locked),
+        TEST(test_cancel),
+};
+
+UNIT_MAIN(tests)
