@@ -22,15 +22,16 @@ struct entry {
         const char *path; /* relative to the workspace, see base/path.h; the root is "" */
         size_t path_len;
         enum entry_kind kind;
-        uint32_t mode;             /* permission bits, 07777 at most */
-        int64_t mtime_ns;          /* since the epoch */
-        uint64_t size;             /* bytes of a file, of a symlink's target; 0 for folders */
-        struct content_id content; /* files; HASH_NONE if unknown. Folders: their digest (XXH3), HASH_NONE if not stated */
-        const char *target;        /* symlinks only, target_len bytes */
+        uint32_t mode;    /* permission bits, 07777 at most */
+        int64_t mtime_ns; /* since the epoch */
+        uint64_t size;    /* bytes of a file, of a symlink's target; 0 for folders */
+        struct content_id
+                content; /* files; HASH_NONE if unknown. Folders: their digest (XXH3), HASH_NONE if not stated */
+        const char *target; /* symlinks only, target_len bytes */
         size_t target_len;
         bool unknown; /* the master could not read it: whatever is known of it stays as it is */
-        bool gone;    /* a difference says: there is nothing at this path any more, nor below it; only the path counts */
-        bool whole;   /* folders: all that is in it and below follows; what does not follow is gone */
+        bool gone; /* a difference says: there is nothing at this path any more, nor below it; only the path counts */
+        bool whole; /* folders: all that is in it and below follows; what does not follow is gone */
 };
 
 #define ENTRY_SIZE_MAX   (UINT64_C(1) << 60) /* bytes of a file: more is beyond all sense */

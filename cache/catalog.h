@@ -94,6 +94,9 @@ typedef int (*catalog_list_fn)(const struct catalog_entry *entry, uint64_t cooki
  */
 int catalog_list(struct catalog *catalog, uint64_t parent, uint64_t cookie, catalog_list_fn each, void *arg);
 
+/** The cookie with which a listing of its folder, in the present version, goes on after entry INO (live or retired). */
+uint64_t catalog_cookie(struct catalog *catalog, uint64_t ino);
+
 /** The workspace path of INO (live or retired), appended to RET. CATALOG_NONE if unknown. */
 int catalog_path(struct catalog *catalog, uint64_t ino, struct buffer *ret);
 
@@ -185,16 +188,17 @@ struct catalog_load_target {
 bool catalog_get_load(struct catalog *catalog, struct catalog_load_target *ret);
 
 /**
- * Begins the load of TARGET, or goes on with it: at TARGET's offset if that is the one that was saved last, else from the root. A load of
- * another version is dropped with what it brought, which is for when nobody has seen it; otherwise a full listing as an update keeps the
- * numbers and tells the changes. -EEXIST: there is a version already; -EBUSY.
+ * Begins the load of TARGET, or goes on with it: at TARGET's offset, or if that is 0 from the root, and then what is here already is
+ * dropped as it comes. A load of another version is dropped with what it brought, which is for when nobody has seen it; otherwise a
+ * full listing as an update keeps the numbers and tells the changes. -EEXIST: there is a version already; -EINVAL: an offset that is
+ * not the one saved last of this version; -EBUSY.
  */
 int catalog_load_begin(struct catalog *catalog, const struct catalog_load_target *target,
                        struct catalog_load **ret);
 
 /**
  * The next entry; the root ("" path) first. Entries of folders that are here already are looked at and dropped. Errors as catalog_update_put, and
- * -EBADMSG: a folder's children do not have the digest that was named, or an entry comes out of order. After an error only free is possible;
+ * -EBADMSG: a folder's children do not have the digest that was named, or an entry comes out of order, or more come again than are here. After an error only free is possible;
  * what was saved stays.
  */
 int catalog_load_put(struct catalog_load *load, const struct entry *entry);

@@ -1,6 +1,6 @@
 /*
- * What the two halves of the database's unit share: catalog_db.c (connections, transactions, the version) and catalog_rows.c (the
- * entries). Nobody else includes this, and nobody else sees SQLite.
+ * What the two halves of the database's unit share: catalog_db.c (connections, transactions) and catalog_rows.c (the version,
+ * the entries). Nobody else includes this, and nobody else sees SQLite.
  */
 #pragma once
 

@@ -216,8 +216,9 @@ static int put_child(struct catalog_load *load, const struct entry *entry, struc
                 return REFUSED;
         memcpy(load->last, row->entry.name, row->entry.name_len);
         load->last_len = row->entry.name_len;
+        /* Each that is here comes once at most: or a master could keep us at it for ever. */
         if (load->here)
-                return 0;
+                return ++load->dropped > load->version.rows ? REFUSED : 0;
         row->entry.parent = load->folder;
         catalog_digest_add(load->hasher, row);
         load->rows++;

@@ -30,6 +30,7 @@ struct catalog_load {
         bool here;                  /* it is complete already: what comes of it is dropped */
         uint8_t digest[HASH_BYTES]; /* that its children must have */
         uint64_t rows;
+        uint64_t dropped; /* entries that were here already */
         size_t last_len;
         char last[PATH_NAME_MAX]; /* name of the child that came last */
 };

@@ -91,16 +91,15 @@ static int begin_anew(struct catalog_load *load, const struct catalog_load_targe
 static int begin(struct catalog_load *load, const struct catalog_load_target *target)
 {
         struct db_version *version = &load->version;
+        bool same = version->shown.loading && memcmp(version->shown.digest, target->digest, HASH_BYTES) == 0;
         int r;
 
         if (version->shown.valid && !version->shown.loading)
                 return -EEXIST;
-        if (!version->shown.loading || memcmp(version->shown.digest, target->digest, HASH_BYTES) != 0) {
-                r = begin_anew(load, target);
-        } else {
-                r = resume(load, target->offset > 0 && target->offset == version->load_offset);
-                version->shown.revision = target->revision;
-        }
+        if (target->offset > 0 && (!same || target->offset != version->load_offset))
+                return -EINVAL;
+        r = same ? resume(load, target->offset > 0) : begin_anew(load, target);
+        version->shown.revision = target->revision;
         return r < 0 ? r : load_commit(load);
 }
 

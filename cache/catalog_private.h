@@ -16,7 +16,7 @@
  * a reader to search. A load comes in large commits, which would otherwise each wait for the disk.
  */
 #define LOG_PAGES      1024
-#define LOAD_LOG_PAGES 8192
+#define LOAD_LOG_PAGES 4096
 
 /* ---- slots: which database of a source is ours (catalog_slot.c) ---- */
 

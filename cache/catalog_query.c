@@ -159,6 +159,11 @@ int catalog_list(struct catalog *catalog, uint64_t parent, uint64_t cookie, cata
         return r < 0 || r == CATALOG_PENDING ? r : MIN(listing.answer, 0);
 }
 
+uint64_t catalog_cookie(struct catalog *catalog, uint64_t ino)
+{
+        return cookie_make(atomic_load(&catalog->generation), ino);
+}
+
 /* The path is put together from its end. More than a path can hold means a circle: a damaged database. */
 int catalog_path_of(struct db *db, uint64_t ino, struct buffer *ret)
 {

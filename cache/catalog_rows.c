@@ -1,5 +1,68 @@
 #include "cache/catalog_db_private.h"
 
+/* ---- the version ---- */
+
+int db_read_version(struct db *db, struct db_version *ret)
+{
+        struct db_version v = { 0 };
+        uint64_t loading = 0;
+        uint64_t *const numbers[] = { &v.shown.revision,
+                                      &v.shown.generation,
+                                      (uint64_t *)&v.shown.synced_at,
+                                      &v.shown.files,
+                                      &v.shown.directories,
+                                      &v.shown.symlinks,
+                                      &v.shown.unknown,
+                                      &v.shown.bytes,
+                                      &v.next_ino,
+                                      &v.rows,
+                                      &loading,
+                                      &v.load_offset,
+                                      &v.load_folder,
+                                      &v.load_rows,
+                                      &v.load_pending,
+                                      &v.load_open };
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_VERSION, &r);
+
+        if (!statement)
+                return r;
+        r = sqlite3_step(statement);
+        if (r == SQLITE_ROW) {
+                v.shown.valid = sqlite3_column_int(statement, 0) != 0;
+                r = column_hash(statement, 1, v.shown.digest);
+                for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+                        *numbers[i] = (uint64_t)sqlite3_column_int64(statement, (int)i + 2);
+                v.shown.loading = loading != 0;
+        } else {
+                r = r == SQLITE_DONE ? -EBADMSG : db_error(db, r);
+        }
+        sqlite3_reset(statement);
+        if (r == 0)
+                *ret = v;
+        return r;
+}
+
+int db_write_version(struct db *db, const struct db_version *v)
+{
+        const uint64_t numbers[] = { v->shown.revision, v->shown.generation,  (uint64_t)v->shown.synced_at,
+                                     v->shown.files,    v->shown.directories, v->shown.symlinks,
+                                     v->shown.unknown,  v->shown.bytes,       v->next_ino,
+                                     v->rows,           v->shown.loading,     v->load_offset,
+                                     v->load_folder,    v->load_rows,         v->load_pending,
+                                     v->load_open };
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_SET_VERSION, &r);
+
+        if (!statement)
+                return r;
+        bind_int(statement, 1, v->shown.valid);
+        bind_blob(statement, 2, v->shown.digest, HASH_BYTES);
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+                bind_int(statement, (int)i + 3, numbers[i]);
+        return db_run(db, statement);
+}
+
 /* ---- reading entries ---- */
 
 /* A row is checked like any input: what a broken disk put there must not be used as an index or a length. */

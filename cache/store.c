@@ -1,19 +1,21 @@
 #include "cache/store.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "cache/store_private.h"
 
-#define FORMAT_TEXT  "fsyncfs-store 1\n"
-#define FORMAT_MAX   256
-#define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
-#define BOOT_ID_MAX  256
-#define CHECK_BYTES  ((size_t)256 * 1024) /* read at once while verifying */
+#define FORMAT_TEXT   "fsyncfs-store 1\n"
+#define FORMAT_MAX    256
+#define BOOT_ID_PATH  "/proc/sys/kernel/random/boot_id"
+#define BOOT_ID_MAX   256
+#define USE_NOTED_SEC 600
+#define LONG_USE_SEC  10                   /* from here on a use that ends is noted too */
+#define CHECK_BYTES   ((size_t)256 * 1024) /* read at once while verifying */
 
 void store_blob_path(const struct content_id *id, char path[STORE_BLOB_PATH_MAX])
 {
@@ -88,28 +90,30 @@ static int open_folders(struct store *store)
         if (r == 0)
                 r = open_folder(store->dir_fd, "quarantine", &store->quarantine_fd);
         if (r == 0)
+                r = open_folder(store->dir_fd, "pins", &store->pins_fd);
+        if (r == 0)
                 r = open_folder(store->dir_fd, "blobs", &blobs);
         for (enum hash_algorithm a = HASH_XXH3; r == 0 && a < STORE_ALGORITHMS; a++)
                 r = open_folder(blobs, hash_algorithm_name(a), &store->blob_fds[a]);
         return r;
 }
 
-/* Writes the format's text to a file and drops it: proves that the folder takes data, also where the format is there already. */
+/*
+ * Writes the format's text to a file and drops it: proves that the folder takes data, also where the format is there already. A disk
+ * that is full is no proof of the contrary: what is here can be read, and evicted.
+ */
 static int probe_and_format(struct store *store, bool make_format)
 {
         static const char name[] = "format.new";
         _cleanup_close_ int fd =
                 openat(store->dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-        int r;
+        int r = fd < 0 ? -errno : io_write_all(fd, FORMAT_TEXT, strlen(FORMAT_TEXT));
 
-        if (fd < 0)
-                return -errno;
-        r = io_write_all(fd, FORMAT_TEXT, strlen(FORMAT_TEXT));
         if (r == 0 && make_format && renameat(store->dir_fd, name, store->dir_fd, "format") < 0)
                 r = -errno;
-        if (r < 0 || !make_format)
+        if (fd >= 0 && (r < 0 || !make_format))
                 unlinkat(store->dir_fd, name, 0);
-        return r;
+        return !make_format && (r == -ENOSPC || r == -EDQUOT) ? 0 : r;
 }
 
 /* Called with the folder locked. */
@@ -128,35 +132,11 @@ static int check_format(struct store *store)
         return probe_and_format(store, text.len == 0);
 }
 
-/* S4: what nobody holds a lock on was left by the dead. */
-static int remove_dead_partials(struct store *store)
-{
-        DIR *dir;
-        struct dirent *de;
-        int fd = openat(store->partial_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        if (fd < 0)
-                return -errno;
-        dir = fdopendir(fd);
-        if (!dir) {
-                close(fd);
-                return -ENOMEM;
-        }
-        while ((de = readdir(dir))) {
-                _cleanup_close_ int partial =
-                        openat(store->partial_fd, de->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-                if (partial >= 0 && store_flock(partial, LOCK_EX | LOCK_NB) == 0 &&
-                    store_is_current(partial, store->partial_fd, de->d_name))
-                        unlinkat(store->partial_fd, de->d_name, 0);
-        }
-        closedir(dir);
-        return 0;
-}
-
 /* One opener at a time, so that two that begin the same store do not see each other's half. */
 static int set_up(struct store *store, const char *dir)
 {
         _cleanup_close_ int lock = -1;
+        struct store_evicted removed = { 0 };
         int r = io_mkdir_parents(dir, 0700);
 
         if (r < 0)
@@ -171,9 +151,13 @@ static int set_up(struct store *store, const char *dir)
         if (r == 0)
                 r = open_folders(store);
         if (r == 0)
-                r = remove_dead_partials(store);
+                r = store_remove_dead_partials(store, &removed);
         if (r == 0)
                 r = make_stamp(&store->stamp);
+        if (r == 0)
+                r = usage_open(store);
+        if (r == 0)
+                r = room_new(store);
         if (r == 0)
                 r = store_wait_setup();
         return r;
@@ -186,7 +170,7 @@ int store_open(const char *dir, struct store **ret)
 
         if (!store)
                 return -ENOMEM;
-        store->dir_fd = store->partial_fd = store->quarantine_fd = -1;
+        store->dir_fd = store->partial_fd = store->quarantine_fd = store->pins_fd = -1;
         for (size_t i = 0; i < STORE_ALGORITHMS; i++)
                 store->blob_fds[i] = -1;
         mutex_init(&store->mutex);
@@ -204,8 +188,11 @@ void store_free(struct store *store)
 {
         if (!store)
                 return;
+        room_free(store);
+        usage_close(store);
         for (size_t i = 0; i < STORE_ALGORITHMS; i++)
                 cleanup_close(&store->blob_fds[i]);
+        cleanup_close(&store->pins_fd);
         cleanup_close(&store->quarantine_fd);
         cleanup_close(&store->partial_fd);
         cleanup_close(&store->dir_fd);
@@ -241,14 +228,19 @@ static int hash_file(int fd, enum hash_algorithm algorithm, struct content_id *r
 static int quarantine(struct store *store, const struct content_id *id, int fd)
 {
         char path[STORE_BLOB_PATH_MAX], name[STORE_NAME_MAX], text[HASH_TEXT_MAX];
-        int dirfd = store_blob_dir(store, id);
+        int dirfd = store_blob_dir(store, id), r;
+        unsigned shard = usage_shard_of(id);
 
         store_blob_path(id, path);
         store_flat_name(id, name);
         if (!store_is_current(fd, dirfd, path))
                 return STORE_MISS; /* somebody else moved it, and may have put a good one there */
-        if (renameat(dirfd, path, store->quarantine_fd, name) < 0 && errno != ENOENT)
-                return -errno;
+        usage_begin(store, shard);
+        r = renameat(dirfd, path, store->quarantine_fd, name) < 0 && errno != ENOENT ? -errno : 0;
+        /* It may not have the size any more that it was counted with. */
+        usage_end(store, shard, false, 0, 0);
+        if (r < 0)
+                return r;
         log_limited(LOG_LEVEL_WARNING, "store",
                     "blob %s does not hold what its name says: moved to quarantine",
                     content_id_format(id, text));
@@ -271,6 +263,37 @@ int store_check_blob(struct store *store, const struct content_id *id, int fd)
         return STORE_OK;
 }
 
+int store_open_blob(int dirfd, const char *path)
+{
+        const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC;
+        int fd = openat(dirfd, path, flags | O_NOATIME);
+
+        if (fd < 0 && errno == EPERM) /* another user's: then every read counts as a use */
+                fd = openat(dirfd, path, flags);
+        return fd < 0 ? -errno : fd;
+}
+
+/* The order of eviction need not be exact, so that asking for a blob again and again writes nothing. */
+static void note_use(int fd, const struct stat *st)
+{
+        static const struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_OMIT } };
+        int64_t age_sec = clock_coarse_ns() / NSEC_PER_SEC - st->st_atim.tv_sec;
+
+        if (age_sec >= USE_NOTED_SEC || age_sec <= -USE_NOTED_SEC)
+                (void)futimens(fd, times);
+}
+
+/* Not for every use: a change of times makes a blob look new for a moment (evict_pass.young_ns). */
+void store_note_use(int fd, int64_t ago_ns)
+{
+        const struct timespec times[2] = { clock_timespec(clock_coarse_ns() - ago_ns),
+                                           { .tv_nsec = UTIME_OMIT } };
+        struct stat st;
+
+        if (fstat(fd, &st) == 0 && times[0].tv_sec - st.st_atim.tv_sec >= LONG_USE_SEC)
+                (void)futimens(fd, times);
+}
+
 static int get(struct store *store, const struct content_id *id, bool may_read, int *ret_fd)
 {
         _cleanup_close_ int fd = -1;
@@ -281,9 +304,9 @@ static int get(struct store *store, const struct content_id *id, bool may_read, 
         if (dirfd < 0)
                 return dirfd;
         store_blob_path(id, path);
-        fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        fd = store_open_blob(dirfd, path);
         if (fd < 0)
-                return errno == ENOENT ? STORE_MISS : -errno;
+                return fd == -ENOENT ? STORE_MISS : fd;
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (st.st_mtim.tv_sec != store->stamp.tv_sec || st.st_mtim.tv_nsec != store->stamp.tv_nsec) {
@@ -291,6 +314,8 @@ static int get(struct store *store, const struct content_id *id, bool may_read, 
                 if (r != STORE_OK)
                         return r;
         }
+        note_use(fd, &st);
+        room_unhold(store, id);
         *ret_fd = take_fd(&fd);
         return STORE_OK;
 }

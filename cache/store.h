@@ -9,8 +9,15 @@
  *     once and stamped. So neither a power cut nor a write by somebody else yields a wrong byte, and no fsync is needed.
  *  S4 A partial content is owned by who holds flock(2) on it; a dead owner's is taken over or removed by the next.
  *  S5 A blob that does not match its name is moved to quarantine/, reported, and counts as missing.
+ *  S6 Eviction takes the least recently used blobs first, and none that a process has open or that is pinned. A blob that is evicted
+ *     while somebody opens it stays readable for who has it: eviction removes names, never bytes.
+ *  S7 A folder of blobs whose count in DIR/usage bears the mark of the running boot is counted right. The mark is off while a
+ *     blob comes or goes; if its process dies meanwhile it stays off, and the folder is counted anew before it matters.
+ *  S8 A quota fails no write: room is made before, and where none can be made the write goes on beyond the quota. -ENOSPC means that the disk
+ *     is full although all that may go has gone.
  *
- * Layout: DIR/format (text, "fsyncfs-store 1"), DIR/blobs/<algorithm>/<2 hex>/<30 hex>, DIR/partial/, DIR/quarantine/.
+ * Layout: DIR/format (text, "fsyncfs-store 1"), DIR/blobs/<algorithm>/<2 hex>/<30 hex>, DIR/partial/, DIR/quarantine/, DIR/pins/,
+ * DIR/usage. A blob's atime is when it was last asked for, to ten minutes; nothing else moves it.
  * Thread-safe; processes share it through the file system alone.
  */
 #pragma once
@@ -29,12 +36,40 @@ int store_open(const char *dir, struct store **ret);
 /** NULL is fine. Writers must have ended. */
 void store_free(struct store *store);
 
+/** A size: BYTES, or PERCENT of the cache's file system if that is not 0. */
+struct store_amount {
+        uint64_t bytes;
+        unsigned percent;
+};
+
+struct store_limits {
+        struct store_amount
+                quota; /* of all blobs; 0: none. Each process keeps its own, so the smallest rules */
+        struct store_amount floor; /* what stays free on the file system; 0: none */
+};
+
+/** 5 % or 1 GiB of the file system, whichever is smaller: an amount for `floor` that says so. */
+#define STORE_FLOOR_DEFAULT ((struct store_amount){ .bytes = (uint64_t)1 << 30, .percent = 5 })
+
+/**
+ * Keeps the store within LIMITS from now on, by a thread of its own ("store-room", ended by store_free), which also counts the blobs
+ * if nobody has since the machine started. Once, before the first writer. With a percentage and bytes the smaller counts.
+ */
+int store_limit(struct store *store, const struct store_limits *limits);
+
+/**
+ * LET_GO is called, from a thread of the store, when nothing can be evicted because it is open: it should close what it keeps open without
+ * need. NULL: nobody is any more; a call under way has ended on return.
+ */
+void store_on_pressure(struct store *store, void (*let_go)(void *arg), void *arg);
+
 enum store_result {
         STORE_OK = 0,
         STORE_MISS = 1,       /* the content is not here */
         STORE_HAVE = 2,       /* it is here already: nothing to write */
         STORE_MISMATCH = 3,   /* the bytes written are not the content named */
         STORE_UNVERIFIED = 4, /* it is here, but was not verified since the machine started */
+        STORE_BUSY = 5,       /* store_write_try: it would have to wait */
 };
 
 /** An O_RDONLY descriptor of the whole, verified content, the caller's: STORE_OK, STORE_MISS or negative errno. */
@@ -42,6 +77,9 @@ int store_get(struct store *store, const struct content_id *id, int *ret_fd);
 
 /** The same without ever reading the blob: quick, for who must not wait for a disk. STORE_UNVERIFIED: store_get would read it. */
 int store_get_verified(struct store *store, const struct content_id *id, int *ret_fd);
+
+/** The blob open as FD, which is about to be closed, was in use until AGO_NS ago: for who keeps blobs open for long. */
+void store_note_use(int fd, int64_t ago_ns);
 
 /** Bytes written so far of a content that some process is writing; 0: nobody is. */
 uint64_t store_partial_size(struct store *store, const struct content_id *id);
@@ -51,10 +89,15 @@ bool store_has(struct store *store, const struct content_id *id);
 
 /**
  * Starts writing a content of SIZE bytes. Blocks while another thread or process is writing the same one (and then usually
- * returns STORE_HAVE). STORE_OK with a writer, STORE_HAVE, -ENOSPC, -EINTR (store_interrupt), and so on.
+ * returns STORE_HAVE), and while room is made for it (S8). STORE_OK with a writer, STORE_HAVE, -ENOSPC, -EINTR (store_interrupt), and so
+ * on.
  */
 int store_write_begin(struct store *store, const struct content_id *id, uint64_t size,
                       struct store_writer **ret);
+
+/** The same without ever waiting: STORE_BUSY where store_write_begin would. For who serves many contents on one thread. */
+int store_write_try(struct store *store, const struct content_id *id, uint64_t size,
+                    struct store_writer **ret);
 
 /** Appends bytes. -EFBIG: more than SIZE. -ENOSPC and so on; the writer then only takes abort. */
 int store_write(struct store_writer *writer, const void *data, size_t len);
@@ -74,6 +117,8 @@ void store_interrupt(struct store *store);
 struct store_stats {
         uint64_t blobs;
         uint64_t blob_bytes; /* apparent sizes */
+        uint64_t pinned;     /* blobs with a pin */
+        uint64_t pinned_bytes;
         uint64_t partials;
         uint64_t quarantined;
         uint64_t verified; /* store_verify: blobs whose bytes were read and are right */
@@ -90,3 +135,37 @@ int store_verify(struct store *store, void (*on_damaged)(const char *name, void 
 /** Calls EACH for every blob (unverified); a non-zero return ends the walk and is returned. */
 int store_list(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg),
                void *arg);
+
+struct store_usage {
+        uint64_t blobs;
+        uint64_t bytes; /* of blobs, each rounded up to STORE_CHARGE_BYTES: what a quota is compared with */
+        uint64_t reserved; /* what is being written will come to, by all processes */
+        uint64_t quota;    /* the smallest of the processes that have the store open; 0: none */
+        bool counted;      /* false: BYTES is from before the machine started, or still being counted */
+};
+
+#define STORE_CHARGE_BYTES 4096u
+
+/** What the store holds, without a walk; what is not counted yet will be soon, if the store has limits. */
+void store_get_usage(struct store *store, struct store_usage *ret);
+
+struct store_evicted {
+        uint64_t blobs;
+        uint64_t bytes;
+};
+
+/** Evicts until the blobs are TO_BYTES or less (as counted by store_usage), or no more may go (S6). Adds to RET. */
+int store_evict(struct store *store, uint64_t to_bytes, struct store_evicted *ret);
+
+/** From now on the content is not evicted; it need not be here yet. 0 or negative errno. */
+int store_pin(struct store *store, const struct content_id *id);
+
+/** STORE_OK; STORE_MISS: there was no pin. */
+int store_unpin(struct store *store, const struct content_id *id);
+
+/** As store_list, for pins: SIZE is that of the content, 0 if it is not here. */
+int store_list_pins(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg),
+                    void *arg);
+
+/** Removes what is in quarantine/, and what dead writers left. Adds to RET. */
+int store_collect(struct store *store, struct store_evicted *ret);

@@ -40,37 +40,44 @@ static const char *next_name(DIR *dir, int *ret_error)
         return de ? de->d_name : NULL;
 }
 
-static int count_names(int dirfd, uint64_t *ret)
+int store_walk_names(int dirfd, int (*each)(const char *name, void *arg), void *arg)
 {
         _cleanup_closedir_ DIR *dir = NULL;
+        const char *name;
         int r = open_dir(dirfd, ".", &dir);
 
         if (r < 0)
                 return r;
-        *ret = 0;
-        while (next_name(dir, &r))
-                (*ret)++;
+        while ((name = next_name(dir, &r))) {
+                r = each(name, arg);
+                if (r != 0)
+                        break;
+        }
         return r;
 }
 
-typedef int (*blob_fn)(const struct content_id *id, int dirfd, const char *name, void *arg);
+static int count_name(const char *name, void *arg)
+{
+        (*(uint64_t *)arg)++;
+        return 0;
+}
 
-static int walk_folder(int algorithm_fd, enum hash_algorithm algorithm, const char *folder, blob_fn each,
-                       void *arg)
+int store_walk_folder(struct store *store, enum hash_algorithm algorithm, uint8_t first, store_blob_fn each,
+                      void *arg)
 {
         _cleanup_closedir_ DIR *dir = NULL;
-        struct content_id id = { .algorithm = algorithm };
+        struct content_id id = { .algorithm = algorithm, .bytes = { first } };
+        char folder[3];
         const char *name;
         int r;
 
-        if (hex_decode(folder, strlen(folder), id.bytes, 1) < 0)
-                return 0; /* not ours */
-        r = open_dir(algorithm_fd, folder, &dir);
+        hex_encode(&first, 1, folder);
+        r = open_dir(store->blob_fds[algorithm], folder, &dir);
         if (r < 0)
                 return r == -ENOTDIR || r == -ENOENT ? 0 : r;
         while ((name = next_name(dir, &r))) {
                 if (hex_decode(name, strlen(name), id.bytes + 1, HASH_BYTES - 1) < 0)
-                        continue;
+                        continue; /* not ours */
                 r = each(&id, dirfd(dir), name, arg);
                 if (r != 0)
                         break;
@@ -78,22 +85,13 @@ static int walk_folder(int algorithm_fd, enum hash_algorithm algorithm, const ch
         return r;
 }
 
-static int walk_blobs(struct store *store, blob_fn each, void *arg)
+static int walk_blobs(struct store *store, store_blob_fn each, void *arg)
 {
         int r = 0;
 
-        for (enum hash_algorithm a = HASH_XXH3; r == 0 && a < STORE_ALGORITHMS; a++) {
-                _cleanup_closedir_ DIR *dir = NULL;
-                const char *name;
-                r = open_dir(store->blob_fds[a], ".", &dir);
-                if (r < 0)
-                        return r;
-                while ((name = next_name(dir, &r))) {
-                        r = walk_folder(store->blob_fds[a], a, name, each, arg);
-                        if (r != 0)
-                                break;
-                }
-        }
+        for (enum hash_algorithm a = HASH_XXH3; r == 0 && a < STORE_ALGORITHMS; a++)
+                for (unsigned first = 0; r == 0 && first < 256; first++)
+                        r = store_walk_folder(store, a, (uint8_t)first, each, arg);
         return r;
 }
 
@@ -122,26 +120,38 @@ int store_list(struct store *store, int (*each)(const struct content_id *id, uin
         return walk_blobs(store, list_blob, &state);
 }
 
-static int count_blob(const struct content_id *id, uint64_t size, void *arg)
-{
-        struct store_stats *stats = arg;
+struct stat_state {
+        struct store_stats stats;
+        struct pins pins;
+};
 
-        stats->blobs++;
-        stats->blob_bytes += size;
-        return 0;
+static void stat_blob(const struct content_id *id, int dirfd, const char *name, const struct stat *st,
+                      void *arg)
+{
+        struct stat_state *state = arg;
+
+        state->stats.blobs++;
+        state->stats.blob_bytes += (uint64_t)st->st_size;
+        if (pins_find(&state->pins, id)) {
+                state->stats.pinned++;
+                state->stats.pinned_bytes += (uint64_t)st->st_size;
+        }
 }
 
 int store_stat(struct store *store, struct store_stats *ret)
 {
-        struct store_stats stats = { 0 };
-        int r = store_list(store, count_blob, &stats);
+        struct stat_state state = { 0 };
+        int r = pins_load(store, &state.pins);
 
+        for (unsigned i = 0; r == 0 && i < USAGE_SHARDS; i++)
+                r = usage_count(store, i, stat_blob, &state);
+        pins_release(&state.pins);
         if (r == 0)
-                r = count_names(store->partial_fd, &stats.partials);
+                r = store_walk_names(store->partial_fd, count_name, &state.stats.partials);
         if (r == 0)
-                r = count_names(store->quarantine_fd, &stats.quarantined);
+                r = store_walk_names(store->quarantine_fd, count_name, &state.stats.quarantined);
         if (r == 0)
-                *ret = stats;
+                *ret = state.stats;
         return r;
 }
 
@@ -154,13 +164,13 @@ struct verify_state {
 
 static int verify_blob(const struct content_id *id, int dirfd, const char *name, void *arg)
 {
-        _cleanup_close_ int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int fd = store_open_blob(dirfd, name);
         struct verify_state *state = arg;
         char text[HASH_TEXT_MAX];
         int r;
 
         if (fd < 0)
-                return errno == ENOENT || errno == ELOOP ? 0 : -errno;
+                return fd == -ENOENT || fd == -ELOOP ? 0 : fd;
         r = store_check_blob(state->store, id, fd);
         if (r < 0)
                 return r;

@@ -10,12 +10,15 @@
 
 #define WAKE_SIGNAL   SIGUSR2
 #define WAKE_AGAIN_NS (10 * NSEC_PER_MSEC)
+#define MAKE_BYTES    (1 << 20)                 /* evicted at least, when the disk is full */
+#define SIZE_LIMIT    ((uint64_t)INT64_MAX / 2) /* so that sums of sizes do not wrap */
 
 struct store_writer {
         struct store *store;
         struct content_id id;
         uint64_t size;
         uint64_t written;
+        bool reserved;         /* SIZE bytes, of which WRITTEN are on the disk */
         struct hasher *hasher; /* owned; runs along, so that nothing is read again */
         int fd;                /* owned; the partial file, locked (S4) */
         int failed;            /* the error after which only abort is possible, or 0 */
@@ -104,10 +107,14 @@ void store_interrupt(struct store *store)
                                      clock_monotonic_ns() + WAKE_AGAIN_NS);
         }
         mutex_unlock(&store->mutex);
+        room_interrupt(store);
 }
 
-/* Opens and locks the partial file: 0 and *RET_FD, -EAGAIN if it went to another owner's end meanwhile. */
-static int own_partial(struct store *store, const char *name, int *ret_fd)
+/*
+ * Opens and locks the partial file: 0 and *RET_FD, -EAGAIN if it went to another owner's end meanwhile; STORE_BUSY: it has an owner, and
+ * MAY_WAIT is false.
+ */
+static int own_partial(struct store *store, const char *name, bool may_wait, int *ret_fd)
 {
         _cleanup_close_ int fd =
                 openat(store->partial_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -117,8 +124,8 @@ static int own_partial(struct store *store, const char *name, int *ret_fd)
                 return -errno;
         r = store_flock(fd, LOCK_EX | LOCK_NB);
         if (r == -EWOULDBLOCK)
-                r = wait_for_lock(store, fd);
-        if (r < 0)
+                r = may_wait ? wait_for_lock(store, fd) : STORE_BUSY;
+        if (r != 0)
                 return r;
         if (!store_is_current(fd, store->partial_fd, name))
                 return -EAGAIN;
@@ -128,6 +135,9 @@ static int own_partial(struct store *store, const char *name, int *ret_fd)
 
 static void writer_free(struct store_writer *writer)
 {
+        if (writer->reserved)
+                usage_reserve(writer->store, -(int64_t)usage_charge(writer->size),
+                              -(int64_t)(usage_charge(writer->size) - writer->written));
         cleanup_close(&writer->fd);
         hasher_free(writer->hasher);
         free(writer);
@@ -161,15 +171,44 @@ static int start_partial(struct store_writer *writer)
         return r;
 }
 
-int store_write_begin(struct store *store, const struct content_id *id, uint64_t size,
-                      struct store_writer **ret)
+/* Until the partial is this writer's, or the content is here. */
+static int own(struct store_writer *writer, bool may_wait)
+{
+        struct store *store = writer->store;
+        int r;
+
+        do {
+                r = own_partial(store, writer->name, may_wait, &writer->fd);
+                if (r == -EAGAIN && store_has(store, &writer->id))
+                        return STORE_HAVE;
+                if (r == -ENOSPC && !may_wait)
+                        return STORE_BUSY; /* room is made by who may wait for it */
+                if (r == -ENOSPC && room_make(store, MAKE_BYTES) == 0)
+                        r = -EAGAIN;
+        } while (r == -EAGAIN);
+        return r;
+}
+
+/* The partial is locked: nobody else makes room for the same content. */
+static int reserve(struct store_writer *writer, bool may_wait)
+{
+        int r = room_take(writer->store, usage_charge(writer->size), may_wait);
+
+        writer->reserved = r == 0;
+        if (r != 0)
+                unlinkat(writer->store->partial_fd, writer->name, 0);
+        return r;
+}
+
+static int begin(struct store *store, const struct content_id *id, uint64_t size, bool may_wait,
+                 struct store_writer **ret)
 {
         struct store_writer *writer;
         int r;
 
         if (store_blob_dir(store, id) < 0)
                 return -EINVAL;
-        if (size > INT64_MAX)
+        if (size > SIZE_LIMIT)
                 return -EFBIG;
         if (store_has(store, id))
                 return STORE_HAVE;
@@ -179,14 +218,12 @@ int store_write_begin(struct store *store, const struct content_id *id, uint64_t
         *writer = (struct store_writer){ .store = store, .id = *id, .size = size, .fd = -1 };
         store_flat_name(id, writer->name);
         r = hasher_new(id->algorithm, &writer->hasher);
-        while (r == 0) {
-                r = own_partial(store, writer->name, &writer->fd);
-                if (r != -EAGAIN)
-                        break;
-                r = store_has(store, id) ? STORE_HAVE : 0;
-        }
+        if (r == 0)
+                r = own(writer, may_wait);
         if (r == 0)
                 r = start_partial(writer);
+        if (r == STORE_OK)
+                r = reserve(writer, may_wait);
         if (r != STORE_OK) {
                 writer_free(writer);
                 return r;
@@ -195,41 +232,92 @@ int store_write_begin(struct store *store, const struct content_id *id, uint64_t
         return STORE_OK;
 }
 
+int store_write_begin(struct store *store, const struct content_id *id, uint64_t size,
+                      struct store_writer **ret)
+{
+        return begin(store, id, size, true, ret);
+}
+
+int store_write_try(struct store *store, const struct content_id *id, uint64_t size,
+                    struct store_writer **ret)
+{
+        return begin(store, id, size, false, ret);
+}
+
+/* S8: a disk that is full is given room, as long as there is something that may go. */
+static int write_all(struct store_writer *writer, const void *data, size_t len)
+{
+        off_t start = (off_t)writer->written;
+        int r = io_write_all(writer->fd, data, len);
+
+        while (r == -ENOSPC) {
+                off_t at = lseek(writer->fd, 0, SEEK_CUR);
+                if (at < start)
+                        return -EIO;
+                if (room_make(writer->store, MAX(writer->size - (uint64_t)at, (uint64_t)MAKE_BYTES)) < 0)
+                        return r;
+                r = io_write_all(writer->fd, (const char *)data + (at - start), len - (size_t)(at - start));
+        }
+        return r;
+}
+
 int store_write(struct store_writer *writer, const void *data, size_t len)
 {
         if (writer->failed < 0)
                 return writer->failed;
         if (len > writer->size - writer->written)
                 return writer->failed = -EFBIG;
-        writer->failed = io_write_all(writer->fd, data, len);
+        writer->failed = write_all(writer, data, len);
         if (writer->failed < 0)
                 return writer->failed;
         hasher_update(writer->hasher, data, len);
         writer->written += len;
+        usage_reserve(writer->store, 0, -(int64_t)len);
         return 0;
 }
 
-/* S1, S2, S3: complete, read-only and stamped before it has its name. */
-static int publish(struct store_writer *writer)
+static int rename_into_place(struct store_writer *writer)
 {
         struct store *store = writer->store;
-        const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, store->stamp };
         char path[STORE_BLOB_PATH_MAX], folder[3];
         int dirfd = store_blob_dir(store, &writer->id);
 
         store_blob_path(&writer->id, path);
         snprintf(folder, sizeof(folder), "%.2s", path);
-        if (fchmod(writer->fd, 0400) < 0 || futimens(writer->fd, times) < 0)
-                return -errno;
         if (renameat(store->partial_fd, writer->name, dirfd, path) == 0)
-                return STORE_OK;
+                return 0;
         if (errno != ENOENT)
                 return -errno;
         if (mkdirat(dirfd, folder, 0700) < 0 && errno != EEXIST)
                 return -errno;
-        if (renameat(store->partial_fd, writer->name, dirfd, path) < 0)
+        return renameat(store->partial_fd, writer->name, dirfd, path) < 0 ? -errno : 0;
+}
+
+/* S7: named and counted in one step. */
+static int name_and_count(struct store_writer *writer)
+{
+        unsigned shard = usage_shard_of(&writer->id);
+        bool counted = usage_begin(writer->store, shard);
+        int r = rename_into_place(writer);
+
+        usage_end(writer->store, shard, counted, r == 0 ? (int64_t)usage_charge(writer->size) : 0, r == 0);
+        return r;
+}
+
+/* S1, S2, S3: complete, read-only and stamped before it has its name. */
+static int publish(struct store_writer *writer)
+{
+        const struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, writer->store->stamp };
+        int r;
+
+        if (fchmod(writer->fd, 0400) < 0 || futimens(writer->fd, times) < 0)
                 return -errno;
-        return STORE_OK;
+        r = name_and_count(writer);
+        if (r == -ENOSPC && room_make(writer->store, MAKE_BYTES) == 0)
+                r = name_and_count(writer);
+        if (r == 0)
+                room_hold(writer->store, &writer->id, take_fd(&writer->fd));
+        return r;
 }
 
 int store_write_commit(struct store_writer *writer)

@@ -3,16 +3,23 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cache/store.h"
+#include "fs/control.h"
 #include "fs/options.h"
 
-static const char usage[] = "usage: fsyncfs cache stat|list|verify [--cache DIR] [--json]\n";
+static const char usage[] = "usage: fsyncfs cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
+                            "       fsyncfs cache evict [--to SIZE] [--cache DIR] [--json]\n"
+                            "       fsyncfs cache pin|unpin PATH|HASH... [--cache DIR] [--json]\n";
 
 struct cache_call {
-        struct store *store;
+        struct store *store; /* of DIR; not for commands of files */
         const char *dir;
+        bool dir_given;
         bool json;
+        uint64_t to_bytes;  /* evict */
+        char *const *words; /* pin, unpin; ends with NULL */
 };
 
 static int fail(const struct cache_call *call, int error)
@@ -30,20 +37,28 @@ static void print_object(json_t *object)
 static int cache_stat(const struct cache_call *call)
 {
         struct store_stats stats;
-        char bytes[32];
+        struct store_usage used;
+        char bytes[32], pinned[32], charged[32], quota[32];
         int r = store_stat(call->store, &stats);
 
         if (r < 0)
                 return fail(call, r);
+        store_get_usage(call->store, &used);
         if (call->json)
-                print_object(json_pack("{s:s, s:I, s:I, s:I, s:I}", "cache_dir", call->dir, "blobs",
-                                       (json_int_t)stats.blobs, "blob_bytes", (json_int_t)stats.blob_bytes,
-                                       "partials", (json_int_t)stats.partials, "quarantined",
-                                       (json_int_t)stats.quarantined));
+                print_object(json_pack(
+                        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cache_dir", call->dir, "blobs",
+                        (json_int_t)stats.blobs, "blob_bytes", (json_int_t)stats.blob_bytes, "partials",
+                        (json_int_t)stats.partials, "quarantined", (json_int_t)stats.quarantined, "pinned",
+                        (json_int_t)stats.pinned, "pinned_bytes", (json_int_t)stats.pinned_bytes,
+                        "store_bytes", (json_int_t)used.bytes, "quota_bytes", (json_int_t)used.quota));
         else
-                printf("%s\n  contents     %lu, %s\n  unfinished   %lu\n  quarantined  %lu\n", call->dir,
-                       (unsigned long)stats.blobs, format_bytes(stats.blob_bytes, bytes),
-                       (unsigned long)stats.partials, (unsigned long)stats.quarantined);
+                printf("%s\n  contents     %lu, %s\n  pinned       %lu, %s\n  unfinished   %lu\n"
+                       "  quarantined  %lu\n  quota        %s of %s\n",
+                       call->dir, (unsigned long)stats.blobs, format_bytes(stats.blob_bytes, bytes),
+                       (unsigned long)stats.pinned, format_bytes(stats.pinned_bytes, pinned),
+                       (unsigned long)stats.partials, (unsigned long)stats.quarantined,
+                       format_bytes(used.bytes, charged),
+                       used.quota ? format_bytes(used.quota, quota) : "none");
         return 0;
 }
 
@@ -60,14 +75,176 @@ static int list_one(const struct content_id *id, uint64_t size, void *arg)
         return 0;
 }
 
-static int cache_list(const struct cache_call *call)
+typedef int (*list_fn)(struct store *store,
+                       int (*each)(const struct content_id *id, uint64_t size, void *arg), void *arg);
+
+static int print_list(const struct cache_call *call, list_fn list)
 {
         json_t *array = call->json ? json_array() : NULL;
-        int r = store_list(call->store, list_one, array);
+        int r = list(call->store, list_one, array);
 
         if (array)
                 print_object(array);
         return r < 0 ? fail(call, r) : 0;
+}
+
+static int cache_list(const struct cache_call *call)
+{
+        return print_list(call, store_list);
+}
+
+static int cache_pins(const struct cache_call *call)
+{
+        return print_list(call, store_list_pins);
+}
+
+static int print_removed(const struct cache_call *call, const char *what, const struct store_evicted *removed)
+{
+        struct store_usage used;
+        char gone[32], left[32];
+
+        store_get_usage(call->store, &used);
+        if (call->json)
+                print_object(json_pack("{s:s, s:I, s:I, s:I}", "cache_dir", call->dir, what,
+                                       (json_int_t)removed->blobs, "bytes", (json_int_t)removed->bytes,
+                                       "store_bytes", (json_int_t)used.bytes));
+        else
+                printf("%s %lu, %s; contents take %s\n", what, (unsigned long)removed->blobs,
+                       format_bytes(removed->bytes, gone), format_bytes(used.bytes, left));
+        return 0;
+}
+
+static int cache_evict(const struct cache_call *call)
+{
+        struct store_evicted evicted = { 0 };
+        int r = store_evict(call->store, call->to_bytes, &evicted);
+
+        return r < 0 ? fail(call, r) : print_removed(call, "evicted", &evicted);
+}
+
+static int cache_gc(const struct cache_call *call)
+{
+        struct store_evicted removed = { 0 };
+        int r = store_collect(call->store, &removed);
+
+        return r < 0 ? fail(call, r) : print_removed(call, "removed", &removed);
+}
+
+/* ---- pins ---- */
+
+/* One thing to pin: a content, and the cache folder that is meant. */
+struct pin_target {
+        struct content_id id;
+        char *dir; /* owned */
+};
+
+static int say_failure(const char *word, const char *why)
+{
+        fprintf(stderr, "fsyncfs: '%s': %s\n", word, why);
+        return -1;
+}
+
+/* A file on a mount is asked for at its daemon, which knows its hash and its cache. */
+static int find_file(const char *path, struct pin_target *ret)
+{
+        struct failure failure = { 0 };
+        const char *hash, *dir;
+        char command[64];
+        json_t *entry;
+        struct stat st;
+        int r = -1;
+
+        if (lstat(path, &st) < 0)
+                return say_failure(path, strerror(errno));
+        if (!S_ISREG(st.st_mode))
+                return say_failure(path, "not a file");
+        snprintf(command, sizeof(command), "stat %lu", (unsigned long)st.st_ino);
+        r = control_ask(path, command, &entry, &failure);
+        if (r < 0)
+                return say_failure(path, failure_text(&failure, r));
+        hash = json_string_value(json_object_get(entry, "hash"));
+        dir = json_string_value(json_object_get(entry, "cache_dir"));
+        if (!hash || !dir || content_id_parse(hash, &ret->id) < 0 || ret->id.algorithm == HASH_NONE)
+                r = say_failure(path, "the daemon names no content for it");
+        else
+                ret->dir = strdup(dir);
+        json_decref(entry);
+        return r;
+}
+
+static int find_target(const struct cache_call *call, const char *word, struct pin_target *ret)
+{
+        int r = 0;
+
+        *ret = (struct pin_target){ 0 };
+        if (content_id_parse(word, &ret->id) < 0)
+                r = find_file(word, ret);
+        else if (ret->id.algorithm == HASH_NONE)
+                r = say_failure(word, "no content");
+        if (r < 0)
+                return r;
+        if (call->dir_given || !ret->dir) {
+                free(ret->dir);
+                ret->dir = strdup(call->dir);
+        }
+        return ret->dir ? 0 : say_failure(word, strerror(ENOMEM));
+}
+
+static void print_pin(const char *word, const struct pin_target *target, bool pinned, bool cached,
+                      json_t *array)
+{
+        char hash[HASH_TEXT_MAX];
+
+        content_id_format(&target->id, hash);
+        if (array)
+                json_array_append_new(array, json_pack("{s:s, s:s, s:b, s:b, s:s}", "name", word, "hash",
+                                                       hash, "pinned", pinned, "cached", cached, "cache_dir",
+                                                       target->dir));
+        else
+                printf("%s %s: %s%s\n", hash, word, pinned ? "pinned" : "not pinned",
+                       pinned && !cached ? ", not here yet" : "");
+}
+
+static int pin_one(const struct cache_call *call, const char *word, bool pin, json_t *array)
+{
+        struct pin_target target;
+        struct store *store = NULL;
+        int r = find_target(call, word, &target);
+
+        if (r < 0)
+                return r;
+        r = access(target.dir, F_OK) < 0 ? -errno : store_open(target.dir, &store);
+        if (r == 0)
+                r = pin ? store_pin(store, &target.id) : store_unpin(store, &target.id);
+        if (r < 0)
+                (void)say_failure(target.dir, strerror(-r));
+        else
+                print_pin(word, &target, pin, store_has(store, &target.id), array);
+        store_free(store);
+        free(target.dir);
+        return r < 0 ? r : 0;
+}
+
+static int pin_all(const struct cache_call *call, bool pin)
+{
+        json_t *array = call->json ? json_array() : NULL;
+        int failures = 0;
+
+        for (char *const *word = call->words; *word; word++)
+                failures += pin_one(call, *word, pin, array) < 0;
+        if (array)
+                print_object(array);
+        return failures ? 1 : 0;
+}
+
+static int cache_pin(const struct cache_call *call)
+{
+        return pin_all(call, true);
+}
+
+static int cache_unpin(const struct cache_call *call)
+{
+        return pin_all(call, false);
 }
 
 static void print_damaged(const char *name, void *arg)
@@ -94,10 +271,13 @@ static int cache_verify(const struct cache_call *call)
 static const struct cache_command {
         const char *name;
         int (*run)(const struct cache_call *call);
+        bool takes_files; /* and opens their stores itself */
+        bool takes_to;
 } cache_commands[] = {
-        { "stat", cache_stat },
-        { "list", cache_list },
-        { "verify", cache_verify },
+        { "stat", cache_stat, false, false },     { "list", cache_list, false, false },
+        { "verify", cache_verify, false, false }, { "pins", cache_pins, false, false },
+        { "gc", cache_gc, false, false },         { "evict", cache_evict, false, true },
+        { "pin", cache_pin, true, false },        { "unpin", cache_unpin, true, false },
 };
 
 /* A look at a cache must not make one: a folder that is no store is an error. */
@@ -105,6 +285,8 @@ static int run_on(const struct cache_command *command, struct cache_call *call)
 {
         int r;
 
+        if (command->takes_files)
+                return command->run(call);
         if (access(call->dir, F_OK) < 0)
                 return fail(call, -errno);
         r = store_open(call->dir, &call->store);
@@ -115,32 +297,61 @@ static int run_on(const struct cache_command *command, struct cache_call *call)
         return r;
 }
 
-int command_cache(int argc, char **argv)
+static const struct cache_command *find_command(const char *name)
+{
+        for (size_t i = 0; name && i < ARRAY_SIZE(cache_commands); i++)
+                if (strcmp(name, cache_commands[i].name) == 0)
+                        return &cache_commands[i];
+        return NULL;
+}
+
+/* -1: wrong call. */
+static int parse_options(int argc, char **argv, struct cache_call *call, bool *ret_to)
 {
         static const struct option options[] = {
                 { "cache", required_argument, NULL, 'c' },
                 { "json", no_argument, NULL, 'j' },
+                { "to", required_argument, NULL, 't' },
                 { 0 },
         };
+        struct store_amount to;
+        int opt;
+
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+                if (opt == 'c') {
+                        call->dir = optarg;
+                        call->dir_given = true;
+                } else if (opt == 'j') {
+                        call->json = true;
+                } else if (opt == 't' && mount_options_parse_amount(optarg, &to) == 0 && to.percent == 0) {
+                        call->to_bytes = to.bytes;
+                        *ret_to = true;
+                } else {
+                        return -1;
+                }
+        }
+        return 0;
+}
+
+int command_cache(int argc, char **argv)
+{
         const struct cache_command *command = NULL;
         struct mount_options defaults;
         struct cache_call call = { 0 };
-        int opt, r;
+        bool to_given = false;
+        int r;
 
         if (mount_options_init(&defaults) < 0)
                 return 1;
         call.dir = defaults.cache_dir;
-        while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-                if (opt == 'c')
-                        call.dir = optarg;
-                else if (opt == 'j')
-                        call.json = true;
-                else
-                        break;
+        if (parse_options(argc, argv, &call, &to_given) == 0) {
+                command = find_command(argv[optind]);
+                call.words = argv + optind + 1;
+                if (command &&
+                    (command->takes_files == (argc - optind == 1) || (to_given && !command->takes_to) ||
+                     (!command->takes_files && argc - optind != 1)))
+                        command = NULL;
         }
-        for (size_t i = 0; opt == -1 && argc - optind == 1 && i < ARRAY_SIZE(cache_commands); i++)
-                if (strcmp(argv[optind], cache_commands[i].name) == 0)
-                        command = &cache_commands[i];
         if (!command)
                 fputs(usage, stderr);
         r = command ? run_on(command, &call) : EXIT_USAGE;

@@ -13,6 +13,7 @@ int command_mount_helper(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_version(int argc, char **argv);
 int command_refresh(int argc, char **argv);
+int command_prefetch(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_cache(int argc, char **argv);
 

@@ -16,9 +16,13 @@ static const char usage[] =
         "  version DIR                          the version mounted: digest and revision\n"
         "  refresh DIR [--stat-pass]            bring a mount up to date now; the master looks at all its "
         "files\n"
+        "  prefetch DIR|PATH... [--json]        fetch all contents at or below a path now\n"
         "  stat PATH [--json]                   a file's hash, and whether it is in the cache\n"
-        "  cache stat|list|verify [--cache DIR] [--json]\n"
+        "  cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
         "                                       the local store of contents\n"
+        "  cache evict [--to SIZE]              drop the least recently used that are neither open nor "
+        "pinned\n"
+        "  cache pin|unpin PATH|HASH...         keep contents, whatever the quota\n"
         "\n"
         "SOURCE is HOST[:PORT][,HOST...]:/SPIDER[/PATH] or unix:SOCKET:/SPIDER; umount DIR ends a mount.\n"
         "  --help, --version\n";
@@ -27,8 +31,9 @@ static const struct command {
         const char *name;
         int (*run)(int argc, char **argv);
 } commands[] = {
-        { "mount", command_mount },     { "status", command_status }, { "version", command_version },
-        { "refresh", command_refresh }, { "stat", command_stat },     { "cache", command_cache },
+        { "mount", command_mount },     { "status", command_status },     { "version", command_version },
+        { "refresh", command_refresh }, { "prefetch", command_prefetch }, { "stat", command_stat },
+        { "cache", command_cache },
 };
 
 int main(int argc, char **argv)

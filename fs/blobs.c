@@ -1,16 +1,21 @@
 #include "fs/blobs.h"
 
+#include <stdatomic.h>
+
 #include <uthash.h>
 
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/util.h"
+#include "cache/store.h"
 
 struct blob {
         uint64_t ino;
         int fd; /* owned */
         uint64_t size;
-        unsigned users; /* guarded by blobs->lock */
+        unsigned users;    /* guarded by blobs->lock */
+        int64_t used_ns;   /* when the last use ended; guarded by blobs->lock */
+        atomic_bool ended; /* read to its end, since its beginning was read; set by any reader */
         UT_hash_handle hh;
 };
 
@@ -96,6 +101,21 @@ void blobs_drop_idle(struct blobs *blobs)
         mutex_unlock(&blobs->lock);
 }
 
+void blobs_drop_unused(struct blobs *blobs, int64_t unused_ns)
+{
+        int64_t now = clock_monotonic_ns();
+        struct blob *blob, *next;
+
+        mutex_lock(&blobs->lock);
+        HASH_ITER (hh, blobs->all, blob, next) {
+                if (blob->users == 0 && (atomic_load(&blob->ended) || now - blob->used_ns >= unused_ns)) {
+                        store_note_use(blob->fd, now - blob->used_ns);
+                        drop(blobs, blob);
+                }
+        }
+        mutex_unlock(&blobs->lock);
+}
+
 struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size)
 {
         struct blob *blob;
@@ -118,10 +138,15 @@ struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size)
         return blob;
 }
 
-ssize_t blob_read(const struct blob *blob, void *data, size_t len, off_t offset)
+ssize_t blob_read(struct blob *blob, void *data, size_t len, off_t offset)
 {
         if (offset < 0 || (uint64_t)offset >= blob->size)
                 return 0;
+        /* Reads ahead overtake each other, so only one of the beginning takes it back. */
+        if (len >= blob->size - (uint64_t)offset)
+                atomic_store(&blob->ended, true);
+        else if (offset == 0)
+                atomic_store(&blob->ended, false);
         /* Bounded by the size, or each small file would cost a second read that finds its end. */
         return io_pread_all(blob->fd, data, MIN(len, blob->size - (uint64_t)offset), offset);
 }
@@ -130,5 +155,6 @@ void blobs_unref(struct blobs *blobs, struct blob *blob)
 {
         mutex_lock(&blobs->lock);
         blob->users--;
+        blob->used_ns = clock_monotonic_ns();
         mutex_unlock(&blobs->lock);
 }

@@ -17,6 +17,10 @@ int blobs_new(unsigned limit, struct blobs **ret);
 /** Closes all that are not in use: for who has run out of descriptors. */
 void blobs_drop_idle(struct blobs *blobs);
 
+/** Closes those that were read to their end, or not for UNUSED_NS: the store needs room, and who read them has most likely
+ * ended. */
+void blobs_drop_unused(struct blobs *blobs, int64_t unused_ns);
+
 /** NULL is fine. No blob may be in use. */
 void blobs_free(struct blobs *blobs);
 
@@ -28,7 +32,7 @@ struct blob *blobs_get(struct blobs *blobs, uint64_t ino);
 struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size);
 
 /** Reads up to LEN bytes at OFFSET, fewer only at the end. The count or a negative errno. */
-ssize_t blob_read(const struct blob *blob, void *data, size_t len, off_t offset);
+ssize_t blob_read(struct blob *blob, void *data, size_t len, off_t offset);
 
 /** Ends the use. */
 void blobs_unref(struct blobs *blobs, struct blob *blob);

@@ -15,6 +15,7 @@
 #include "fs/filesystem.h"
 #include "fs/mountinfo.h"
 #include "fs/notifier.h"
+#include "fs/prefetching.h"
 #include "fs/status.h"
 
 #define COMMAND_MAX     256
@@ -106,13 +107,15 @@ static json_t *answer(struct filesystem *fs, const char *command)
 /* Reads up to the newline. */
 static int read_command(int fd, char command[COMMAND_MAX])
 {
+        const int64_t until_ns = clock_monotonic_ns() + PEER_TIMEOUT_MS * NSEC_PER_MSEC;
         size_t len = 0;
 
         while (len < COMMAND_MAX - 1) {
                 struct pollfd p = { .fd = fd, .events = POLLIN };
+                int64_t left_ms = (until_ns - clock_monotonic_ns()) / NSEC_PER_MSEC;
                 ssize_t n;
 
-                if (poll(&p, 1, PEER_TIMEOUT_MS) <= 0)
+                if (left_ms <= 0 || poll(&p, 1, (int)left_ms) <= 0)
                         return -ETIMEDOUT;
                 n = read(fd, command + len, COMMAND_MAX - 1 - len);
                 if (n <= 0)
@@ -137,9 +140,13 @@ static void *connection_main(void *arg)
         struct connection *c = arg;
         struct control *control = c->control;
         char command[COMMAND_MAX];
+        int r = read_command(c->fd, command);
+        unsigned long ino;
 
         thread_name("control-conn");
-        if (read_command(c->fd, command) == 0) {
+        if (r == 0 && sscanf(command, "prefetch %lu", &ino) == 1) {
+                prefetching_serve(control->fs, ino, c->fd, control->stop_fd);
+        } else if (r == 0) {
                 json_t *reply = answer(control->fs, command);
                 _cleanup_free_ char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
                 if (text)
@@ -176,6 +183,7 @@ static int start_connection(struct control *control, int fd)
 
 static void accept_connection(struct control *control)
 {
+        const struct timeval patience = { .tv_sec = PEER_TIMEOUT_MS / 1000 };
         int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC);
 
         if (fd < 0) {
@@ -185,6 +193,8 @@ static void accept_connection(struct control *control)
                         poll(&stop, 1, 100);
                 return;
         }
+        /* A client that does not read must not keep the daemon from ending. */
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
         mutex_lock(&control->lock);
         while (control->connections >= CONNECTIONS_MAX)
                 condition_wait(&control->idle, &control->lock);
@@ -320,7 +330,7 @@ void control_free(struct control *control)
 
 /* ---- the client's side ---- */
 
-static int exchange(const struct sockaddr_un *address, const char *command, struct buffer *reply)
+static int send_command(const struct sockaddr_un *address, const char *command, int *ret_fd)
 {
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         _cleanup_buffer_ struct buffer line = { 0 };
@@ -331,31 +341,27 @@ static int exchange(const struct sockaddr_un *address, const char *command, stru
         r = buffer_printf(&line, "%s\n", command);
         if (r == 0)
                 r = io_write_all(fd, line.data, line.len);
-        return r < 0 ? r : io_read_to_end(fd, REPLY_MAX, reply);
+        if (r == 0)
+                *ret_fd = take_fd(&fd);
+        return r;
 }
 
-static int parse_reply(const struct buffer *text, json_t **ret, struct failure *failure)
+/* What a reply says: 0, or the failure in it. */
+static int judge_reply(const json_t *reply, struct failure *failure)
 {
-        json_t *reply = text->len ? json_loads(text->data, 0, NULL) : NULL;
-        const char *error = reply ? json_string_value(json_object_get(reply, "error")) : NULL;
-        int number;
+        const char *error = json_string_value(json_object_get(reply, "error"));
+        int number = (int)json_integer_value(json_object_get(reply, "errno"));
 
-        if (!reply)
-                return failure_set(failure, -EPIPE, "the mount's daemon ended without an answer");
-        if (!error) {
-                *ret = reply;
+        if (!error)
                 return 0;
-        }
-        number = (int)json_integer_value(json_object_get(reply, "errno"));
         failure_set(failure, -EIO, "%s", error);
-        json_decref(reply);
         return number > 0 ? -number : -EIO;
 }
 
-int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure)
+/* Connects to the daemon of the mount that PATH lies in, and says COMMAND. */
+static int ask(const char *path, const char *command, int *ret_fd, struct failure *failure)
 {
         _cleanup_(mountinfo_release) struct mountinfo info = { 0 };
-        _cleanup_buffer_ struct buffer reply = { 0 };
         struct sockaddr_un address;
         int r = mountinfo_find(path, &info);
 
@@ -367,7 +373,7 @@ int control_ask(const char *path, const char *command, json_t **ret, struct fail
                                    info.target, info.type);
         r = socket_address(info.device, false, &address);
         if (r == 0)
-                r = exchange(&address, command, &reply);
+                r = send_command(&address, command, ret_fd);
         if (r == -ENOENT || r == -EACCES)
                 return failure_set(failure, r,
                                    "no control socket of '%s' for this user: ask as the user who mounted it, "
@@ -379,5 +385,62 @@ int control_ask(const char *path, const char *command, json_t **ret, struct fail
         if (r < 0)
                 return failure_set(failure, r, "cannot talk to the daemon of '%s': %s", info.target,
                                    strerror(-r));
-        return parse_reply(&reply, ret, failure);
+        return 0;
+}
+
+static int no_answer(struct failure *failure)
+{
+        return failure_set(failure, -EPIPE, "the mount's daemon ended without an answer");
+}
+
+int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure)
+{
+        _cleanup_buffer_ struct buffer text = { 0 };
+        _cleanup_close_ int fd = -1;
+        json_t *reply;
+        int r = ask(path, command, &fd, failure);
+
+        if (r < 0)
+                return r;
+        r = io_read_to_end(fd, REPLY_MAX, &text);
+        if (r < 0)
+                return failure_set(failure, r, "cannot talk to the daemon of '%s': %s", path, strerror(-r));
+        reply = text.len ? json_loads(text.data, 0, NULL) : NULL;
+        if (!reply)
+                return no_answer(failure);
+        r = judge_reply(reply, failure);
+        if (r < 0)
+                json_decref(reply);
+        else
+                *ret = reply;
+        return r;
+}
+
+int control_follow(const char *path, const char *command, int (*each)(json_t *line, void *arg), void *arg,
+                   struct failure *failure)
+{
+        _cleanup_fclose_ FILE *f = NULL;
+        _cleanup_close_ int fd = -1;
+        _cleanup_free_ char *text = NULL;
+        size_t capacity = 0;
+        bool finished = false;
+        int r = ask(path, command, &fd, failure);
+
+        if (r < 0)
+                return r;
+        f = fdopen(fd, "r");
+        if (!f)
+                return -ENOMEM;
+        take_fd(&fd);
+        while (r == 0 && getline(&text, &capacity, f) > 0) {
+                json_t *line = json_loads(text, 0, NULL);
+                if (!line)
+                        return no_answer(failure);
+                finished = json_is_true(json_object_get(line, "finished"));
+                r = each(line, arg);
+                if (r == 0)
+                        r = judge_reply(line, failure);
+                json_decref(line);
+        }
+        return r < 0 || finished ? r : no_answer(failure);
 }

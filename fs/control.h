@@ -24,3 +24,10 @@ void control_free(struct control *control);
  * gone, or what the reply said.
  */
 int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure);
+
+/**
+ * As control_ask, for a command that goes on ("prefetch INO"): EACH gets every line of the reply, borrowed, and ends it by a negative errno, which
+ * is returned. 0 once the daemon says that it has finished; ends early, and with it the command, when the caller does.
+ */
+int control_follow(const char *path, const char *command, int (*each)(json_t *line, void *arg), void *arg,
+                   struct failure *failure);

@@ -21,6 +21,9 @@ struct bindings;
 struct blobs;
 struct notifier;
 struct control;
+struct readahead;
+struct learned;
+struct siblings;
 
 struct filesystem {
         struct mount_options options;
@@ -36,6 +39,9 @@ struct filesystem {
         struct fetch *fetch;
         struct blobs *blobs;
         struct bindings *bindings;
+        struct readahead *readahead; /* NULL: mounted with prefetch=off; as are the next two */
+        struct siblings *siblings;
+        struct learned *learned; /* NULL also if mounted with `offline` */
         struct control *control;
         int ready_fd; /* told once that the kernel's INIT was answered; -1 afterwards, owned by the loop */
         atomic_bool mounted;           /* the kernel may know something */

@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "fs/ahead.h"
 #include "fs/bindings.h"
 #include "fs/blobs.h"
 #include "fs/control.h"
@@ -20,6 +21,7 @@
 
 #define FETCH_THREADS    16 /* downloads at the same time; docs/performance.md */
 #define BLOBS_MAX        512u
+#define BLOB_UNUSED_NS   NSEC_PER_SEC /* open without need, where the cache is full */
 #define READAHEAD_KIB    1024
 #define MAX_FUSE_THREADS 8
 
@@ -125,6 +127,10 @@ static int open_cache(struct filesystem *fs, struct failure *failure)
         if (r < 0)
                 return failure_set(failure, r,
                                    "cannot use cache folder '%s': %s; choose another with cache=DIR", dir,
+                                   strerror(-r));
+        r = store_limit(fs->store, &fs->options.limits);
+        if (r < 0)
+                return failure_set(failure, r, "cannot keep cache folder '%s' within its limits: %s", dir,
                                    strerror(-r));
         r = catalog_open(dir, fs->source.text, &fs->catalog);
         if (r < 0)
@@ -262,6 +268,12 @@ static int start_syncer(struct filesystem *fs)
         return r < 0 ? r : syncer_new(&syncer, &fs->syncer);
 }
 
+/* The store has no room but for what is open, and some of that only in case it is read again. */
+static void drop_unused_blobs(void *arg)
+{
+        blobs_drop_unused(arg, BLOB_UNUSED_NS);
+}
+
 static int start_reading(struct filesystem *fs)
 {
         struct fetch_options fetch = {
@@ -271,6 +283,7 @@ static int start_reading(struct filesystem *fs)
                 .timeout_ms = (int)fs->options.timeout_sec * 1000,
                 .offline = fs->options.offline,
                 .threads = FETCH_THREADS,
+                .held_max = fs->open_files / 4,
                 .refresh = refresh_stale,
                 .refresh_arg = fs,
         };
@@ -279,8 +292,10 @@ static int start_reading(struct filesystem *fs)
         if (r == 0)
                 r = blobs_new(MIN(BLOBS_MAX, fs->open_files / 4), &fs->blobs);
         if (r == 0)
+                store_on_pressure(fs->store, drop_unused_blobs, fs->blobs);
+        if (r == 0)
                 r = bindings_new(&fs->bindings);
-        return r;
+        return r == 0 ? ahead_start(fs) : r;
 }
 
 static int bring_up(struct filesystem *fs, struct mount_request const *request, struct failure *failure)
@@ -325,16 +340,22 @@ static void take_down(struct filesystem *fs)
 {
         if (fs->fuse)
                 abort_connection(fs);
+        ahead_report(fs);
         if (fs->session)
                 session_interrupt(fs->session);
         if (fs->store)
                 store_interrupt(fs->store);
         if (fs->syncer)
                 syncer_stop(fs->syncer);
+        fetch_stop(fs->fetch); /* whom the next wait for may be waiting for it */
         control_free(fs->control);
+        ahead_stop(fs);
         fetch_free(fs->fetch);
+        ahead_free(fs);
         syncer_free(fs->syncer);
         notifier_free(fs->notifier);
+        if (fs->store)
+                store_on_pressure(fs->store, NULL, NULL);
         blobs_free(fs->blobs);
         bindings_free(fs->bindings);
         if (fs->fuse) {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "fs/bindings.h"
 #include "fs/waiting.h"
+#include "sync/readahead.h"
 
 /*
  * The answers from the catalog. Nothing here waits for the network (promise 2), but for folders of a first version that is still on its
@@ -42,7 +43,9 @@ int filesystem_reply_error(int result)
 
 bool filesystem_is_cached(const struct filesystem *fs, const struct catalog_entry *entry)
 {
-        return entry->kind != ENTRY_FILE || entry->size == 0 || store_has(fs->store, &entry->content);
+        /* In this order: what is in memory leaves it for the store. */
+        return entry->kind != ENTRY_FILE || entry->size == 0 || fetch_holds(fs->fetch, &entry->content) ||
+               store_has(fs->store, &entry->content);
 }
 
 void filesystem_stat(const struct filesystem *fs, const struct catalog_entry *entry, struct stat *ret)
@@ -214,6 +217,8 @@ static void list(struct filesystem *fs, const struct waiting_request *request)
                 fuse_reply_err(request->req, filesystem_reply_error(r));
         else
                 fuse_reply_buf(request->req, data, reply.used);
+        if (r == 0 && request->plus && fs->readahead)
+                readahead_note_listed(fs->readahead, request->folder);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)

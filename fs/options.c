@@ -1,5 +1,6 @@
 #include "fs/options.h"
 
+#include <ctype.h>
 #include <fnmatch.h>
 #include <grp.h>
 #include <pwd.h>
@@ -17,6 +18,7 @@ int mount_options_init(struct mount_options *options)
         *options = (struct mount_options){ .timeout_sec = DEFAULT_TIMEOUT_SEC,
                                            .push = true,
                                            .lazy_sec = DEFAULT_LAZY_SEC,
+                                           .limits = { .floor = STORE_FLOOR_DEFAULT },
                                            .uid = geteuid(),
                                            .gid = getegid() };
         if (geteuid() == 0)
@@ -124,6 +126,24 @@ static int set_lazy(struct mount_options *o, const char *value)
         return 0;
 }
 
+static int set_prefetch(struct mount_options *o, const char *value)
+{
+        if (strcmp(value, "auto") != 0 && strcmp(value, "off") != 0)
+                return -EINVAL;
+        o->prefetch_off = strcmp(value, "off") == 0;
+        return 0;
+}
+
+static int set_prefetch_rate(struct mount_options *o, const char *value)
+{
+        struct store_amount amount;
+
+        if (mount_options_parse_amount(value, &amount) < 0 || amount.percent > 0 || strchr(value, '%'))
+                return -EINVAL;
+        o->prefetch_rate = amount.bytes;
+        return 0;
+}
+
 static int set_uid(struct mount_options *o, const char *value)
 {
         unsigned long n;
@@ -166,6 +186,47 @@ static int set_umask(struct mount_options *o, const char *value)
         return 0;
 }
 
+int mount_options_parse_amount(const char *value, struct store_amount *ret)
+{
+        static const char units[] = "KMGTP";
+        char digits[24];
+        size_t len = strspn(value, "0123456789"), shift;
+        const char *unit;
+        unsigned long n;
+
+        if (len >= sizeof(digits))
+                return -EINVAL;
+        memcpy(digits, value, len);
+        digits[len] = '\0';
+        if (parse_number(digits, 10, INT64_MAX, &n) < 0)
+                return -EINVAL;
+        value += len;
+        if (strcmp(value, "%") == 0) {
+                if (n > 100)
+                        return -EINVAL;
+                *ret = (struct store_amount){ .percent = (unsigned)n };
+                return 0;
+        }
+        unit = *value ? strchr(units, toupper((unsigned char)*value)) : NULL;
+        if (*value && (!unit || value[1]))
+                return -EINVAL;
+        shift = unit ? 10 * (size_t)(unit - units + 1) : 0;
+        if (n > (unsigned long)INT64_MAX >> shift)
+                return -EINVAL;
+        *ret = (struct store_amount){ .bytes = n << shift };
+        return 0;
+}
+
+static int set_quota(struct mount_options *o, const char *value)
+{
+        return mount_options_parse_amount(value, &o->limits.quota);
+}
+
+static int set_free(struct mount_options *o, const char *value)
+{
+        return mount_options_parse_amount(value, &o->limits.floor);
+}
+
 static int set_offline(struct mount_options *o, const char *value)
 {
         o->offline = true;
@@ -184,10 +245,14 @@ static const struct option_row {
         int (*set)(struct mount_options *o, const char *value);
 } own_options[] = {
         { "cache", "a folder", set_cache },
+        { "quota", "a size such as 500M or 20G, or a percentage of the cache's file system", set_quota },
+        { "free", "a size such as 500M or 20G, or a percentage of the cache's file system", set_free },
         { "token_file", "a file", set_token_file },
         { "timeout", "seconds, from 1 to 86400", set_timeout },
         { "refresh", "push, seconds from 1 to 86400, or off", set_refresh },
         { "lazy", "seconds, from 0 to 86400, or off", set_lazy },
+        { "prefetch", "auto or off", set_prefetch },
+        { "prefetch_rate", "bytes a second such as 500K or 20M, or 0", set_prefetch_rate },
         { "uid", "a user's name or number", set_uid },
         { "gid", "a group's name or number", set_gid },
         { "umask", "an octal number", set_umask },
@@ -275,8 +340,8 @@ static int parse_word(struct mount_options *o, char *word, struct failure *failu
                 return 0;
         return failure_set(failure, -EINVAL,
                            "unknown mount option '%.*s'; beside those of mount(8) there are cache=, "
-                           "token_file=, timeout=, "
-                           "refresh=, lazy=, uid=, gid=, umask=, offline, xattr",
+                           "quota=, free=, token_file=, timeout=, "
+                           "refresh=, lazy=, prefetch=, prefetch_rate=, uid=, gid=, umask=, offline, xattr",
                            (int)name_len, word);
 }
 

@@ -10,17 +10,21 @@
 
 #include "base/buffer.h"
 #include "base/failure.h"
+#include "cache/store.h"
 
 struct mount_options {
-        char *cache_dir;      /* owned; never NULL after mount_options_finish */
-        char *token_file;     /* owned; NULL: no token */
-        unsigned timeout_sec; /* of a read that needs the master, and of the mount's connection */
-        unsigned refresh_sec; /* 0: not by the clock */
-        bool push;            /* when the master says that there is a new version */
+        char *cache_dir;        /* owned; never NULL after mount_options_finish */
+        char *token_file;       /* owned; NULL: no token */
+        unsigned timeout_sec;   /* of a read that needs the master, and of the mount's connection */
+        unsigned refresh_sec;   /* 0: not by the clock */
+        bool prefetch_off;      /* nothing is brought before it is read */
+        uint64_t prefetch_rate; /* bytes a second, of what is prefetched in bulk; 0: no limit */
+        bool push;              /* when the master says that there is a new version */
         int lazy_sec; /* how long a mount waits for all of a first version before it is shown in part; -1: for ever */
-        bool offline; /* mount the last catalog, ask no master */
-        bool xattr;   /* show user.fsyncfs.* */
-        uid_t uid;    /* shown as owner of everything */
+        struct store_limits limits; /* of the cache */
+        bool offline;               /* mount the last catalog, ask no master */
+        bool xattr;                 /* show user.fsyncfs.* */
+        uid_t uid;                  /* shown as owner of everything */
         gid_t gid;
         mode_t umask;         /* permission bits taken away */
         struct buffer kernel; /* comma-separated, for libfuse */
@@ -33,3 +37,6 @@ void mount_options_release(struct mount_options *options);
 
 /** Reads one -o argument: a comma-separated list. -EINVAL with a line in FAILURE that names the option. */
 int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure);
+
+/** Reads "4096", "512M" (K, M, G, T, P: powers of 1024) or "10%". -EINVAL for anything else. */
+int mount_options_parse_amount(const char *value, struct store_amount *ret);

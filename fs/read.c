@@ -5,6 +5,9 @@
 #include "base/log.h"
 #include "fs/bindings.h"
 #include "fs/blobs.h"
+#include "sync/learned.h"
+#include "sync/readahead.h"
+#include "sync/siblings.h"
 
 /*
  * A read: from an open blob, from the store, or, after a fetch, from the store. A read that has to wait holds no thread: it
@@ -15,6 +18,7 @@
  * and reads wholly new. If a page was served before, nothing helps: ESTALE.
  */
 #define REBIND_MAX 5 /* how often one read follows a file that the master goes on replacing */
+#define MISS_MAX   3 /* how often it is fetched again because it was gone before it was opened */
 
 typedef int (*store_get_fn)(struct store *store, const struct content_id *id, int *ret_fd);
 
@@ -26,7 +30,7 @@ struct pending {
         uint64_t source; /* the entry whose content is waited for */
         size_t size;
         off_t offset;
-        int rebound;
+        int rebound, missed;
 };
 
 static void reply_from(fuse_req_t req, struct filesystem *fs, struct blob *blob, size_t size, off_t offset)
@@ -143,6 +147,23 @@ static void reply_pending(struct pending *p, int result, struct blob *blob)
         free(p);
 }
 
+/* Replies from CONTENT, which is in memory and not yet in the store. -EAGAIN: INO was bound to another entry just now. */
+static int reply_from_memory(struct pending *p, const struct fetch_content *content)
+{
+        size_t from = MIN((uint64_t)p->offset, content->len);
+        struct catalog_entry source;
+        int r = bindings_fix(p->fs->bindings, p->ino, p->source);
+
+        if (r < 0)
+                return r;
+        if (p->source != p->ino && catalog_get(p->fs->catalog, p->source, &source) == CATALOG_OK)
+                show_size(p->fs, p->ino, &source);
+        fuse_req_interrupt_func(p->req, NULL, NULL);
+        fuse_reply_buf(p->req, (const char *)content->data + from, MIN(p->size, content->len - from));
+        free(p);
+        return 0;
+}
+
 /* The wait is over: from the fetch, or at once. */
 static void read_done(struct fetch_waiter *waiter, int error)
 {
@@ -151,9 +172,12 @@ static void read_done(struct fetch_waiter *waiter, int error)
         struct blob *blob = NULL;
         int r = error == -ESTALE ? rebind(p) : error;
 
+        if (error == 0 && waiter->content && reply_from_memory(p, waiter->content) == 0)
+                return;
         if (r == 0)
                 r = get_blob(p->fs, p->ino, store_get, &entry, &blob);
-        if (r == STORE_MISS && entry.ino != p->source) {
+        /* Bound to another file, or evicted again before it was opened. */
+        if (r == STORE_MISS && (entry.ino != p->source || ++p->missed <= MISS_MAX)) {
                 p->source = entry.ino;
                 r = fetch_want(p->fs->fetch, &entry, false, &p->waiter);
                 if (r == 0)
@@ -178,10 +202,18 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
         struct catalog_entry entry;
         struct pending *p;
         struct blob *blob;
-        int r = get_blob(fs, ino, store_get_verified, &entry, &blob);
+        bool coming = false;
+        int r;
 
+        if (offset == 0 && fs->readahead)
+                readahead_note_read(fs->readahead, ino);
+        if (offset == 0 && fs->learned)
+                coming = learned_note_read(fs->learned, ino);
+        r = get_blob(fs, ino, store_get_verified, &entry, &blob);
         if (r >= 0)
                 atomic_fetch_add(r == STORE_OK ? &fs->hits : &fs->misses, 1);
+        if (r == STORE_MISS && fs->siblings && !coming)
+                siblings_note_miss(fs->siblings, &entry);
         if (r == STORE_OK) {
                 reply_from(req, fs, blob, size, offset);
                 return;

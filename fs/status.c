@@ -4,6 +4,9 @@
 
 #include "base/io.h"
 #include "fs/filesystem.h"
+#include "sync/learned.h"
+#include "sync/readahead.h"
+#include "sync/siblings.h"
 
 /* The store's contents, sorted: one walk of the store instead of a look for every file of a large tree. */
 struct contents {
@@ -55,6 +58,7 @@ static int count_cached(const struct content_id *id, uint64_t size, void *arg)
 
 static void get_cached(struct filesystem *fs, struct cached_count *ret)
 {
+        fetch_settle(fs->fetch);
         store_list(fs->store, add_content, &ret->store);
         if (ret->store.count > 0)
                 qsort(ret->store.ids, ret->store.count, sizeof(*ret->store.ids), compare_contents);
@@ -122,12 +126,40 @@ json_t *status_progress_json(struct filesystem *fs)
                          "elapsed_seconds", (double)p->elapsed_ns / (double)NSEC_PER_SEC, "text", line);
 }
 
+static int set_prefetch(json_t *status, struct filesystem *fs)
+{
+        struct readahead_stats ahead = { 0 };
+        struct siblings_stats siblings = { 0 };
+        struct learned_stats learned = { 0 };
+        int r = 0;
+
+        if (fs->readahead)
+                readahead_get_stats(fs->readahead, &ahead);
+        if (fs->siblings)
+                siblings_get_stats(fs->siblings, &siblings);
+        if (fs->learned)
+                learned_get_stats(fs->learned, &learned);
+        r |= set_number(status, "prefetched_files", ahead.files);
+        r |= set_number(status, "prefetched_bytes", ahead.bytes);
+        r |= set_number(status, "prefetch_hits", ahead.hits);
+        r |= set_number(status, "prefetch_wasted", ahead.wasted);
+        r |= set_number(status, "sibling_files", siblings.files);
+        r |= set_number(status, "sibling_bytes", siblings.bytes);
+        r |= set_number(status, "learned_files", learned.files);
+        r |= set_number(status, "learned_fetched", learned.fetched);
+        r |= set_number(status, "learned_hits", learned.hits);
+        r |= set_number(status, "learned_joined", learned.joined);
+        r |= set_number(status, "learned_wasted", learned.wasted);
+        return r;
+}
+
 json_t *status_json(struct filesystem *fs)
 {
         struct cached_count cached = { 0 };
         struct catalog_version version;
         struct fetch_stats fetched;
         struct syncer_stats synced;
+        struct store_usage used;
         json_t *status = status_version_json(fs);
         int r = 0;
 
@@ -137,6 +169,7 @@ json_t *status_json(struct filesystem *fs)
         fetch_get_stats(fs->fetch, &fetched);
         syncer_get_stats(fs->syncer, &synced);
         get_cached(fs, &cached);
+        store_get_usage(fs->store, &used);
         r |= json_object_set_new(status, "source", json_string(fs->source.text));
         r |= json_object_set_new(status, "target", json_path(fs->target));
         r |= json_object_set_new(status, "state", json_string(state_name(fs)));
@@ -153,6 +186,7 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "fetched_files", fetched.files + synced.fetched_files);
         r |= set_number(status, "fetched_bytes", fetched.bytes + synced.fetched_bytes);
         r |= set_number(status, "failed_reads", fetched.failures);
+        r |= set_prefetch(status, fs);
         r |= set_number(status, "hits", atomic_load(&fs->hits));
         r |= set_number(status, "misses", atomic_load(&fs->misses));
         r |= set_number(status, "syncs", synced.syncs);
@@ -164,7 +198,8 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "delta_entries", synced.delta_entries);
         r |= set_number(status, "last_sync", (uint64_t)version.synced_at);
         r |= json_object_set_new(status, "cache_dir", json_path(fs->options.cache_dir));
-        r |= set_number(status, "quota_bytes", 0);
+        r |= set_number(status, "quota_bytes", used.quota);
+        r |= set_number(status, "store_bytes", used.bytes);
         r |= set_number(status, "rss_bytes", resident_bytes());
         r |= json_object_set_new(status, "passthrough", json_false());
         if (r != 0) {
@@ -183,10 +218,10 @@ json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
         if (catalog_get(fs->catalog, ino, &entry) != CATALOG_OK)
                 return NULL;
         cached = filesystem_is_cached(fs, &entry);
-        return json_pack("{s:I, s:s, s:s, s:I, s:i}", "inode", (json_int_t)ino, "kind",
+        return json_pack("{s:I, s:s, s:s, s:I, s:i, s:o}", "inode", (json_int_t)ino, "kind",
                          entry.kind == ENTRY_FILE        ? "file"
                          : entry.kind == ENTRY_DIRECTORY ? "directory"
                                                          : "symlink",
                          "hash", content_id_format(&entry.content, hash), "size", (json_int_t)entry.size,
-                         "cached", cached ? 100 : 0);
+                         "cached", cached ? 100 : 0, "cache_dir", json_path(fs->options.cache_dir));
 }

@@ -1,8 +1,10 @@
-#include "proto/pack_format.h"
+#include "proto/pack.h"
 
 #include <string.h>
 
 #include <zstd.h>
+
+#include "proto/pack_format.h"
 
 static uint64_t zigzag(uint64_t difference)
 {

@@ -123,6 +123,9 @@ void rpc_stream_finish(struct rpc_stream *stream, struct rpc_status *ret_status)
 /** Ends the call as soon as possible: a blocked send or receive returns. Thread-safe; any number of times. */
 void rpc_stream_cancel(struct rpc_stream *stream);
 
+/** As rpc_stream_cancel, but reads as an idle time-out: for who knows better than the stream when silence is too long. */
+void rpc_stream_expire(struct rpc_stream *stream);
+
 /** Cancels if need be, waits for gRPC to let go of everything, frees. NULL is fine. */
 void rpc_stream_free(struct rpc_stream *stream);
 

@@ -335,6 +335,11 @@ void rpc_stream_cancel(struct rpc_stream *stream)
         stream_end(stream, -ECANCELED);
 }
 
+void rpc_stream_expire(struct rpc_stream *stream)
+{
+        stream_end(stream, -ETIMEDOUT);
+}
+
 void rpc_stream_free(struct rpc_stream *stream)
 {
         struct rpc_status status;

@@ -5,15 +5,8 @@
 
 #include "base/hash.h"
 #include "base/util.h"
-
-/* ---- reading: https://protobuf.dev/programming-guides/encoding/ ---- */
-
-enum wire_type {
-        WIRE_VARINT = 0,
-        WIRE_FIXED64 = 1,
-        WIRE_BYTES = 2,
-        WIRE_FIXED32 = 5,
-};
+#include "proto/rpc.h"
+#include "proto/wire_field.h"
 
 enum download_field {
         FIELD_DATA = 1,
@@ -22,79 +15,16 @@ enum download_field {
         FIELD_TOTAL_BYTES = 4,
 };
 
-struct reader {
-        const uint8_t *at, *end;
-};
-
-/* One field's value: NUMBER of a varint, or the bytes of the other kinds. */
-struct field {
-        uint32_t tag; /* field number << 3 | wire type */
-        uint64_t number;
-        const uint8_t *data;
-        size_t len;
-};
-
-#define TAG(field, type) ((uint32_t)(field) << 3 | (uint32_t)(type))
-
-static int read_varint(struct reader *r, uint64_t *ret)
-{
-        uint64_t value = 0;
-
-        for (unsigned shift = 0; shift < 70; shift += 7) {
-                uint8_t byte;
-
-                if (r->at == r->end)
-                        return -EBADMSG;
-                byte = *r->at++;
-                value |= (uint64_t)(byte & 0x7f)
-                         << shift; /* bits beyond the 64th are dropped, as everywhere */
-                if (byte < 0x80) {
-                        *ret = value;
-                        return 0;
-                }
-        }
-        return -EBADMSG;
-}
-
-static int read_bytes(struct reader *r, uint64_t len, struct field *f)
-{
-        if (len > (uint64_t)(r->end - r->at))
-                return -EBADMSG;
-        f->data = r->at;
-        f->len = (size_t)len;
-        r->at += len;
-        return 0;
-}
-
-static int read_field(struct reader *r, struct field *ret)
-{
-        uint64_t tag, len;
-
-        if (read_varint(r, &tag) < 0 || tag > UINT32_MAX || tag >> 3 == 0)
-                return -EBADMSG;
-        ret->tag = (uint32_t)tag;
-        switch (tag & 7) {
-        case WIRE_VARINT:
-                return read_varint(r, &ret->number);
-        case WIRE_FIXED64:
-                return read_bytes(r, 8, ret);
-        case WIRE_FIXED32:
-                return read_bytes(r, 4, ret);
-        case WIRE_BYTES:
-                return read_varint(r, &len) < 0 ? -EBADMSG : read_bytes(r, len, ret);
-        default: /* groups: no longer in use, and nothing of ours ever had one */
-                return -EBADMSG;
-        }
-}
+/* ---- reading ---- */
 
 /* Looks into the strings of a message of TYPE and of the messages in it; depth is bounded by the .proto files: none is recursive.
  * What is broken is not ours to find: unpacking fails then. */
 static bool hides_nul(const ProtobufCMessageDescriptor *type, const uint8_t *msg, size_t len)
 {
-        struct reader r = { .at = msg, .end = msg + len };
-        struct field f = { 0 };
+        struct wire_reader r = { .at = msg, .end = msg + len };
+        struct wire_field f = { 0 };
 
-        while (r.at < r.end && read_field(&r, &f) == 0) {
+        while (r.at < r.end && wire_read_field(&r, &f) == 0) {
                 const ProtobufCFieldDescriptor *field =
                         protobuf_c_message_descriptor_get_field(type, f.tag >> 3);
 
@@ -116,27 +46,27 @@ ProtobufCMessage *wire_unpack(const ProtobufCMessageDescriptor *type, ProtobufCA
 
 int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_download_chunk *ret)
 {
-        struct reader r = { .at = msg, .end = msg + len };
+        struct wire_reader r = { .at = msg, .end = msg + len };
         struct wire_download_chunk chunk = { 0 };
 
         while (r.at < r.end) {
-                struct field f = { 0 };
+                struct wire_field f = { 0 };
 
-                if (read_field(&r, &f) < 0)
+                if (wire_read_field(&r, &f) < 0)
                         return -EBADMSG;
                 switch (f.tag) {
-                case TAG(FIELD_DATA, WIRE_BYTES):
+                case WIRE_TAG(FIELD_DATA, WIRE_BYTES):
                         chunk.data = f.data;
                         chunk.data_len = f.len;
                         break;
-                case TAG(FIELD_IS_COMPLETE, WIRE_VARINT):
+                case WIRE_TAG(FIELD_IS_COMPLETE, WIRE_VARINT):
                         chunk.is_complete = f.number != 0;
                         break;
-                case TAG(FIELD_ERROR, WIRE_BYTES):
+                case WIRE_TAG(FIELD_ERROR, WIRE_BYTES):
                         chunk.error = f.len > 0 ? (const char *)f.data : NULL;
                         chunk.error_len = f.len;
                         break;
-                case TAG(FIELD_TOTAL_BYTES, WIRE_VARINT):
+                case WIRE_TAG(FIELD_TOTAL_BYTES, WIRE_VARINT):
                         chunk.total_bytes = (int64_t)f.number;
                         break;
                 default:
@@ -150,30 +80,22 @@ int wire_download_chunk_parse(const uint8_t *msg, size_t len, struct wire_downlo
 
 /* ---- writing ---- */
 
-static uint8_t *write_varint(uint8_t *at, uint64_t value)
-{
-        for (; value >= 0x80; value >>= 7)
-                *at++ = (uint8_t)(value | 0x80);
-        *at++ = (uint8_t)value;
-        return at;
-}
-
 size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len, bool is_complete,
                           int64_t total_bytes)
 {
         uint8_t *at = head;
 
         if (is_complete) {
-                *at++ = TAG(FIELD_IS_COMPLETE, WIRE_VARINT);
+                *at++ = WIRE_TAG(FIELD_IS_COMPLETE, WIRE_VARINT);
                 *at++ = 1;
         }
         if (total_bytes != 0) {
-                *at++ = TAG(FIELD_TOTAL_BYTES, WIRE_VARINT);
-                at = write_varint(at, (uint64_t)total_bytes);
+                *at++ = WIRE_TAG(FIELD_TOTAL_BYTES, WIRE_VARINT);
+                at = wire_write_varint(at, (uint64_t)total_bytes);
         }
         if (data_len > 0) {
-                *at++ = TAG(FIELD_DATA, WIRE_BYTES);
-                at = write_varint(at, data_len);
+                *at++ = WIRE_TAG(FIELD_DATA, WIRE_BYTES);
+                at = wire_write_varint(at, data_len);
         }
         return (size_t)(at - head);
 }
@@ -193,36 +115,28 @@ enum scan_field {
         SCAN_OFFSET = 110,
 };
 
-static uint8_t *write_number(uint8_t *at, enum scan_field field, uint64_t value)
-{
-        if (value == 0)
-                return at;
-        at = write_varint(at, TAG(field, WIRE_VARINT));
-        return write_varint(at, value);
-}
-
 size_t wire_scan_head(uint8_t head[WIRE_SCAN_HEAD_MAX], const struct wire_scan_head *chunk)
 {
-        uint8_t *at = write_number(head, SCAN_IS_COMPLETE, chunk->is_complete);
+        uint8_t *at = wire_write_number(head, SCAN_IS_COMPLETE, chunk->is_complete);
 
         if (chunk->root_digest) {
-                at = write_varint(at, TAG(SCAN_ROOT_DIGEST, WIRE_BYTES));
-                at = write_varint(at, HASH_BYTES);
+                at = wire_write_varint(at, WIRE_TAG(SCAN_ROOT_DIGEST, WIRE_BYTES));
+                at = wire_write_varint(at, HASH_BYTES);
                 memcpy(at, chunk->root_digest, HASH_BYTES);
                 at += HASH_BYTES;
         }
-        at = write_number(at, SCAN_REVISION, chunk->revision);
-        at = write_number(at, SCAN_UNCHANGED, chunk->unchanged);
-        at = write_number(at, SCAN_STRATEGY, chunk->strategy);
-        at = write_number(at, SCAN_BASE_REVISION, chunk->base_revision);
-        at = write_number(at, SCAN_TOTAL_ENTRIES, chunk->total_entries);
-        at = write_number(at, SCAN_TOTAL_BYTES, chunk->total_bytes);
-        at = write_number(at, SCAN_NEXT_OFFSET, chunk->next_offset);
-        at = write_number(at, SCAN_NOTICE, chunk->notice);
-        at = write_number(at, SCAN_OFFSET, chunk->offset);
+        at = wire_write_number(at, SCAN_REVISION, chunk->revision);
+        at = wire_write_number(at, SCAN_UNCHANGED, chunk->unchanged);
+        at = wire_write_number(at, SCAN_STRATEGY, chunk->strategy);
+        at = wire_write_number(at, SCAN_BASE_REVISION, chunk->base_revision);
+        at = wire_write_number(at, SCAN_TOTAL_ENTRIES, chunk->total_entries);
+        at = wire_write_number(at, SCAN_TOTAL_BYTES, chunk->total_bytes);
+        at = wire_write_number(at, SCAN_NEXT_OFFSET, chunk->next_offset);
+        at = wire_write_number(at, SCAN_NOTICE, chunk->notice);
+        at = wire_write_number(at, SCAN_OFFSET, chunk->offset);
         if (chunk->pack_len > 0) {
-                at = write_varint(at, TAG(SCAN_PACK, WIRE_BYTES));
-                at = write_varint(at, chunk->pack_len);
+                at = wire_write_varint(at, WIRE_TAG(SCAN_PACK, WIRE_BYTES));
+                at = wire_write_varint(at, chunk->pack_len);
         }
         return (size_t)(at - head);
 }
@@ -306,4 +220,17 @@ void wire_arena_release(struct wire_arena *arena)
 {
         free_blocks(TAKE_PTR(arena->blocks));
         arena->used_bytes = 0;
+}
+
+int wire_send_only(struct rpc_stream *stream, const ProtobufCMessage *message)
+{
+        size_t len = protobuf_c_message_get_packed_size(message);
+        _cleanup_free_ uint8_t *packed = malloc(MAX(len, (size_t)1));
+        int r;
+
+        if (!packed)
+                return -ENOMEM;
+        protobuf_c_message_pack(message, packed);
+        r = rpc_stream_send(stream, packed, len);
+        return r < 0 ? r : rpc_stream_close_send(stream);
 }

@@ -18,6 +18,12 @@
 #define WIRE_METHOD_HANDSHAKE   "/fsyncfs.v1.Workspace/Handshake"
 #define WIRE_METHOD_WATCH       "/fsyncfs.v1.Workspace/Watch"
 #define WIRE_METHOD_LIST_FOLDER "/fsyncfs.v1.Workspace/ListFolder"
+#define WIRE_METHOD_FETCH       "/fsyncfs.v1.Workspace/Fetch"
+#define WIRE_METHOD_REPORT      "/fsyncfs.v1.Workspace/Report"
+#define WIRE_METHOD_LEARNED     "/fsyncfs.v1.Workspace/Learned"
+
+#define WIRE_LEARNED_PATHS_MAX 4096                 /* of an AccessReport and of a LearnedReply */
+#define WIRE_LEARNED_BYTES_MAX ((size_t)1000 << 10) /* of their paths, so that a report fits into a message */
 
 #define WIRE_DOWNLOAD_HEAD_MAX 32
 #define WIRE_SCAN_HEAD_MAX     128
@@ -65,6 +71,11 @@ size_t wire_scan_head(uint8_t head[WIRE_SCAN_HEAD_MAX], const struct wire_scan_h
  */
 ProtobufCMessage *wire_unpack(const ProtobufCMessageDescriptor *type, ProtobufCAllocator *allocator,
                               const uint8_t *msg, size_t len);
+
+struct rpc_stream;
+
+/** Sends MESSAGE over STREAM as the only one of its side, and says that no more follow. -ENOMEM; otherwise as rpc_stream_send. */
+int wire_send_only(struct rpc_stream *stream, const ProtobufCMessage *message);
 
 /** A bump allocator for protobuf-c: unpack with &arena->allocator, use, wire_arena_clear; nothing is freed singly. */
 struct wire_arena {

@@ -70,8 +70,11 @@ static int hash_once(struct file_hasher *h, int fd, off_t expected, struct conte
 {
         /* One byte more than the file has, so that the first read of a small file meets its end. */
         size_t wanted = expected < (off_t)READ_BYTES ? (size_t)expected + 1 : READ_BYTES;
-        ssize_t n = io_pread_all(fd, h->block, wanted, 0);
+        ssize_t n = pread(fd, h->block, wanted, 0);
 
+        /* As many bytes as the file had: it is not worth another call to hear that this is the end, the stamp will tell. */
+        if (n < 0 || n != expected || wanted == READ_BYTES)
+                n = io_pread_all(fd, h->block, wanted, 0);
         if (n < 0)
                 return (int)n;
         if ((size_t)n == wanted && wanted < READ_BYTES)

@@ -158,6 +158,8 @@ static int open_versions(struct server *s)
                                &m->spools);
         if (r >= 0)
                 r = watches_new(&m->watches);
+        if (r >= 0)
+                r = learned_new(m->versions, &m->learned);
         return r;
 }
 
@@ -176,6 +178,8 @@ static int open_master(struct server *s)
                 return r;
         m->scan_ttl_ms = s->options.scan_ttl_sec * 1000;
         r = pool_new(0, &m->pool);
+        if (r >= 0)
+                r = pool_new(0, &m->readers);
         if (r >= 0)
                 r = parked_new(&m->parked);
         if (r >= 0)
@@ -347,8 +351,10 @@ static void server_release(struct server *s)
         if (m->pool)
                 pool_cancel(m->pool);
         parked_free(m->parked);
+        pool_free(m->readers);
         pool_free(m->pool);
         watches_free(m->watches);
+        learned_free(m->learned);
         spools_free(m->spools);
         stock_views_free(m->stock);
         versions_free(m->versions);

@@ -11,6 +11,8 @@ static const struct rpc_method methods[] = {
         { WIRE_METHOD_SCAN, &service_scan_ops },         { WIRE_METHOD_SYNC, &service_sync_ops },
         { WIRE_METHOD_DOWNLOAD, &service_download_ops }, { WIRE_METHOD_HANDSHAKE, &service_handshake_ops },
         { WIRE_METHOD_WATCH, &service_watch_ops },       { WIRE_METHOD_LIST_FOLDER, &service_folder_ops },
+        { WIRE_METHOD_FETCH, &service_fetch_ops },       { WIRE_METHOD_REPORT, &service_report_ops },
+        { WIRE_METHOD_LEARNED, &service_learned_ops },
 };
 
 static enum rpc_code authorize(void *service, const char *method, const char *authorization)

@@ -6,6 +6,7 @@
 
 #include "proto/rpc.h"
 #include "server/blocks.h"
+#include "server/learned.h"
 #include "server/parked.h"
 #include "server/pool.h"
 #include "server/spool.h"
@@ -19,11 +20,14 @@
 struct master {
         struct workspace_root *root;
         struct pool *pool;
+        struct pool *
+                readers; /* for reads of a moment only: they must not wait until a pass has hashed a large file */
         struct parked *parked;
         struct versions *versions;
         struct stock_views *stock;
         struct spools *spools;
         struct watches *watches;
+        struct learned *learned;
         struct blocks *blocks;
         struct workers *workers;
         struct token *token; /* NULL: everybody may call */

@@ -23,6 +23,7 @@
         X(FULL_LISTINGS, "fsyncfs_full_listings_total", "Listings answered by everything")                   \
         X(SNAPSHOTS_BUILT, "fsyncfs_snapshots_built_total", "Snapshots built to be sent to many")            \
         X(METADATA_BYTES_SENT, "fsyncfs_metadata_bytes_sent_total", "Bytes of listings sent")                \
+        X(REPORTS, "fsyncfs_reports_total", "Reports of first reads that were merged")                       \
         X(UNKNOWN, "fsyncfs_unknown_entries_total", "Entries that could not be read during a walk")          \
         X(LEFT_OUT, "fsyncfs_left_out_entries_total",                                                        \
           "Sockets, fifos, devices and over-long paths met during a walk")

@@ -4,7 +4,11 @@
  */
 #pragma once
 
+#include "base/clock.h"
 #include "proto/rpc.h"
+
+#define PARKED_QUIET_NS                                                                                      \
+        (NSEC_PER_SEC / 4) /* a call that is woken sooner after its last word was woken by something else */
 
 struct parked;
 

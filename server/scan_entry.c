@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "base/log.h"
 #include "server/metrics.h"
@@ -81,7 +82,8 @@ static void end_change(struct scan_lane *lane, const struct scan_folder *f, cons
                 forget_watch(lane, f, node);
         if (!old || f->is_new || !same_to_workers(row, old))
                 return;
-        if (old->racy == row->racy && tree_stamp_equal(&old->stamp, &row->stamp))
+        if (old->racy == row->racy && old->linked == row->linked &&
+            tree_stamp_equal(&old->stamp, &row->stamp))
                 drop_change(lane);
         else
                 set_op(lane, TREE_RESTAMP);
@@ -109,49 +111,33 @@ static void set_from_stat(struct tree_row *row, const struct stat *st)
         row->stamp = tree_stamp_of(st);
         if (row->kind == ENTRY_DIRECTORY)
                 row->stamp.size = 0;
+        row->linked = row->kind == ENTRY_FILE && st->st_nlink > 1;
 }
 
-/* The row as it was, or, of what was never read, as far as it can be told. 1: nothing to do, it is known to be unknown. */
-static int fill_unknown(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
-                        struct tree_row *row)
+/* Of what was never read, the row as far as it can be told. What there is stays: ENTRY_UNKNOWN (zero) says no more than that. */
+static void fill_unknown(struct scan_folder *f, const struct scan_node *node, struct tree_row *row)
 {
         struct stat st;
-        int r;
 
-        if (node->old && !f->is_new) {
-                if (node->old->unknown)
-                        return 1;
-                r = tree_view_lookup(lane->view, f->id, node->name, node->name_len, row);
-                if (r != TREE_OK)
-                        return r < 0 ? r : 1;
-                if (row->target) {
-                        row->target = strndup(row->target, row->target_len);
-                        return row->target ? 0 : -ENOMEM;
-                }
-                return 0;
-        }
+        if (node->old && !f->is_new)
+                return;
         if (fstatat(f->fd, node->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
                 set_from_stat(row, &st);
         if (row->kind == ENTRY_SYMLINK)
                 row->kind = ENTRY_UNKNOWN; /* there is no link without a target */
         if (row->kind == ENTRY_DIRECTORY)
                 row->id = tree_update_new_id(f->scan->update);
-        return 0;
 }
 
 void scan_put_unknown(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node, int error)
 {
-        struct tree_row *row = begin_change(lane, f->scan, f->id, node);
-        int r = fill_unknown(lane, f, node, row);
+        struct tree_row *row;
 
-        row->unknown = true;
-        if (r != 0) {
-                if (r < 0)
-                        row->target = NULL; /* borrowed still */
-                drop_change(lane);
+        if (!node->old || f->is_new || !node->old->unknown) {
+                row = begin_change(lane, f->scan, f->id, node);
+                row->unknown = true;
+                fill_unknown(f, node, row);
         }
-        if (r < 0)
-                scan_fail(f->scan, r);
         atomic_fetch_add(&f->scan->unknown, 1);
         log_limited(LOG_LEVEL_WARNING, "scan",
                     "%s: '%s' cannot be read: %s; workers keep what they know of it", f->scan->pass.spider,
@@ -194,11 +180,22 @@ static int read_file(struct scan_lane *lane, struct scan_folder *f, const struct
         return 0;
 }
 
+/* Who tells of a change does so under one name of the file; what came of it may have been seen under this one before, but not under the others. */
+static void note_told_link(const struct scan_folder *f, const struct scan_node *node, const struct stat *st)
+{
+        bool told = (node->spot && node->spot->told) || (f->spot && f->spot->all);
+        struct tree_stamp stamp = tree_stamp_of(st);
+
+        if (st->st_nlink > 1 && told && !f->scan->pass.full && !f->scan->second)
+                tree_update_note_link(f->scan->update, &stamp);
+}
+
 static int look_at_file(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
                         const struct stat *st)
 {
         struct tree_row *row;
 
+        note_told_link(f, node, st);
         if (!is_known(node, st))
                 return read_file(lane, f, node);
         if (!f->is_new)
@@ -244,18 +241,28 @@ static int look_at_link(struct scan_lane *lane, struct scan_folder *f, const str
 
 /* ---- folders ---- */
 
+static struct timespec from_statx(const struct statx_timestamp *time)
+{
+        return (struct timespec){ .tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec };
+}
+
 int scan_stat_folder(int fd, const char *name, struct stat *ret_st, int64_t *ret_born_ns)
 {
+        struct timespec born;
         struct statx stx;
 
-        if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, &stx) < 0)
+        if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &stx) < 0)
                 return -errno;
-        if (fstatat(fd, name, ret_st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        *ret_born_ns = 0;
-        if (stx.stx_mask & STATX_BTIME)
-                *ret_born_ns = stamp_ns(&(struct timespec){ .tv_sec = stx.stx_btime.tv_sec,
-                                                            .tv_nsec = stx.stx_btime.tv_nsec });
+        *ret_st = (struct stat){
+                .st_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor),
+                .st_ino = stx.stx_ino,
+                .st_mode = stx.stx_mode,
+                .st_size = (off_t)stx.stx_size,
+                .st_mtim = from_statx(&stx.stx_mtime),
+                .st_ctim = from_statx(&stx.stx_ctime),
+        };
+        born = from_statx(&stx.stx_btime);
+        *ret_born_ns = stx.stx_mask & STATX_BTIME ? stamp_ns(&born) : 0;
         return 0;
 }
 

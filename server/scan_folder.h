@@ -19,14 +19,20 @@ struct scan_old {
         struct tree_stamp stamp;
         uint32_t mode;
         uint8_t kind; /* enum entry_kind */
-        bool unknown, racy, has_md5;
+        bool unknown, racy, has_md5, linked;
         uint8_t digest[HASH_BYTES];
         uint8_t md5[HASH_BYTES];
 };
 
-/* One pass. Freed when its root folder is finished. */
+/*
+ * One pass. Freed when its root folder is finished. One that looks at spots may have a second round: names of files that were met under
+ * another name (tree_update_each_link).
+ */
 struct scan {
         struct scanner_pass pass;
+        bool second;        /* round */
+        int top;            /* owned; the folder, for a second round; -1 */
+        struct spots links; /* what the second round looks at */
         scanner_done_fn done;
         void *arg;
         struct tree_update *update; /* owned */
@@ -84,17 +90,19 @@ struct scan_folder {
         struct scan_slice *slices; /* owned */
         unsigned tries;            /* times that it has turned out to be no folder */
         int fd;
-        atomic_uint fd_users; /* slices not done and child folders not opened; the last closes fd */
-        atomic_uint looking;  /* slices not done; the last frees the names */
-        atomic_uint pending;  /* its own job, slices and child folders not finished; the last finishes us */
+        atomic_uint
+                fd_users; /* its own job, slices not done and child folders not opened; the last closes fd */
+        atomic_uint looking; /* slices not done; the last frees the names */
+        atomic_uint pending; /* its own job, slices and child folders not finished; the last finishes us */
         size_t path_len;
         uint8_t name_len;
         char name[]; /* NUL-terminated; "" for the root */
 };
 
-#define SCAN_CHANGES 128
+#define SCAN_CHANGES                                                                                         \
+        512 /* told to the tree at a time, of whatever folders: its lock is taken that much less often */
 
-/* What a job has in hand: a view of the tree before the pass, and the changes in one folder that it has found and not yet told. */
+/* What a job has in hand: a view of the tree before the pass, and changes not yet told to the tree. */
 struct scan_lane {
         struct scan_lane *next;
         struct tree_view *view;
@@ -111,8 +119,18 @@ struct scan_lane {
 bool scan_stopped(struct scan *scan);
 void scan_fail(struct scan *scan, int error);
 
+/* Queues the root folder, open as FD (taken, also on failure), of which everything or what SPOTS (borrowed; NULL: none) say is looked at. */
+int scan_begin_round(struct scan *scan, int fd, const struct spots *spots);
+
+/* Nobody has a lane in hand, and none has changes that were not told. */
+void scan_free_lanes(struct scan *scan);
+
 /* Queues the job for child folder NODE of F, of which everything (FULL) or what its spot says is looked at. -ENOMEM. */
 int scan_push_folder(struct scan_folder *f, const struct scan_node *node, bool full, unsigned tries);
+
+/* The row of NAME in folder PARENT as this round compares with it, of what is to be looked at by name. Without a target. TREE_OK, TREE_NONE, negative errno. */
+int scan_lookup(struct scan_lane *lane, struct scan *scan, uint64_t parent, const struct spot *spot,
+                struct tree_row *ret);
 
 static inline bool scan_has_vanished(int error)
 {
@@ -147,6 +165,11 @@ bool scan_same_folder(const struct scan_old *old, const struct stat *st, int64_t
 
 /* Hands the changes gathered to the tree. */
 void scan_flush(struct scan_lane *lane, struct scan *scan);
+
+/* ---- other names of files (scan_links.c) ---- */
+
+/* After the first round over spots: has the other names of files that were met looked at. False: there are none, or the pass has failed. */
+bool scan_look_again(struct scan *scan);
 
 /* ---- names (scan_names.c) ---- */
 

@@ -42,6 +42,7 @@ static void set_old(struct scan_old *old, const struct tree_row *row)
                 .unknown = row->unknown,
                 .racy = row->racy,
                 .has_md5 = row->has_md5,
+                .linked = row->linked,
         };
         memcpy(old->digest, row->digest, HASH_BYTES);
         if (row->has_md5)
@@ -90,7 +91,7 @@ static ssize_t read_listing(struct scan_lane *lane, struct scan_folder *f)
 {
         ssize_t count = 0;
 
-        if (lseek(f->fd, 0, SEEK_SET) < 0)
+        if (!f->parent && lseek(f->fd, 0, SEEK_SET) < 0) /* somebody else opened it */
                 return -errno;
         for (;;) {
                 ssize_t n = getdents64(f->fd, lane->block, sizeof(lane->block));
@@ -135,15 +136,50 @@ static int make_nodes(struct scan_folder *f, size_t count)
                 p += record.name_len + 1u;
         }
         names->count = count;
-        qsort(names->nodes, count, sizeof(*names->nodes), compare_nodes);
+        if (!f->base) /* rows are written for less in their order */
+                qsort(names->nodes, count, sizeof(*names->nodes), compare_nodes);
         return 0;
 }
 
+/*
+ * What the listing and the rows have in common is found by a table: in the order of the listing, that is, for many file systems, of their own
+ * index, names are looked up for less.
+ */
 struct merge {
         struct scan_names *names;
-        size_t at; /* the first name that is not less than the last row's */
+        uint32_t *slots; /* owned; numbers of nodes, from 1 */
+        size_t mask;
         size_t n_olds, n_missing;
 };
+
+/* The slot of NAME, or the free one where it would be. */
+static uint32_t *find_slot(const struct merge *m, const char *name, size_t len)
+{
+        size_t at = hash_xxh3_64(name, len) & m->mask;
+
+        for (; m->slots[at] != 0; at = (at + 1) & m->mask) {
+                const struct scan_node *node = &m->names->nodes[m->slots[at] - 1];
+                if (node->name_len == len && memcmp(node->name, name, len) == 0)
+                        break;
+        }
+        return &m->slots[at];
+}
+
+static int merge_begin(struct merge *m, struct scan_names *names)
+{
+        size_t n = 16;
+
+        while (n < 2 * names->count)
+                n *= 2;
+        *m = (struct merge){ .names = names, .mask = n - 1 };
+        names->olds = malloc(MAX(names->count, (size_t)1) * sizeof(*names->olds));
+        m->slots = calloc(n, sizeof(*m->slots));
+        if (!names->olds || !m->slots || names->count >= UINT32_MAX)
+                return -ENOMEM;
+        for (size_t i = 0; i < names->count; i++)
+                *find_slot(m, names->nodes[i].name, names->nodes[i].name_len) = (uint32_t)i + 1;
+        return 0;
+}
 
 static int note_missing(struct merge *m, const struct tree_row *row)
 {
@@ -163,15 +199,12 @@ static int note_missing(struct merge *m, const struct tree_row *row)
 static int merge_row(const struct tree_row *row, void *arg)
 {
         struct merge *m = arg;
-        struct scan_names *names = m->names;
-        int order = 1;
+        uint32_t number = *find_slot(m, row->name, row->name_len);
 
-        while (m->at < names->count && (order = strcmp(names->nodes[m->at].name, row->name)) < 0)
-                m->at++;
-        if (m->at == names->count || order > 0)
+        if (number == 0)
                 return note_missing(m, row);
-        set_old(&names->olds[m->n_olds], row);
-        names->nodes[m->at++].old = &names->olds[m->n_olds++];
+        set_old(&m->names->olds[m->n_olds], row);
+        m->names->nodes[number - 1].old = &m->names->olds[m->n_olds++];
         return 0;
 }
 
@@ -193,19 +226,38 @@ static int add_missing(struct scan_folder *f, size_t n)
         return 0;
 }
 
+/*
+ * Has the subfolders come last, in order of their names, as they do where all names are sorted: so they are walked in the order in which they
+ * once got their ids, which is that of their rows on disk.
+ */
+static void sort_folders(struct scan_names *names)
+{
+        size_t files = 0;
+
+        for (size_t i = 0; i < names->count; i++) {
+                struct scan_node node = names->nodes[i];
+                if (node.type == DT_DIR)
+                        continue;
+                names->nodes[i] = names->nodes[files];
+                names->nodes[files++] = node;
+        }
+        qsort(names->nodes + files, names->count - files, sizeof(*names->nodes), compare_nodes);
+}
+
 static int merge_rows(struct scan_lane *lane, struct scan_folder *f)
 {
-        struct merge merge = { .names = &f->names };
-        int r;
+        struct merge merge;
+        int r = merge_begin(&merge, &f->names);
 
-        f->names.olds = malloc(MAX(f->names.count, (size_t)1) * sizeof(*f->names.olds));
-        if (!f->names.olds)
-                return -ENOMEM;
-        r = tree_view_list(lane->view, f->base, merge_row, &merge);
-        if (r < 0)
-                return tree_failed(f, r);
+        if (r >= 0) {
+                r = tree_view_list(lane->view, f->base, merge_row, &merge);
+                if (r < 0)
+                        r = tree_failed(f, r);
+        }
+        free(merge.slots);
+        sort_folders(&f->names);
         /* What is missing in a folder that was elsewhere before is nobody's loss. */
-        return merge.n_missing > 0 && !f->is_new ? add_missing(f, merge.n_missing) : 0;
+        return r >= 0 && merge.n_missing > 0 && !f->is_new ? add_missing(f, merge.n_missing) : r;
 }
 
 static int collect_all(struct scan_lane *lane, struct scan_folder *f)
@@ -229,7 +281,7 @@ static int add_spot(struct scan_lane *lane, struct scan_folder *f, const struct 
                 note_too_long(lane, f, spot->name);
                 return 0;
         }
-        r = tree_view_lookup(lane->view, f->base, spot->name, spot->name_len, &row);
+        r = scan_lookup(lane, f->scan, f->base, spot, &row);
         if (r < 0)
                 return tree_failed(f, r);
         *node = (struct scan_node){ .name = spot->name, .name_len = (uint8_t)spot->name_len, .spot = spot };

@@ -7,7 +7,10 @@
 #include "server/metrics.h"
 #include "server/scan_folder.h"
 
-#define SLICE_ENTRIES 256 /* names that one job looks at: parallel also within one large folder */
+/* Names that one job looks at: parallel also within one large folder, but where little is to be read only within a very large one, since the
+ * kernel's locks on a folder cost more than that gains. */
+#define SLICE_NEW   256
+#define SLICE_KNOWN 4096
 
 /* ---- the pass ---- */
 
@@ -81,14 +84,19 @@ static void lane_put(struct scan *scan, struct scan_lane *lane)
 {
         if (!lane)
                 return;
-        scan_flush(lane, scan);
         mutex_lock(&scan->lock);
         lane->next = scan->lanes;
         scan->lanes = lane;
         mutex_unlock(&scan->lock);
 }
 
-static void free_lanes(struct scan *scan)
+static void flush_lanes(struct scan *scan)
+{
+        for (struct scan_lane *lane = scan->lanes; lane; lane = lane->next)
+                scan_flush(lane, scan);
+}
+
+void scan_free_lanes(struct scan *scan)
 {
         while (scan->lanes) {
                 struct scan_lane *lane = scan->lanes;
@@ -97,24 +105,41 @@ static void free_lanes(struct scan *scan)
         }
 }
 
+static void scan_free(struct scan *scan)
+{
+        if (!scan)
+                return;
+        tree_update_abort(scan->update);
+        scan_free_lanes(scan);
+        spots_clear(&scan->links);
+        if (scan->top >= 0)
+                close(scan->top);
+        mutex_release(&scan->lock);
+        free(scan);
+}
+
 static void scan_finish(struct scan *scan)
 {
-        struct scanner_result result = { .left_out = scan->left_out };
-        int error = atomic_load(&scan->error);
+        struct scanner_result result = { 0 };
+        int error;
 
-        free_lanes(scan);
+        flush_lanes(scan);
+        if (scan_look_again(scan))
+                return;
+        result.left_out = scan->left_out;
+        scan_free_lanes(scan);
+        error = atomic_load(&scan->error);
         if (error == 0)
-                error = tree_update_commit(scan->update, &result.version);
+                error = tree_update_commit(TAKE_PTR(scan->update), &result.version);
         else
-                tree_update_abort(scan->update);
+                tree_update_abort(TAKE_PTR(scan->update));
         if (error == 0) {
                 result.changed = result.version.revision != scan->revision;
                 metrics_add(METRIC_UNKNOWN, scan->unknown);
                 metrics_add(METRIC_LEFT_OUT, scan->left_out);
         }
         scan->done(scan->arg, error, error == 0 ? &result : NULL);
-        mutex_release(&scan->lock);
-        free(scan);
+        scan_free(scan);
 }
 
 static int prepend(struct buffer *path, const struct scan_folder *f)
@@ -140,17 +165,10 @@ const char *scan_path(struct scan_lane *lane, const struct scan_folder *f, const
 
 /* ---- folders ---- */
 
-static void close_fd(struct scan_folder *f)
-{
-        if (f->fd >= 0)
-                close(f->fd);
-        f->fd = -1;
-}
-
 static void drop_fd(struct scan_folder *f)
 {
-        if (atomic_fetch_sub(&f->fd_users, 1) == 1)
-                close_fd(f);
+        if (atomic_fetch_sub(&f->fd_users, 1) == 1 && f->fd >= 0)
+                close(f->fd);
 }
 
 /* A folder has nothing pending: it is freed, and so is every one above that waited for nothing else. */
@@ -173,43 +191,52 @@ static void folder_finish(struct scan_folder *f)
         }
 }
 
+static void slice_look(struct scan_lane *lane, const struct scan_slice *slice)
+{
+        struct scan_folder *f = slice->folder;
+
+        for (size_t i = 0; lane && i < slice->count && !scan_stopped(f->scan); i++)
+                scan_entry(lane, f, &f->names.nodes[slice->first + i], 0);
+        drop_fd(f);
+        if (atomic_fetch_sub(&f->looking, 1) == 1)
+                scan_names_release(&f->names);
+}
+
 static void slice_run(struct pool_job *job)
 {
         struct scan_slice *slice = (struct scan_slice *)((char *)job - offsetof(struct scan_slice, job));
         struct scan_folder *f = slice->folder;
         struct scan_lane *lane = lane_take(f->scan);
 
-        for (size_t i = 0; lane && i < slice->count && !scan_stopped(f->scan); i++)
-                scan_entry(lane, f, &f->names.nodes[slice->first + i], 0);
+        slice_look(lane, slice);
         lane_put(f->scan, lane);
-        drop_fd(f);
-        if (atomic_fetch_sub(&f->looking, 1) == 1)
-                scan_names_release(&f->names);
         if (atomic_fetch_sub(&f->pending, 1) == 1)
                 folder_finish(f);
 }
 
-static int push_slices(struct scan_folder *f)
+/* Has all names of the folder looked at, the first slice here and now. */
+static int look_at_names(struct scan_lane *lane, struct scan_folder *f)
 {
-        size_t count = f->names.count, n = (count + SLICE_ENTRIES - 1) / SLICE_ENTRIES;
+        size_t count = f->names.count, size = f->base ? SLICE_KNOWN : SLICE_NEW;
+        size_t n = (count + size - 1) / size;
 
         f->slices = calloc(n, sizeof(*f->slices));
-        if (!f->slices) {
-                close_fd(f);
+        if (!f->slices)
                 return -ENOMEM;
-        }
-        atomic_fetch_add(&f->pending, n);
+        atomic_fetch_add(&f->pending, n - 1);
         atomic_store(&f->looking, n);
-        atomic_store(&f->fd_users, n);
-        for (size_t i = n; i-- > 0;) { /* the first goes on top */
+        atomic_fetch_add(&f->fd_users, n);
+        for (size_t i = n; i-- > 0;) { /* the second goes on top */
                 f->slices[i] = (struct scan_slice){
                         .job.run = slice_run,
                         .folder = f,
-                        .first = i * SLICE_ENTRIES,
-                        .count = MIN((size_t)SLICE_ENTRIES, count - i * SLICE_ENTRIES),
+                        .first = i * size,
+                        .count = MIN(size, count - i * size),
                 };
-                pool_push(f->scan->pass.pool, &f->slices[i].job);
+                if (i > 0)
+                        pool_push(f->scan->pass.pool, &f->slices[i].job);
         }
+        slice_look(lane, &f->slices[0]);
         return 0;
 }
 
@@ -271,7 +298,6 @@ static int folder_read(struct scan_lane *lane, struct scan_folder *f)
         r = scan_names_collect(lane, f);
         if (r >= 0)
                 scan_put_folder(lane, f, &st, born_ns);
-        scan_flush(lane, f->scan);
         return r;
 }
 
@@ -300,12 +326,11 @@ static void folder_run(struct pool_job *job)
         int r = lane ? folder_read(lane, f) : -ECANCELED;
 
         if (r >= 0 && f->names.count > 0)
-                r = push_slices(f);
-        else
-                close_fd(f);
+                r = look_at_names(lane, f);
         if (r < 0 && lane)
                 folder_fail(lane, f, r);
         lane_put(f->scan, lane);
+        drop_fd(f);
         if (f->parent)
                 drop_fd(f->parent);
         if (atomic_fetch_sub(&f->pending, 1) == 1)
@@ -320,7 +345,7 @@ static struct scan_folder *folder_new(struct scan *scan, const char *name, size_
                 return NULL;
         f->job.run = folder_run;
         f->scan = scan;
-        f->pending = 1;
+        f->pending = f->fd_users = 1;
         f->fd = -1;
         f->name_len = (uint8_t)len;
         memcpy(f->name, name, len);
@@ -358,30 +383,32 @@ static struct scan *scan_new(const struct scanner_pass *pass, scanner_done_fn do
         scan->pass = *pass;
         scan->done = done;
         scan->arg = arg;
+        scan->top = -1;
         mutex_init(&scan->lock);
         return scan;
 }
 
-static void scan_free(struct scan *scan)
+int scan_lookup(struct scan_lane *lane, struct scan *scan, uint64_t parent, const struct spot *spot,
+                struct tree_row *ret)
 {
-        if (!scan)
-                return;
-        tree_update_abort(scan->update);
-        free_lanes(scan);
-        mutex_release(&scan->lock);
-        free(scan);
+        const char *name = spot ? spot->name : "";
+        size_t len = spot ? spot->name_len : 0;
+
+        /* The views do not show what the first round found. */
+        return scan->second ? tree_update_lookup(scan->update, parent, name, len, ret)
+                            : tree_view_lookup(lane->view, parent, name, len, ret);
 }
 
 /* The root's own row, as far as there is one. */
 static int take_root_row(struct scan_folder *root)
 {
-        struct scan_lane *lane;
+        struct scan_lane *lane = lane_take(root->scan);
         struct tree_row row;
-        int r = lane_new(root->scan, &lane);
+        int r;
 
-        if (r < 0)
-                return r;
-        r = tree_view_lookup(lane->view, 0, "", 0, &row);
+        if (!lane)
+                return atomic_load(&root->scan->error);
+        r = scan_lookup(lane, root->scan, 0, NULL, &row);
         if (r == TREE_OK) {
                 root->has_old = true;
                 root->old = (struct scan_old){
@@ -396,26 +423,42 @@ static int take_root_row(struct scan_folder *root)
         return r;
 }
 
+int scan_begin_round(struct scan *scan, int fd, const struct spots *spots)
+{
+        struct scan_folder *root = folder_new(scan, "", 0);
+        int r = root ? take_root_row(root) : -ENOMEM;
+
+        if (r < 0) {
+                free(root);
+                close(fd);
+                return r;
+        }
+        root->fd = fd;
+        root->full = scan->pass.full;
+        root->spot = spots ? spots->root : NULL;
+        pool_push(scan->pass.pool, &root->job);
+        return 0;
+}
+
 int scanner_start(const struct scanner_pass *pass, int fd, scanner_done_fn done, void *arg)
 {
         struct scan *scan = scan_new(pass, done, arg);
-        struct scan_folder *root = scan ? folder_new(scan, "", 0) : NULL;
         struct tree_version before;
-        int r = root ? tree_update_begin(pass->tree, &scan->update) : -ENOMEM;
+        int r = scan ? tree_update_begin(pass->tree, &scan->update) : -ENOMEM;
 
-        if (r >= 0)
-                r = take_root_row(root);
+        if (r >= 0 && !pass->full) {
+                scan->top = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+                r = scan->top < 0 ? -errno : 0;
+        }
         if (r < 0) {
                 scan_free(scan);
-                free(root);
                 close(fd);
                 return r;
         }
         tree_get_version(pass->tree, &before);
         scan->revision = before.revision;
-        root->fd = fd;
-        root->full = pass->full;
-        root->spot = pass->spots ? pass->spots->root : NULL;
-        pool_push(pass->pool, &root->job);
-        return 0;
+        r = scan_begin_round(scan, fd, pass->spots);
+        if (r < 0)
+                scan_free(scan);
+        return r;
 }

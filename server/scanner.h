@@ -2,7 +2,8 @@
  * One pass over a workspace: compares what is on disk with the tree's rows and hands the tree the differences, in one update. Either everything
  * is walked, or only the spots that somebody named are looked at. In parallel on the pool's threads, each folder opened beneath its
  * parent's descriptor; of what was found nothing is kept in memory but for the folders under way. Files whose stamp is their row's
- * are not read.
+ * are not read. Where a spot leads to a file with several names, all of them in the tree are looked at, in a second round of the same pass: who
+ * tells of a change knows one name only. If they are more than SPOTS_MAX the pass walks over everything after all.
  *
  * What changes meanwhile harms nothing: what vanished is left out, what cannot be read is "unknown", a file's hash and stamp always
  * belong together. Entries' metadata is no older than the pass. If the pass fails, nothing of it is in the tree.

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "proto/sync_service.pb-c.h"
 #include "proto/wire.h"
+#include "server/content.h"
 #include "server/filehash.h"
 #include "server/master.h"
 #include "server/metrics.h"
@@ -114,17 +115,6 @@ static void fail_stale(struct download *d, const char *why)
 
 /* ---- sending ---- */
 
-static bool unchanged(struct download *d)
-{
-        struct tree_stamp before = tree_stamp_of(&d->st), now;
-        struct stat st;
-
-        if (fstat(d->fd, &st) < 0)
-                return false;
-        now = tree_stamp_of(&st);
-        return tree_stamp_equal(&before, &now);
-}
-
 /*
  * All of the file was sent, its stamp is what it was, and yet it holds something else: somebody writes through a mapping, which stamps
  * only the first write of many. This must be noted before the worker asks for a new listing, or it would get the old hash again.
@@ -173,7 +163,7 @@ static void send_own(struct download *d, struct block *block, size_t len, size_t
 
         if (d->hasher && len > 0)
                 hasher_update(d->hasher, block->data, len);
-        changed = len < wanted || (last && !unchanged(d));
+        changed = len < wanted || (last && !content_unchanged(d->fd, &d->st));
         if (!changed && (!last || is_what_was_asked(d))) {
                 send_block(d, block, len, last);
                 return;
@@ -252,10 +242,12 @@ static void download_writable(struct rpc_call *call, void *state)
 
 static void compare(struct download *d, const struct content_id *found)
 {
-        if (content_id_equal(found, &d->expected))
+        if (content_id_equal(found, &d->expected)) {
                 begin_sending(d);
-        else
-                fail_stale(d, "the file holds another content now");
+                return;
+        }
+        content_missed(d->master->versions, d->spider, d->path, &d->expected);
+        fail_stale(d, "the file holds another content now");
 }
 
 static void hash_run(struct pool_job *job)
@@ -289,28 +281,11 @@ static void download_wake(struct rpc_call *call, void *state)
         }
 }
 
-/* The hash of the open file, if the last pass saw it as it is now (T2 of the tree). */
-static bool find_content(struct download *d, struct content_id *ret)
-{
-        struct tree_stamp stamp = tree_stamp_of(&d->st);
-        struct tree_row row;
-
-        if (versions_find(d->master->versions, d->spider, d->path, &row) != TREE_OK)
-                return false;
-        if (row.kind != ENTRY_FILE || row.unknown || row.racy || !tree_stamp_equal(&row.stamp, &stamp))
-                return false;
-        if (d->expected.algorithm == HASH_MD5 && !row.has_md5)
-                return false;
-        ret->algorithm = d->expected.algorithm;
-        memcpy(ret->bytes, ret->algorithm == HASH_MD5 ? row.md5 : row.digest, HASH_BYTES);
-        return true;
-}
-
 static void check_content(struct download *d)
 {
         struct content_id known;
 
-        if (find_content(d, &known)) {
+        if (content_known(d->master->versions, d->spider, d->path, &d->st, d->expected.algorithm, &known)) {
                 compare(d, &known);
                 return;
         }

@@ -67,9 +67,11 @@ static int sync_start(struct rpc_call *call, void *service, void **ret_state)
 
 void sync_call_park(struct sync_call *s)
 {
-        if (!s->parked)
-                parked_add(s->master->parked, &s->parked_call);
+        if (s->parked)
+                return;
         s->parked = true;
+        s->spoke_ns = clock_monotonic_ns();
+        parked_add(s->master->parked, &s->parked_call);
 }
 
 void sync_call_unpark(struct sync_call *s)

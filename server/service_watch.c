@@ -46,6 +46,7 @@ struct watch_call {
         bool last;                  /* … after which the worker knows of `next` */
         bool ended;                 /* the call has its status */
         bool parked;                /* until the first answer is there */
+        int64_t spoke_ns;           /* meanwhile: when it last said anything */
         struct parked_call parked_call;
 };
 
@@ -177,7 +178,7 @@ static int look_up(struct watch_call *w, struct tree_view *view)
         return 0;
 }
 
-/* Takes over the question's view. */
+/* Takes over the question's view. Fails if too many are at it, and then the worker's own question may find fewer. */
 static int ask_for_difference(struct watch_call *w)
 {
         struct spool_key key = {
@@ -210,17 +211,12 @@ static void take_view(struct watch_call *w)
         }
         if (memcmp(w->next.digest, w->told.digest, HASH_BYTES) == 0) {
                 asking_put_view(&w->asking);
-                w->told = w->next;
                 if (!w->answered)
                         send_word(w, true);
-                return;
+                return; /* `told` stays: the worker does not hear of revisions that change nothing for it */
         }
-        if (w->told.revision > 0 && w->told.revision < w->next.revision) {
-                r = ask_for_difference(w);
-                if (r < 0)
-                        fail(w, r);
+        if (w->told.revision > 0 && w->told.revision < w->next.revision && ask_for_difference(w) >= 0)
                 return;
-        }
         asking_put_view(&w->asking);
         send_word(w, false);
 }
@@ -263,6 +259,16 @@ static void step_difference(struct watch_call *w)
         }
 }
 
+static void send_heartbeat(struct watch_call *w)
+{
+        int64_t now = clock_monotonic_ns();
+
+        if (now - w->spoke_ns < PARKED_QUIET_NS)
+                return;
+        w->spoke_ns = now;
+        send_head(w, NULL);
+}
+
 static void step(struct watch_call *w, bool woken)
 {
         if (!w->started || w->sending || w->ended)
@@ -281,7 +287,7 @@ static void step(struct watch_call *w, bool woken)
         else if (!w->asking.pending && atomic_load(&w->changed))
                 ask(w);
         if (!w->answered && !w->sending && !w->ended && woken)
-                send_head(w, NULL); /* a heartbeat */
+                send_heartbeat(w);
 }
 
 /* ---- events ---- */
@@ -299,6 +305,8 @@ static void watch_writable(struct rpc_call *call, void *state)
         if (w->last) {
                 if (w->settled)
                         metrics_add(METRIC_DELTAS, 1);
+                log_debug("%s: %s: told of revision %llu%s", rpc_call_peer(call), w->request.spider,
+                          (unsigned long long)w->next.revision, w->settled ? " and what is in it" : "");
                 transfer_release(&w->difference);
                 w->told = w->next;
                 w->last = w->settled = false;
@@ -331,6 +339,7 @@ static void watch_message(struct rpc_call *call, void *state, const uint8_t *dat
                 memcpy(w->told.digest, request->known, HASH_BYTES);
         }
         w->parked = true;
+        w->spoke_ns = clock_monotonic_ns();
         parked_add(w->master->parked, &w->parked_call);
         ask(w);
 }

@@ -1,12 +1,13 @@
-#include "server/spool_private.h"
+#include "server/spool.h"
 
 #include <string.h>
 
 #include <utlist.h>
 
 #include "base/io.h"
+#include "server/spool_private.h"
 
-#define IN_USE_MAX 512 /* each holds a descriptor and, while it is built, a view */
+#define IN_USE_MAX 256 /* each holds a descriptor and, while it is built, a view */
 #define UNUSED_MAX 64
 
 struct spools {
@@ -144,6 +145,11 @@ void spool_put(struct spool *spool)
         if (--spool->users == 0) {
                 assert(!spool->waiters);
                 spools->in_use--;
+                /* One folder's children are made quickly again, and must not push out what a broken transfer goes on with. */
+                if (spool->listed && spool->form == SPOOL_CHILDREN) {
+                        DL_DELETE(spools->list, spool);
+                        spool->listed = false;
+                }
                 if (spool->listed) {
                         spool->unused_ns = clock_monotonic_ns();
                         spools->unused++;
@@ -270,7 +276,8 @@ void spool_decide(struct spool *spool, bool plain, const uint8_t root_digest[HAS
         spool->state.decided = true;
         spool->state.plain = plain;
         memcpy(spool->state.root_digest, root_digest, HASH_BYTES);
-        wake_all_locked(spool);
+        if (!plain) /* otherwise there is nothing to be had yet */
+                wake_all_locked(spool);
         mutex_unlock(&spool->owner->lock);
 }
 
@@ -287,28 +294,36 @@ static int add_frame_locked(struct spool *spool, size_t len, size_t entries)
         spool->frames[spool->n_frames++] =
                 (struct spool_frame){ .offset = spool->state.bytes, .len = len, .entries = entries };
         spool->state.bytes += len;
+        spool->entries += entries;
         return 0;
 }
 
-int spool_publish(struct spool *spool, size_t len, size_t entries)
+static void complete_locked(struct spool *spool)
+{
+        spool->state.complete = true;
+        spool->state.entries = spool->entries;
+}
+
+int spool_publish(struct spool *spool, size_t len, size_t entries, bool last)
 {
         int r;
 
         mutex_lock(&spool->owner->lock);
         r = add_frame_locked(spool, len, entries);
+        if (r >= 0 && last)
+                complete_locked(spool);
         wake_all_locked(spool);
         mutex_unlock(&spool->owner->lock);
         return r;
 }
 
-void spool_end(struct spool *spool, int error, uint64_t entries)
+void spool_end(struct spool *spool, int error)
 {
         struct spools *spools = spool->owner;
 
         mutex_lock(&spools->lock);
         spool->state.error = error;
-        spool->state.complete = true;
-        spool->state.entries = entries;
+        complete_locked(spool);
         if (error < 0) { /* whoever asks next may have more luck */
                 DL_DELETE(spools->list, spool);
                 spool->listed = false;

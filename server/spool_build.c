@@ -18,32 +18,31 @@ struct builder {
         struct buffer plain; /* AUTO, as long as it is open, and PLAIN: what came since the last frame */
         size_t plain_entries;
         struct buffer packed;
-        uint64_t entries;
         bool open; /* AUTO: it may yet be few entries or many */
         uint8_t root_digest[HASH_BYTES];
 };
 
-static int write_frame(struct builder *b, const void *data, size_t len, size_t entries)
+static int write_frame(struct builder *b, const struct buffer *data, size_t entries, bool last)
 {
         struct spool *spool = b->spool;
         int r;
 
         if (pool_cancelled(spools_pool(spool->owner)))
                 return -ECANCELED;
-        r = io_write_all(spool->fd, data, len);
-        return r < 0 ? r : spool_publish(spool, len, entries);
+        r = io_write_all(spool->fd, data->data, data->len);
+        return r < 0 ? r : spool_publish(spool, data->len, entries, last);
 }
 
-static int flush_plain(struct builder *b)
+static int flush_plain(struct builder *b, bool last)
 {
-        int r = b->plain.len > 0 ? write_frame(b, b->plain.data, b->plain.len, b->plain_entries) : 0;
+        int r = b->plain.len > 0 ? write_frame(b, &b->plain, b->plain_entries, last) : 0;
 
         buffer_truncate(&b->plain, 0);
         b->plain_entries = 0;
         return r;
 }
 
-static int flush_pack(struct builder *b)
+static int flush_pack(struct builder *b, bool last)
 {
         size_t count = pack_writer_count(b->writer);
         int r;
@@ -52,7 +51,7 @@ static int flush_pack(struct builder *b)
                 return 0;
         buffer_truncate(&b->packed, 0);
         r = pack_writer_finish(b->writer, ZSTD_LEVEL, &b->packed);
-        return r < 0 ? r : write_frame(b, b->packed.data, b->packed.len, count);
+        return r < 0 ? r : write_frame(b, &b->packed, count, last);
 }
 
 static bool plain_is_full(const struct builder *b)
@@ -78,7 +77,7 @@ static int put_plain(struct builder *b, const struct entry *entry)
                 return 0;
         }
         if (plain_is_full(b))
-                r = flush_plain(b);
+                r = flush_plain(b, false);
         if (r >= 0)
                 r = file_info_append(&b->plain, entry);
         b->plain_entries++;
@@ -90,13 +89,12 @@ static int put_entry(const struct entry *entry, void *arg)
         struct builder *b = arg;
         int r = 0;
 
-        b->entries++;
         if (b->open || !b->writer)
                 r = put_plain(b, entry);
         if (r < 0 || !b->writer)
                 return r;
         if (pack_writer_full(b->writer))
-                r = flush_pack(b);
+                r = flush_pack(b, false);
         return r < 0 ? r : pack_writer_add(b->writer, entry);
 }
 
@@ -104,7 +102,7 @@ static int finish(struct builder *b)
 {
         if (b->open)
                 spool_decide(b->spool, true, b->root_digest);
-        return b->open || !b->writer ? flush_plain(b) : flush_pack(b);
+        return b->open || !b->writer ? flush_plain(b, true) : flush_pack(b, true);
 }
 
 /* ---- what is listed ---- */
@@ -209,7 +207,7 @@ static void tell(const struct spool *spool, const struct builder *b, int error, 
                 metrics_add(METRIC_SNAPSHOTS_BUILT, 1);
                 log_info("%s%s%s: snapshot of revision %llu built: %llu entries, %llu bytes, %lld ms",
                          spool->spider, spool->path[0] ? "/" : "", spool->path,
-                         (unsigned long long)spool->state.revision, (unsigned long long)b->entries,
+                         (unsigned long long)spool->state.revision, (unsigned long long)spool->entries,
                          (unsigned long long)spool->state.bytes, ms);
         }
 }
@@ -223,7 +221,7 @@ void spool_build(struct pool_job *job)
 
         tree_view_put(TAKE_PTR(spool->view));
         tell(spool, &b, r, began_ns);
-        spool_end(spool, r, b.entries);
+        spool_end(spool, r);
         pack_writer_free(b.writer);
         buffer_release(&b.plain);
         buffer_release(&b.packed);

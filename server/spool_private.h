@@ -28,6 +28,7 @@ struct spool {
 
         /* Guarded by the lock of the owner. */
         struct spool_state state;
+        uint64_t entries;           /* in the frames there are */
         struct spool_frame *frames; /* owned; in the order of their offsets */
         size_t n_frames, frames_room;
         struct spool_waiter *waiters;
@@ -46,8 +47,8 @@ void spool_build(struct pool_job *job);
 /** It is settled what the frames hold, and of which version. */
 void spool_decide(struct spool *spool, bool plain, const uint8_t root_digest[HASH_BYTES]);
 
-/** The LEN bytes behind the last frame were written to `fd`: they are the next one, with ENTRIES in it. -ENOMEM. */
-int spool_publish(struct spool *spool, size_t len, size_t entries);
+/** The LEN bytes behind the last frame were written to `fd`: they are the next one, with ENTRIES in it. LAST: nothing more will come. -ENOMEM. */
+int spool_publish(struct spool *spool, size_t len, size_t entries, bool last);
 
-/** Nothing more will come. ERROR: 0 or negative; ENTRIES: how many there are. */
-void spool_end(struct spool *spool, int error, uint64_t entries);
+/** Nothing more will come. ERROR: 0 or negative. */
+void spool_end(struct spool *spool, int error);

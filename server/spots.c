@@ -77,6 +77,17 @@ int spots_add(struct spots *spots, const char *path, const char *name, bool susp
         return 0;
 }
 
+const struct spot *spots_find(const struct spots *spots, const char *path, const char *name)
+{
+        const struct spot *spot = spots->root;
+        size_t left = strlen(path), len;
+        const char *component;
+
+        while (spot && path_next(&path, &left, &component, &len))
+                spot = spot_find(spot, component, len);
+        return spot_find(spot, name, strlen(name));
+}
+
 static bool keep_suspects(struct spots *spots, const struct spot *spot, struct buffer *path)
 {
         size_t len = path->len;

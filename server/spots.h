@@ -35,6 +35,9 @@ struct spots {
  */
 int spots_add(struct spots *spots, const char *path, const char *name, bool suspect);
 
+/** The spot NAME in folder PATH, borrowed; NULL. */
+const struct spot *spots_find(const struct spots *spots, const char *path, const char *name);
+
 /** Adds the suspects of FROM to SPOTS, as far as memory goes. True if there were any. */
 bool spots_keep_suspects(struct spots *spots, const struct spots *from);
 

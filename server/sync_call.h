@@ -23,14 +23,16 @@ struct sync_call {
         bool active; /* there is a request, not yet answered to its end: */
         struct sync_request request;
         struct asking asking;
-        bool sending;  /* a message is on its way: nothing else can be sent until it is taken */
-        bool complete; /* it is the last of its request */
-        bool parked;   /* woken now and then, to tell the worker that there is somebody */
+        bool sending;     /* a message is on its way: nothing else can be sent until it is taken */
+        bool complete;    /* it is the last of its request */
+        bool parked;      /* woken now and then, to tell the worker that there is somebody */
+        int64_t spoke_ns; /* when it last said anything, or began to wait */
         struct parked_call parked_call;
 
         /* sync_own.c */
         struct transfer transfer; /* has a spool once it is known what to send */
         const char *reason;       /* why everything is listed; NULL: it is not */
+        bool asked;               /* the version is as new as the request wants it */
         bool too_old;             /* the journal does not reach back to the worker's version */
 
         /* sync_stock.c */

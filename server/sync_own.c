@@ -21,6 +21,11 @@ static void send_head(struct sync_call *s, const struct wire_scan_head *chunk)
 
 static void send_heartbeat(struct sync_call *s)
 {
+        int64_t now = clock_monotonic_ns();
+
+        if (now - s->spoke_ns < PARKED_QUIET_NS)
+                return;
+        s->spoke_ns = now;
         sync_call_send(s, NULL, 0, false);
 }
 
@@ -88,6 +93,13 @@ static int begin_transfer(struct sync_call *s, uint64_t revision, struct tree_vi
         return r;
 }
 
+static void ask(struct sync_call *s)
+{
+        sync_call_park(s);
+        s->asked = true;
+        sync_call_ask(s, s->request.stat_pass ? VERSIONS_STAT_PASS : VERSIONS_FRESH, 0);
+}
+
 void sync_own_begin(struct sync_call *s)
 {
         const struct sync_request *request = &s->request;
@@ -97,8 +109,7 @@ void sync_own_begin(struct sync_call *s)
                 sync_own_step(s, false);
                 return;
         }
-        sync_call_park(s);
-        sync_call_ask(s, request->stat_pass ? VERSIONS_STAT_PASS : VERSIONS_FRESH, 0);
+        ask(s);
 }
 
 /* The version of the folder asked for. */
@@ -153,7 +164,7 @@ void sync_own_answered(struct sync_call *s)
 
 /* ---- sending ---- */
 
-/* The transfer has failed. The view it was made from is gone: the present version will do, it is as new as the request wants it. */
+/* The transfer has failed. The view it was made from is gone, but the present version is no older. */
 static void transfer_failed(struct sync_call *s, int error)
 {
         if (error != -ESTALE || s->reason) {
@@ -162,7 +173,10 @@ static void transfer_failed(struct sync_call *s, int error)
         }
         s->too_old = true;
         transfer_release(&s->transfer);
-        sync_call_ask(s, VERSIONS_RECENT, ASKING_ANY_AGE);
+        if (s->asked)
+                sync_call_ask(s, VERSIONS_RECENT, ASKING_ANY_AGE);
+        else
+                ask(s);
 }
 
 void sync_own_step(struct sync_call *s, bool woken)
@@ -205,5 +219,5 @@ void sync_own_clear(struct sync_call *s)
 {
         transfer_release(&s->transfer);
         s->reason = NULL;
-        s->too_old = false;
+        s->too_old = s->asked = false;
 }

@@ -56,8 +56,10 @@ enum transfer_strategy transfer_get_strategy(const struct transfer *t)
 static struct wire_scan_head describe(const struct transfer *t, const struct spool_state *state,
                                       const struct spool_piece *piece)
 {
+        /* The building may have failed since this piece was read: the next read says so. */
+        const bool complete = state->complete && state->error == 0;
         struct wire_scan_head chunk = {
-                .is_complete = state->complete && piece->next == state->bytes,
+                .is_complete = complete && piece->next == state->bytes,
                 .root_digest = state->root_digest,
                 .revision = state->revision,
                 .base_revision = state->base,
@@ -67,7 +69,7 @@ static struct wire_scan_head describe(const struct transfer *t, const struct spo
 
         if (state->plain)
                 return chunk;
-        chunk.total_bytes = state->complete ? state->bytes : 0;
+        chunk.total_bytes = complete ? state->bytes : 0;
         chunk.offset = t->offset;
         chunk.next_offset = piece->next;
         chunk.pack_len = piece->len;

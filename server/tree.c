@@ -31,10 +31,16 @@ void tree_suspect(struct tree *tree)
         _cleanup_free_ char *path = NULL;
         _cleanup_close_ int fd = -1;
 
+        atomic_store(&tree->suspect, true);
         if (file_path(tree, "tree.suspect", &path) == 0)
                 fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         log_limited(LOG_LEVEL_WARNING, "tree", "index of '%s' in '%s' is damaged%s", tree->label, tree->dir,
                     fd < 0 ? "" : ": it will be moved aside and begun anew when it is opened next");
+}
+
+bool tree_is_suspect(struct tree *tree)
+{
+        return atomic_load(&tree->suspect);
 }
 
 static bool is_suspect(const struct tree *tree)
@@ -322,7 +328,7 @@ int tree_view_find_folder(struct tree_view *view, uint64_t device, uint64_t inod
         return tree_db_find_folder(view->db, device, inode, ret_id);
 }
 
-int tree_view_path(struct tree_view *view, uint64_t id, struct buffer *ret)
+int tree_path(struct tree_db *db, uint64_t id, struct buffer *ret)
 {
         struct tree_folders way = { 0 };
         size_t before = ret->len;
@@ -331,7 +337,7 @@ int tree_view_path(struct tree_view *view, uint64_t id, struct buffer *ret)
         int r = tree_folders_add(&way, id, &node);
 
         if (r == 0)
-                r = tree_folders_climb(&way, view->db);
+                r = tree_folders_climb(&way, db);
         if (r == 0 && way.items[node].lost)
                 r = TREE_NONE;
         for (; r == 0 && node != TREE_FOLDER_NONE && way.items[node].id != TREE_ROOT_ID;
@@ -348,6 +354,11 @@ int tree_view_path(struct tree_view *view, uint64_t id, struct buffer *ret)
                 buffer_truncate(ret, before);
         tree_folders_release(&way);
         return r;
+}
+
+int tree_view_path(struct tree_view *view, uint64_t id, struct buffer *ret)
+{
+        return tree_path(view->db, id, ret);
 }
 
 int tree_view_list(struct tree_view *view, uint64_t parent,

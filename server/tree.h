@@ -41,6 +41,7 @@ struct tree_row {
         enum entry_kind kind;
         bool unknown;
         bool racy;               /* files: T2 */
+        bool linked;             /* files: it had several names when the stamp was taken, here or elsewhere */
         uint32_t mode;           /* permission bits */
         struct tree_stamp stamp; /* its size is the entry's: a symlink's target's; 0 for folders */
         uint8_t digest
@@ -85,6 +86,9 @@ void tree_close(struct tree *tree);
 
 /** True if views are taken that were not put back. */
 bool tree_has_views(struct tree *tree);
+
+/** True once damage was met, by whomever: it is to be closed and opened anew (T6). */
+bool tree_is_suspect(struct tree *tree);
 
 /** The present version, from memory. */
 void tree_get_version(struct tree *tree, struct tree_version *ret);
@@ -182,6 +186,25 @@ struct tree_change {
  * -EINVAL: a row that makes no sense; -EIO, -ENOSPC, -ENOMEM, -EUCLEAN. After an error only abort is possible.
  */
 int tree_update_apply(struct tree_update *update, const struct tree_change *changes, size_t n);
+
+/** As tree_view_lookup, but of what the update has made of the rows so far, and without a target. Thread-safe. */
+int tree_update_lookup(struct tree_update *update, uint64_t parent, const char *name, size_t name_len,
+                       struct tree_row *ret);
+
+/**
+ * Notes the file that STAMP is of for tree_update_each_link. It notes by itself whatever was or became `linked` and came, went, or got another stamp
+ * or content. Thread-safe.
+ */
+void tree_update_note_link(struct tree_update *update, const struct tree_stamp *stamp);
+
+/** SUSPECT: the content changed under the same stamp. What is not 0 ends it. */
+typedef int (*tree_link_fn)(const char *path, const char *name, bool suspect, void *arg);
+
+/**
+ * Tells the names of all files noted since it was called last, with the paths of their folders, as the update has them now. EACH may not use the
+ * tree. The first time in a tree's life that there is anything to tell, all rows are read once, for an index. TREE_OK; TREE_TOO_MANY: more were noted than is good; EACH's; negative errno.
+ */
+int tree_update_each_link(struct tree_update *update, tree_link_fn each, void *arg);
 
 /**
  * Brings the digests of changed folders and their ancestors up to date, and commits. If the tree's digest differs from the last version's the

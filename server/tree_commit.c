@@ -99,7 +99,7 @@ static int drop_orphans(struct tree_update *update, struct tree_db *db)
 
         for (uint32_t i = 0; r == 0 && i < set->n; i++)
                 if (set->items[i].lost)
-                        r = tree_remove_below(db, &update->meta, set->items[i].id);
+                        r = tree_remove_below(update, db, set->items[i].id);
         return r;
 }
 
@@ -221,6 +221,7 @@ static void end_update(struct tree_update *update, struct tree *tree) TSA_REQUIR
                 tree_suspect(tree);
         tree->updating = false;
         tree_folders_release(&update->folders);
+        tree_links_clear(&update->links);
         free(update);
 }
 

@@ -6,7 +6,7 @@
 #include "server/tree_db_private.h"
 
 #define APPLICATION_ID  1718843732 /* "fsyT" */
-#define SCHEMA_VERSION  1
+#define SCHEMA_VERSION  2
 #define BUSY_TIMEOUT_MS 5000 /* only another process is ever waited for */
 #define LOG_PAGES_MAX   1000 /* of the write-ahead log, before it is moved into the database */
 #define TEXT_(x)        #x
@@ -29,6 +29,7 @@ static const char schema_sql[] =
         " ctime_ns INTEGER NOT NULL,"
         " md5 BLOB,"
         " target BLOB,"
+        " linked INTEGER NOT NULL,"
         " PRIMARY KEY(parent, name)) WITHOUT ROWID;"
         "CREATE INDEX entry_racy ON entry(parent, name) WHERE racy = 1;"
         "CREATE TABLE folder("
@@ -66,8 +67,8 @@ static const char schema_sql[] =
 
 #define ROW                                                                                                  \
         "parent, name, id, kind, unknown, racy, mode, size, mtime_ns, digest, device, inode, ctime_ns, "     \
-        "md5, target"
-#define VALUES "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+        "md5, target, linked"
+#define VALUES "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
 #define LIST   "SELECT " ROW " FROM entry WHERE parent = ?1 ORDER BY name"
 
 static const char *const queries[Q_COUNT] = {
@@ -86,6 +87,9 @@ static const char *const queries[Q_COUNT] = {
         [Q_LIST + TREE_DB_WALK] = LIST,
         [Q_RACY] =
                 "SELECT parent, name FROM entry INDEXED BY entry_racy WHERE racy = 1 ORDER BY parent, name",
+        [Q_INDEX_FILES] = "CREATE INDEX IF NOT EXISTS entry_inode ON entry(inode) WHERE kind = 1",
+        [Q_FILES] = "SELECT parent, name FROM entry INDEXED BY entry_inode"
+                    " WHERE kind = 1 AND inode = ?2 AND device = ?1",
         [Q_INSERT] = "INSERT INTO entry(" ROW ") " VALUES,
         [Q_REPLACE] = "REPLACE INTO entry(" ROW ") " VALUES,
         [Q_DELETE] = "DELETE FROM entry WHERE parent = ?1 AND name = ?2",

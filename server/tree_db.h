@@ -76,8 +76,16 @@ int tree_db_list_begin(struct tree_db *db, enum tree_db_list list, uint64_t pare
 int tree_db_list_next(struct tree_db *db, enum tree_db_list list, struct tree_row *ret);
 void tree_db_list_end(struct tree_db *db, enum tree_db_list list);
 
-int tree_db_each_racy(struct tree_db *db,
-                      int (*each)(uint64_t parent, const char *name, size_t name_len, void *arg), void *arg);
+/** Gets one row's folder and name; what is not 0 ends the list and is returned. */
+typedef int (*tree_db_name_fn)(uint64_t parent, const char *name, size_t name_len, void *arg);
+
+int tree_db_each_racy(struct tree_db *db, tree_db_name_fn each, void *arg);
+
+/** Sees to it that files can be found by inode, from now on and for good. The first time it reads all rows. */
+int tree_db_index_files(struct tree_db *db);
+
+/** The names of a file; tree_db_index_files comes first. */
+int tree_db_each_file(struct tree_db *db, uint64_t device, uint64_t inode, tree_db_name_fn each, void *arg);
 
 /** Adds a row. -EEXIST: there is one of that name. */
 int tree_db_insert(struct tree_db *db, const struct tree_row *row);

@@ -16,6 +16,8 @@ enum query {
         Q_LOOKUP,
         Q_LIST,
         Q_RACY = Q_LIST + TREE_DB_LISTS,
+        Q_INDEX_FILES,
+        Q_FILES,
         Q_INSERT,
         Q_REPLACE,
         Q_DELETE,

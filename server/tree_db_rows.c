@@ -47,6 +47,7 @@ static int read_row(struct tree_db *db, sqlite3_stmt *statement, char target[ENT
         row->has_md5 = sqlite3_column_type(statement, 13) != SQLITE_NULL;
         row->target = NULL;
         row->target_len = 0;
+        row->linked = sqlite3_column_int(statement, 15) != 0;
         r = tree_db_column_hash(db, statement, 9, row->digest);
         if (r == 0 && row->has_md5)
                 r = tree_db_column_hash(db, statement, 13, row->md5);
@@ -99,16 +100,13 @@ void tree_db_list_end(struct tree_db *db, enum tree_db_list list)
         sqlite3_reset(db->statements[Q_LIST + list]);
 }
 
-int tree_db_each_racy(struct tree_db *db,
-                      int (*each)(uint64_t parent, const char *name, size_t name_len, void *arg), void *arg)
+/* Tells the folder and name of each row that STATEMENT yields. */
+static int each_name(struct tree_db *db, sqlite3_stmt *statement, tree_db_name_fn each, void *arg)
 {
         char name[PATH_NAME_MAX + 1];
         size_t name_len;
         int result = SQLITE_DONE, r = 0;
-        sqlite3_stmt *statement = tree_db_statement(db, Q_RACY, &r);
 
-        if (!statement)
-                return r;
         while (r == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
                 r = tree_db_column_name(db, statement, 1, name, &name_len);
                 if (r == 0)
@@ -118,6 +116,28 @@ int tree_db_each_racy(struct tree_db *db,
                 r = tree_db_error(db, result);
         sqlite3_reset(statement);
         return r;
+}
+
+int tree_db_each_racy(struct tree_db *db, tree_db_name_fn each, void *arg)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = tree_db_statement(db, Q_RACY, &r);
+
+        return statement ? each_name(db, statement, each, arg) : r;
+}
+
+int tree_db_index_files(struct tree_db *db)
+{
+        return tree_db_run_with(db, Q_INDEX_FILES, NULL, 0);
+}
+
+int tree_db_each_file(struct tree_db *db, uint64_t device, uint64_t inode, tree_db_name_fn each, void *arg)
+{
+        const uint64_t values[] = { device, inode };
+        int r = -EIO;
+        sqlite3_stmt *statement = tree_db_statement_with(db, Q_FILES, values, 2, &r);
+
+        return statement ? each_name(db, statement, each, arg) : r;
 }
 
 /* ---- writing rows ---- */
@@ -143,6 +163,7 @@ static int write_row(struct tree_db *db, enum query query, const struct tree_row
         tree_db_bind_int(statement, 13, (uint64_t)row->stamp.ctime_ns);
         tree_db_bind_blob(statement, 14, row->has_md5 ? row->md5 : NULL, HASH_BYTES);
         tree_db_bind_blob(statement, 15, row->kind == ENTRY_SYMLINK ? row->target : NULL, row->target_len);
+        tree_db_bind_int(statement, 16, row->linked);
         return tree_db_run(db, statement);
 }
 

@@ -12,6 +12,7 @@
 struct tree {
         char *dir, *label, *path; /* owned */
         uint64_t journal_max;
+        atomic_bool suspect; /* damage was met: any thread */
 
         /* Serializes the writing connection, also over its commits: SQLite allows no second writer anyway. */
         struct mutex write_lock;
@@ -32,6 +33,18 @@ struct tree_view {
         struct tree_version version;
 };
 
+/* Files with several names that were met, in the order of meeting, some of them many times. A zeroed struct is empty. */
+struct tree_link {
+        uint64_t device, inode;
+        bool suspect;
+};
+
+struct tree_links {
+        struct tree_link *items; /* owned */
+        size_t n, capacity;
+        bool too_many; /* not all could be noted */
+};
+
 struct tree_update {
         struct tree *tree;
         struct tree_meta
@@ -40,6 +53,7 @@ struct tree_update {
         uint64_t first_new_id;       /* folders from here on are new in this update */
         _Atomic uint64_t next_id;    /* given from many threads */
         struct tree_folders folders; /* those whose digest may change are marked */
+        struct tree_links links;     /* what tree_update_each_link is to tell of */
         int failed;                  /* the first error: only abort is possible */
 };
 
@@ -49,8 +63,15 @@ void tree_suspect(struct tree *tree);
 /** ROW as it is sent under PATH. */
 struct entry tree_row_entry(const struct tree_row *row, const char *path, size_t path_len);
 
-/** Removes all rows below folder ID and reckons them out of META; the folder's own row is the caller's. */
-int tree_remove_below(struct tree_db *db, struct tree_meta *meta, uint64_t id);
+/** Removes all rows below folder ID and reckons them out of UPDATE; the folder's own row is the caller's. */
+int tree_remove_below(struct tree_update *update, struct tree_db *db, uint64_t id);
+
+/** As tree_view_path. */
+int tree_path(struct tree_db *db, uint64_t id, struct buffer *ret);
+
+/** Notes the file that STAMP is of. */
+void tree_links_note(struct tree_links *links, const struct tree_stamp *stamp, bool suspect);
+void tree_links_clear(struct tree_links *links);
 
 /** Adds ROW to META's counts, or takes it out. */
 void tree_count(struct tree_version *version, const struct tree_row *row, bool add);

@@ -82,7 +82,7 @@ static int ids_add(struct ids *ids, uint64_t id)
 }
 
 /* Takes the rows directly in folder ID away; its subfolders come to IDS. */
-static int remove_children(struct tree_db *db, struct tree_meta *meta, uint64_t id, struct ids *ids)
+static int remove_children(struct tree_update *update, struct tree_db *db, uint64_t id, struct ids *ids)
 {
         struct tree_row row;
         int r = tree_db_list_begin(db, TREE_DB_LIST, id);
@@ -91,7 +91,9 @@ static int remove_children(struct tree_db *db, struct tree_meta *meta, uint64_t 
                 r = tree_db_list_next(db, TREE_DB_LIST, &row);
                 if (r != TREE_OK)
                         break;
-                tree_count(&meta->version, &row, false);
+                tree_count(&update->meta.version, &row, false);
+                if (row.linked)
+                        tree_links_note(&update->links, &row.stamp, false);
                 if (row.kind == ENTRY_DIRECTORY)
                         r = ids_add(ids, row.id);
         }
@@ -99,7 +101,7 @@ static int remove_children(struct tree_db *db, struct tree_meta *meta, uint64_t 
         return r < 0 ? r : tree_db_delete_children(db, id);
 }
 
-int tree_remove_below(struct tree_db *db, struct tree_meta *meta, uint64_t id)
+int tree_remove_below(struct tree_update *update, struct tree_db *db, uint64_t id)
 {
         struct ids ids = { 0 };
         int r = ids_add(&ids, id);
@@ -108,7 +110,7 @@ int tree_remove_below(struct tree_db *db, struct tree_meta *meta, uint64_t id)
                 uint64_t folder = ids.items[--ids.n];
                 r = tree_db_delete_folder(db, folder);
                 if (r == 0)
-                        r = remove_children(db, meta, folder, &ids);
+                        r = remove_children(update, db, folder, &ids);
         }
         free(ids.items);
         return r;
@@ -163,6 +165,21 @@ static bool looks_the_same(const struct tree_row *a, const struct tree_row *b)
                (a->stamp.size == b->stamp.size && memcmp(a->digest, b->digest, HASH_BYTES) == 0);
 }
 
+/* Other names of what was here, and of what is, lead to what has changed, too. */
+static void note_links(struct step *s)
+{
+        const struct tree_row *row = &s->row, *old = &s->old;
+        bool same_stamp = tree_stamp_equal(&old->stamp, &row->stamp);
+        bool same_content = memcmp(old->digest, row->digest, HASH_BYTES) == 0;
+
+        if (same_stamp && same_content)
+                return;
+        if (old->linked)
+                tree_links_note(&s->update->links, &old->stamp, same_stamp);
+        if (row->linked)
+                tree_links_note(&s->update->links, &row->stamp, same_stamp);
+}
+
 /* An id that is in use elsewhere is the pass's mistake, and no name that is there already. */
 static int insert_folder(struct step *s)
 {
@@ -182,6 +199,8 @@ static int put_new(struct step *s)
         if (r < 0)
                 return r;
         tree_count(&s->update->meta.version, row, true);
+        if (row->linked)
+                tree_links_note(&s->update->links, &row->stamp, false);
         if (row->kind == ENTRY_DIRECTORY)
                 r = insert_folder(s);
         return r < 0 ? r : changed(s->update, s->db, row, row->kind == ENTRY_DIRECTORY);
@@ -216,8 +235,9 @@ static int put_over(struct step *s)
         int r = 0;
 
         complete_row(s);
+        note_links(s);
         if (s->old.kind == ENTRY_DIRECTORY && !s->same_folder)
-                r = tree_remove_below(s->db, &s->update->meta, s->old.id);
+                r = tree_remove_below(s->update, s->db, s->old.id);
         if (r == 0)
                 r = tree_db_replace(s->db, row);
         if (r < 0)
@@ -239,12 +259,14 @@ static int remove_row(struct step *s)
         int r = 0;
 
         if (old->kind == ENTRY_DIRECTORY)
-                r = tree_remove_below(s->db, &s->update->meta, old->id);
+                r = tree_remove_below(s->update, s->db, old->id);
         if (r == 0)
                 r = tree_db_delete(s->db, old->parent, old->name, old->name_len);
         if (r < 0)
                 return r;
         tree_count(&s->update->meta.version, old, false);
+        if (old->linked)
+                tree_links_note(&s->update->links, &old->stamp, false);
         return changed(s->update, s->db, old, false);
 }
 

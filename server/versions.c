@@ -183,9 +183,10 @@ void versions_free(struct versions *versions)
 /* Pins V's tree if there is one; NULL otherwise. */
 static struct version *pin_locked(struct version *v)
 {
-        if (!v || !v->tree || v->damaged)
+        if (!v || !v->tree || v->damaged || tree_is_suspect(v->tree))
                 return NULL;
         v->pins++;
+        v->used_ns = clock_monotonic_ns();
         return v;
 }
 
@@ -389,7 +390,7 @@ void versions_unsubscribe(struct versions *versions, const char *spider,
 static bool is_idle_locked(const struct version *v, int64_t before_ns)
 {
         return !v->running && v->pins == 0 && !v->subscribers && !v->has_suspects &&
-               v->asked_ns <= before_ns && !(v->tree && tree_has_views(v->tree));
+               MAX(v->asked_ns, v->used_ns) <= before_ns && !(v->tree && tree_has_views(v->tree));
 }
 
 static struct version *take_idle(struct versions *versions, int64_t before_ns)
@@ -400,6 +401,7 @@ static struct version *take_idle(struct versions *versions, int64_t before_ns)
         HASH_ITER (hh, versions->table, v, next)
                 if (is_idle_locked(v, before_ns)) {
                         v->running = v->reading = true; /* who comes now waits, as for a pass */
+                        v->damaged = true;              /* and nobody pins what is about to be closed */
                         break;
                 }
         mutex_unlock(&versions->lock);

@@ -51,8 +51,8 @@ enum versions_freshness {
 };
 
 /** Asks for SPIDER. Does not block. -ENOMEM: `done` does not follow. */
-int versions_get(struct versions *versions, const char *spider, enum versions_freshness freshness, int64_t max_age_ms,
-                 struct versions_request *request);
+int versions_get(struct versions *versions, const char *spider, enum versions_freshness freshness,
+                 int64_t max_age_ms, struct versions_request *request);
 
 /**
  * The row of file PATH of SPIDER as the last pass saw it: TREE_OK, TREE_NONE (also if there was no pass), negative errno. For downloads: whether the
@@ -63,9 +63,15 @@ int versions_find(struct versions *versions, const char *spider, const char *pat
 /** Somebody found PATH of SPIDER to be other than the last version says: the next pass looks at it, whatever the watcher says, and reads it. */
 void versions_suspect(struct versions *versions, const char *spider, const char *path);
 
+/**
+ * The folder that SPIDER's tree lies in, appended to RET: for what else is to be kept as long as that. -ENOENT: it has none (yet). Reads a
+ * small file.
+ */
+int versions_place(struct versions *versions, const char *spider, struct buffer *ret);
+
 /** Keeps an MD5 (tree_store_md5). */
-int versions_store_md5(struct versions *versions, const char *spider, const char *path, const struct tree_stamp *stamp,
-                       const uint8_t md5[HASH_BYTES]);
+int versions_store_md5(struct versions *versions, const char *spider, const char *path,
+                       const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES]);
 
 /** Somebody who wants to hear of new versions. */
 struct versions_subscriber {
@@ -77,7 +83,8 @@ struct versions_subscriber {
 int versions_subscribe(struct versions *versions, const char *spider, struct versions_subscriber *subscriber);
 
 /** Afterwards `changed` is not called any more. */
-void versions_unsubscribe(struct versions *versions, const char *spider, struct versions_subscriber *subscriber);
+void versions_unsubscribe(struct versions *versions, const char *spider,
+                          struct versions_subscriber *subscriber);
 
 /** Forgets workspaces that nobody has asked for since IDLE_MS and nobody subscribes to. Call it now and then. */
 void versions_expire(struct versions *versions, int64_t idle_ms);

@@ -6,6 +6,7 @@
 #include "server/versions_private.h"
 
 #define RETRY_NS (5 * NSEC_PER_SEC) /* after a pass that failed, if anybody subscribes */
+#define REST     3 /* times as long as a walk took, until the watcher may cause the next one */
 
 static void pass_run(struct pool_job *job);
 
@@ -59,19 +60,24 @@ static void answer(struct version *v, struct versions_request *requests, int err
 
 static void note_end_locked(struct version *v, int error)
 {
+        int64_t now = clock_monotonic_ns();
+
         if (error >= 0) {
                 v->begun_ns = v->pass_ns;
                 if (v->pass_walks)
                         v->synced = !v->lost;
         } else {
                 v->synced = false;
+                v->rest_until_ns = MAX(v->rest_until_ns, now + RETRY_NS);
                 v->damaged = v->damaged || error == -EUCLEAN;
                 v->has_suspects = spots_keep_suspects(&v->spots, &v->pass_spots) || v->has_suspects;
                 if (v->subscribers && v->first_told_ns == 0)
-                        v->first_told_ns = v->last_told_ns = clock_monotonic_ns() + RETRY_NS;
+                        v->first_told_ns = v->last_told_ns = now + RETRY_NS;
         }
         if (v->pass_walks || error < 0)
                 v->walked_ns = v->pass_ns;
+        if (v->pass_walks)
+                v->rest_until_ns = MAX(v->rest_until_ns, now + REST * (now - v->pass_ns));
         v->pass_full = false;
 }
 

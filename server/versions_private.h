@@ -29,6 +29,7 @@ struct version {
         unsigned pins;     /* who uses the tree outside of the lock and is no pass */
         int64_t begun_ns; /* when the last pass that succeeded began, or the watcher was asked last; 0: never */
         int64_t asked_ns;
+        int64_t used_ns; /* when it was last looked at between requests, as downloads do */
 
         bool running;                     /* a pass is queued or under way */
         bool reading;                     /* it has begun: who comes now has to wait for the next */
@@ -50,6 +51,7 @@ struct version {
         struct spots spots;
         int64_t first_told_ns, last_told_ns; /* 0: nothing was */
         int64_t walked_ns;                   /* when the last walk began, or was tried; 0: never */
+        int64_t rest_until_ns;               /* no walk for the watcher's sake before that */
 
         struct versions_subscriber *subscribers;
         struct versions_subscriber *called, *next_called; /* by the pass that ends right now */

@@ -25,6 +25,9 @@ static int64_t due_ns(const struct version *v, bool *ret_full)
                 return INT64_MAX;
         if (v->subscribers && v->first_told_ns > 0)
                 told = MIN(v->last_told_ns + QUIET_NS, v->first_told_ns + DELAY_NS);
+        /* Where so much changes that each time everything has to be walked over, that is not all that is done. */
+        if (!v->synced && told < v->rest_until_ns)
+                told = v->rest_until_ns;
         /* As long as somebody is interested: who does not subscribe, and has asked since the last walk, is. */
         if (v->walked_ns > 0 && (v->subscribers || v->asked_ns > v->walked_ns))
                 walk = v->walked_ns + v->versions->options.stat_pass_ms * NSEC_PER_MSEC;

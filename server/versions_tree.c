@@ -44,6 +44,38 @@ static int lock_place(const char *place, const char *label, int *ret_fd)
         return TREE_OK;
 }
 
+/* Whether folder PLACE is LABEL's: TREE_OK, TREE_NONE (another name's, or nobody's), or negative errno. */
+static int look_at_place(const char *place, const char *label)
+{
+        _cleanup_buffer_ struct buffer file = { 0 }, text = { 0 };
+        int r = buffer_printf(&file, "%s/" LABEL_FILE, place);
+
+        if (r >= 0)
+                r = io_read_file(AT_FDCWD, file.data, 2 * (size_t)PATH_BYTES_MAX, &text);
+        if (r < 0)
+                return r == -EFBIG || r == -ENOENT ? TREE_NONE : r;
+        return text.len == strlen(label) && memcmp(text.data, label, text.len) == 0 ? TREE_OK : TREE_NONE;
+}
+
+int versions_place(struct versions *versions, const char *spider, struct buffer *ret)
+{
+        _cleanup_buffer_ struct buffer label = { 0 };
+        int r = buffer_printf(&label, "%s/%s\n", workspace_root_path(versions->options.root), spider);
+        uint64_t hash = r >= 0 ? hash_xxh3_64(label.data, label.len) : 0;
+        size_t before = ret->len;
+
+        if (r >= 0)
+                r = TREE_NONE;
+        for (unsigned i = 0; r == TREE_NONE && i < PLACES_MAX; i++) {
+                if (before < ret->len)
+                        buffer_truncate(ret, before);
+                r = buffer_printf(ret, "%s/%016llx", versions->dir, (unsigned long long)hash + i);
+                if (r >= 0)
+                        r = look_at_place(ret->data + before, label.data);
+        }
+        return r == TREE_NONE ? -ENOENT : r;
+}
+
 static int find_place(struct version *v, const char *label, struct buffer *place)
 {
         uint64_t hash = hash_xxh3_64(label, strlen(label));
@@ -108,6 +140,7 @@ int version_open_tree(struct version *v)
 
         mutex_lock(&versions->lock);
         open = v->tree != NULL;
+        v->damaged = v->damaged || (open && tree_is_suspect(v->tree));
         damaged = open && v->damaged;
         used = damaged && (v->pins > 0 || tree_has_views(v->tree));
         mutex_unlock(&versions->lock);

@@ -3,8 +3,8 @@
  * privileges allow: one fanotify mark for the whole file system, else an inotify watch for every folder, else nothing.
  *
  * What it says is a hint to look there, never a fact: the scanner looks. What it does not say may have happened all the same (a mapping that is
- * still written to, a file written to under another of its hard links' names, a mount, an event lost on the way): the periodic stat pass is the
- * safety net.
+ * still written to, a mount, a write under a name that is not beneath the root or in another spider, an event lost on the way): the periodic
+ * stat pass is the safety net. Of a file with several names it tells the one that was used: the others are the scanner's to find.
  *
  * It knows folders as the scanner last saw them: by watcher_add until watcher_forget, whatever is moved meanwhile. A new folder is told of as
  * a name in its parent; what happens in it is told once it is added, which is before the scanner reads it.

@@ -12,8 +12,6 @@ static int send_request(struct session *session, const struct download_request *
         const struct source *source = session_get_source(session);
         Grpc__FileDownloadRequest request = GRPC__FILE_DOWNLOAD_REQUEST__INIT;
         _cleanup_buffer_ struct buffer path = { 0 };
-        _cleanup_free_ uint8_t *packed = NULL;
-        size_t len;
         int r;
 
         r = source_join(source, d->path, d->path_len, &path);
@@ -30,13 +28,7 @@ static int send_request(struct session *session, const struct download_request *
                 request.hash_algorithm = d->content.algorithm;
                 request.digest = (ProtobufCBinaryData){ HASH_BYTES, (uint8_t *)d->content.bytes };
         }
-        len = grpc__file_download_request__get_packed_size(&request);
-        packed = malloc(MAX(len, (size_t)1));
-        if (!packed)
-                return -ENOMEM;
-        grpc__file_download_request__pack(&request, packed);
-        r = rpc_stream_send(stream, packed, len);
-        return r < 0 ? r : rpc_stream_close_send(stream);
+        return wire_send_only(stream, &request.base);
 }
 
 /* One message into the writer. *RECEIVED counts the content's bytes so far; *COMPLETE is set by the final

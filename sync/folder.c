@@ -8,13 +8,18 @@
 #include "proto/workspace.pb-c.h"
 #include "sync/incoming.h"
 
-#define MESSAGE_MEMORY_MAX ((size_t)16 << 20)
+#define MESSAGE_MEMORY_MAX  ((size_t)16 << 20)
+#define CHILDREN_MEMORY_MAX (UINT64_C(256) << 20) /* some two million; a larger folder comes in its turn */
 
 /* What has come; owned by folder_run. */
 struct arrival {
         const struct folder_request *request;
         struct pack_reader *reader;
         struct incoming *children;
+        uint64_t bytes; /* of the children, in memory */
+        uint64_t count;
+        size_t last_len;
+        char last[PATH_NAME_MAX]; /* name of the child that came last */
         bool complete;
 };
 
@@ -23,8 +28,6 @@ static int send_request(struct session *session, const struct folder_request *f,
         const struct source *source = session_get_source(session);
         Fsyncfs__V1__FolderRequest request = FSYNCFS__V1__FOLDER_REQUEST__INIT;
         _cleanup_buffer_ struct buffer path = { 0 };
-        _cleanup_free_ uint8_t *packed = NULL;
-        size_t len;
         int r = source_join(source, f->path, f->path_len, &path);
 
         if (r < 0)
@@ -36,29 +39,41 @@ static int send_request(struct session *session, const struct folder_request *f,
         else
                 request.raw_path = (ProtobufCBinaryData){ path.len, (uint8_t *)path.data };
         request.digest = (ProtobufCBinaryData){ HASH_BYTES, (uint8_t *)f->digest };
-        len = fsyncfs__v1__folder_request__get_packed_size(&request);
-        packed = malloc(MAX(len, (size_t)1));
-        if (!packed)
-                return -ENOMEM;
-        fsyncfs__v1__folder_request__pack(&request, packed);
-        r = rpc_stream_send(stream, packed, len);
-        return r < 0 ? r : rpc_stream_close_send(stream);
+        return wire_send_only(stream, &request.base);
+}
+
+/* By their names, each once, as the catalog wants them: what is wrong need not be gathered first. */
+static bool follows(const struct arrival *a, const struct entry *child)
+{
+        int order = memcmp(a->last, child->path, MIN(a->last_len, child->path_len));
+
+        return child->path_len > 0 && child->path_len <= sizeof(a->last) &&
+               (order < 0 || (order == 0 && a->last_len < child->path_len));
 }
 
 static int keep_child(const struct entry *entry, void *arg)
 {
-        return incoming_add(arg, entry);
+        struct arrival *a = arg;
+
+        if (!follows(a, entry))
+                return -EPROTO;
+        memcpy(a->last, entry->path, entry->path_len);
+        a->last_len = entry->path_len;
+        a->count++;
+        a->bytes += sizeof(*entry) + entry->path_len + entry->target_len;
+        return a->bytes > CHILDREN_MEMORY_MAX ? -EFBIG : incoming_add(a->children, entry);
 }
 
 static int take_chunk(struct arrival *a, const Grpc__FileScanChunk *chunk)
 {
+        uint64_t before = a->count;
         int r = 0;
 
         if (a->complete || chunk->n_files > 0)
                 return -EPROTO;
         if (chunk->pack.len > 0)
-                r = pack_read(a->reader, chunk->pack.data, chunk->pack.len, keep_child, a->children);
-        else if (!chunk->is_complete)
+                r = pack_read(a->reader, chunk->pack.data, chunk->pack.len, keep_child, a);
+        if (r == 0 && a->count == before && !chunk->is_complete)
                 return -EPROTO; /* or a peer could keep a task waiting for ever */
         a->complete = chunk->is_complete;
         return r == -EBADMSG ? -EPROTO : r;

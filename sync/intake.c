@@ -7,7 +7,8 @@
 #include "sync/incoming.h"
 #include "sync/warm.h"
 
-#define HEARTBEATS_MAX 14400 /* empty chunks in a row: two hours of a master that hashes */
+#define HEARTBEATS_MAX 14400 /* chunks without entries in a row: two hours of a master that hashes */
+#define RESTARTS_MAX   100   /* of a transfer that broke off, or that its master overtook */
 #define SAVE_ENTRIES   50000 /* of a first version, between two saves */
 #define SAVE_NS        (300 * NSEC_PER_MSEC)
 
@@ -32,6 +33,8 @@ struct intake {
         uint64_t received;  /* entries */
         uint64_t announced; /* how many there are, as a stock master says; 0: it does not */
         unsigned heartbeats;
+        unsigned restarts;
+        bool misfit;     /* a difference that does not fit the version that is here */
         uint64_t offset; /* behind the last pack that was taken */
         uint64_t saved_entries;
         int64_t saved_ns;
@@ -117,6 +120,10 @@ static int put_entry(const struct entry *entry, void *arg)
         in->received++;
         if (r == 0 || (r == -EBADMSG && in->load))
                 return r;
+        /* The two ends differ, as a digest would show: everything is to be asked for (promise 8). */
+        in->misfit = in->base != 0 && (r == -ENOENT || r == -ENOTDIR);
+        if (in->misfit)
+                return -EBADMSG;
         if (fault)
                 return failure_set(in->failure, -EPROTO, "the master's listing is refused: entry '%.*s': %s",
                                    (int)MIN(entry->path_len, (size_t)200), entry->path, fault);
@@ -171,22 +178,33 @@ static int begin_sink(struct intake *in, uint64_t offset)
                 version.valid = false;
         if (in->strategy == STRATEGY_SNAPSHOT && in->base == 0 && !version.valid)
                 return begin_load(in, offset);
-        return offset == 0 ? begin_update(in) : refuse(in, "it begins in the middle");
+        return offset == 0 ? begin_update(in)
+                           : -EBADMSG; /* of something that is not here: to be asked for in full */
 }
 
 /* ---- messages ---- */
+
+/* Of one that begins anew over and over nothing would ever come. */
+static int begin_anew(struct intake *in)
+{
+        drop_sink(in);
+        return ++in->restarts > RESTARTS_MAX ? refuse(in, "it begins anew again and again") : 0;
+}
 
 /* Each message of one answer names the same version; that of another answer may name another one. */
 static int take_version(struct intake *in, const Grpc__FileScanChunk *chunk)
 {
         bool same = in->named && in->revision == chunk->revision && in->base == chunk->base_revision;
+        int r = 0;
 
         if (chunk->root_digest.len != HASH_BYTES)
                 return refuse(in, "it names no version");
         if (same && memcmp(in->digest, chunk->root_digest.data, HASH_BYTES) == 0)
                 return 0;
         if (in->update || in->load)
-                drop_sink(in);
+                r = begin_anew(in);
+        if (r < 0)
+                return r;
         if (chunk->strategy > STRATEGY_SNAPSHOT)
                 return refuse(in, "it is sent in a way that this worker does not know");
         memcpy(in->digest, chunk->root_digest.data, HASH_BYTES);
@@ -232,17 +250,17 @@ static int take_pack(struct intake *in, const Grpc__FileScanChunk *chunk)
         if (begun && chunk->offset != in->offset) {
                 if (chunk->offset != 0)
                         return refuse(in, "a piece of it is missing");
-                drop_sink(in);
                 begun = false;
+                r = begin_anew(in);
         }
-        if (!in->reader)
+        if (r == 0 && !in->reader)
                 r = pack_reader_new(&in->reader);
         if (r == 0 && !begun)
                 r = begin_sink(in, chunk->offset);
         if (r < 0)
                 return r;
         r = pack_read(in->reader, chunk->pack.data, chunk->pack.len, put_entry, in);
-        if (r == -EBADMSG && !in->load && !in->failure->text[0])
+        if (r == -EBADMSG && !in->load && !in->misfit)
                 return refuse(in, "a malformed pack");
         if (r < 0)
                 return r;
@@ -269,10 +287,11 @@ static void note_progress(struct intake *in, const Grpc__FileScanChunk *chunk)
 static int take_own(struct intake *in, const Grpc__FileScanChunk *chunk)
 {
         bool empty = chunk->n_files == 0 && chunk->pack.len == 0;
+        uint64_t before = in->received;
         int r;
 
         /* Our own master says twice a second that it is still hashing. */
-        in->heartbeats = empty && !chunk->is_complete ? in->heartbeats + 1 : 0;
+        in->heartbeats++;
         if (in->heartbeats > HEARTBEATS_MAX)
                 return failure_set(in->failure, -ETIMEDOUT,
                                    "the master keeps us waiting without listing anything");
@@ -289,6 +308,8 @@ static int take_own(struct intake *in, const Grpc__FileScanChunk *chunk)
                 return r;
         if (chunk->total_entries > 0 && in->received > chunk->total_entries)
                 return refuse(in, "it announced fewer entries than it sends");
+        if (in->received != before)
+                in->heartbeats = 0;
         in->complete = chunk->is_complete;
         in->unchanged = chunk->unchanged;
         in->notice = chunk->notice;

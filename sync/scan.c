@@ -44,22 +44,13 @@ int scan_send_request(struct session *session, struct rpc_stream *stream, const 
 {
         const struct source *source = session_get_source(session);
         Grpc__FileSyncRequest message = GRPC__FILE_SYNC_REQUEST__INIT;
-        _cleanup_free_ uint8_t *packed = NULL;
-        size_t len;
-        int r;
 
         message.spider_id = source->spider;
         message.path = source->path;
         message.node_key = (char *)session_get_node(session);
         if (session_get_dialect(session) != SESSION_STOCK)
                 fill_own(&message, request);
-        len = grpc__file_sync_request__get_packed_size(&message);
-        packed = malloc(MAX(len, (size_t)1));
-        if (!packed)
-                return -ENOMEM;
-        grpc__file_sync_request__pack(&message, packed);
-        r = rpc_stream_send(stream, packed, len);
-        return r < 0 ? r : rpc_stream_close_send(stream);
+        return wire_send_only(stream, &message.base);
 }
 
 /* ---- one exchange ---- */
@@ -110,6 +101,10 @@ static int exchange(const struct scan_options *options, const struct scan_reques
         /* Our own verdict on what was received comes first; otherwise the status tells. */
         if (r < 0 && (failure->text[0] || r == -EBADMSG))
                 return r;
+        /* Our own master marks the end: what has come is all, however the call ends. */
+        if (r >= 0 && status < 0 && session_get_dialect(options->session) == SESSION_OWN &&
+            intake_get_state(intake) >= INTAKE_COMPLETE)
+                return 0;
         if (status < 0) {
                 *failure = ended;
                 return status;
@@ -157,6 +152,20 @@ static bool is_broken(int error)
         return error == -EHOSTUNREACH || error == -ETIMEDOUT || error == -EPIPE;
 }
 
+/* An intake that nothing has come to yet. */
+static int renew_intake(struct scan *scan)
+{
+        const struct intake_options options = {
+                .session = scan->options->session,
+                .catalog = scan->options->catalog,
+                .store = scan->options->store,
+                .progress = scan->options->progress,
+        };
+
+        intake_free(TAKE_PTR(scan->intake));
+        return intake_new(&options, &scan->intake);
+}
+
 /* A connection that breaks is worth another try: once for nothing (a master that was restarted shows so), then as often as it brings something. */
 static int exchange_resumed(struct scan *scan)
 {
@@ -186,6 +195,8 @@ static int exchange_resumed(struct scan *scan)
                 }
                 progress_enter(o->progress, PROGRESS_WAITING);
                 r = session_reconnect(o->session, scan->failure);
+                if (r == 0 && offset == 0)
+                        r = renew_intake(scan); /* the next answer begins at its beginning */
                 if (r < 0)
                         return r;
         }
@@ -209,13 +220,7 @@ static int take_unchanged(struct scan *scan)
 static int scan_once(struct scan *scan)
 {
         const struct scan_options *o = scan->options;
-        struct intake_options options = {
-                .session = o->session,
-                .catalog = o->catalog,
-                .store = o->store,
-                .progress = o->progress,
-        };
-        int r = intake_new(&options, &scan->intake);
+        int r = renew_intake(scan);
 
         if (r < 0)
                 return r;

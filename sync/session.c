@@ -24,6 +24,18 @@ struct live_stream {
         struct live_stream *prev, *next;
 };
 
+/* The two connections to a master: on a slow link a listing of a million entries must not be what a task's read waits for. */
+enum lane {
+        LANE_TREE,  /* listings, pushes */
+        LANE_TASKS, /* what tasks wait for: contents, folders out of turn */
+        LANE_COUNT,
+};
+
+struct master {
+        struct rpc_channel *channels[LANE_COUNT]; /* owned; NULL until the master is tried */
+        const char *address;                      /* borrowed from source */
+};
+
 struct session {
         const struct source *source; /* borrowed */
         int timeout_ms;
@@ -31,12 +43,11 @@ struct session {
         char node[256];
         struct mutex connecting; /* held while connecting: others wait for the outcome rather than connect as
                                     well */
-        struct rpc_channel *
-                channels[SOURCE_MASTERS_MAX] TSA_GUARDED(connecting); /* owned; kept until the session ends */
-        _Atomic(struct rpc_channel *)
-                current;              /* one of channels; NULL: never connected. Written under connecting. */
-        _Atomic(const char *) master; /* its address, borrowed from source */
+        struct master masters[SOURCE_MASTERS_MAX] TSA_GUARDED(connecting);
+        _Atomic(struct master *)
+                current; /* one of masters; NULL: never connected. Written under connecting; what it holds then stays. */
         _Atomic enum session_dialect dialect;          /* written under connecting */
+        _Atomic bool learns;                           /* as session_learns; written under connecting */
         _Atomic bool online;                           /* the outcome of the last exchange; any thread */
         struct mutex lock;                             /* innermost */
         struct live_stream *streams TSA_GUARDED(lock); /* owned */
@@ -86,7 +97,8 @@ void session_free(struct session *session) TSA_NONE
         if (!session)
                 return;
         for (size_t i = 0; i < SOURCE_MASTERS_MAX; i++)
-                rpc_channel_free(session->channels[i]);
+                for (int lane = 0; lane < LANE_COUNT; lane++)
+                        rpc_channel_free(session->masters[i].channels[lane]);
         mutex_release(&session->connecting);
         mutex_release(&session->lock);
         free(session->token);
@@ -139,11 +151,21 @@ static int explain_unready(const char *master, int error, int timeout_ms, struct
         }
 }
 
-static int parse_handshake(const char *master, const uint8_t *reply, size_t len, struct failure *failure)
+static bool has_capability(const Fsyncfs__V1__HandshakeReply *message, const char *name)
+{
+        for (size_t i = 0; i < message->n_capabilities; i++)
+                if (strcmp(message->capabilities[i], name) == 0)
+                        return true;
+        return false;
+}
+
+static int parse_handshake(struct session *s, const char *master, const uint8_t *reply, size_t len,
+                           struct failure *failure)
 {
         Fsyncfs__V1__HandshakeReply *message = fsyncfs__v1__handshake_reply__unpack(NULL, len, reply);
         uint32_t protocol = message ? message->protocol : 0;
 
+        atomic_store(&s->learns, message && has_capability(message, "learned"));
         if (message)
                 fsyncfs__v1__handshake_reply__free_unpacked(message, NULL);
         if (protocol != WIRE_PROTOCOL)
@@ -179,7 +201,7 @@ static int handshake(struct session *s, struct rpc_channel *channel, const char 
                 return SESSION_STOCK;
         if (status.code != RPC_OK)
                 return explain(s, master, &status, failure);
-        return parse_handshake(master, reply, reply_len, failure);
+        return parse_handshake(s, master, reply, reply_len, failure);
 }
 
 static bool is_interrupted(struct session *s)
@@ -207,27 +229,40 @@ static int wait_ready(struct session *s, struct rpc_channel *channel)
         }
 }
 
-static int try_master(struct session *s, size_t i, struct failure *failure) TSA_REQUIRES(s->connecting)
+/* A channel connects when it is first used. */
+static int open_channels(struct session *s, struct master *m, struct failure *failure)
+        TSA_REQUIRES(s->connecting)
 {
-        const char *master = s->source->masters[i];
         struct rpc_channel_options options = { .token = s->token, .receive_max_bytes = RECEIVE_MAX_BYTES };
-        int r;
 
-        if (!s->channels[i]) {
-                r = rpc_channel_new(master, &options, &s->channels[i]);
+        for (int lane = 0; lane < LANE_COUNT; lane++) {
+                int r = m->channels[lane] ? 0 : rpc_channel_new(m->address, &options, &m->channels[lane]);
                 if (r < 0)
-                        return failure_set(failure, r, "cannot use master address '%s': %s", master,
+                        return failure_set(failure, r, "cannot use master address '%s': %s", m->address,
                                            strerror(-r));
         }
-        r = wait_ready(s, s->channels[i]);
+        return 0;
+}
+
+static int try_master(struct session *s, size_t i, struct failure *failure) TSA_REQUIRES(s->connecting)
+{
+        struct master *m = &s->masters[i];
+        struct rpc_channel *channel;
+        int r;
+
+        m->address = s->source->masters[i];
+        r = open_channels(s, m, failure);
         if (r < 0)
-                return explain_unready(master, r, s->timeout_ms, failure);
-        r = handshake(s, s->channels[i], master, failure);
+                return r;
+        channel = m->channels[LANE_TREE];
+        r = wait_ready(s, channel);
+        if (r < 0)
+                return explain_unready(m->address, r, s->timeout_ms, failure);
+        r = handshake(s, channel, m->address, failure);
         if (r < 0)
                 return r;
         atomic_store(&s->dialect, r);
-        atomic_store(&s->master, master);
-        atomic_store(&s->current, s->channels[i]);
+        atomic_store(&s->current, m);
         return 0;
 }
 
@@ -252,9 +287,10 @@ int session_connect(struct session *session, struct failure *failure)
 
 int session_reconnect(struct session *session, struct failure *failure)
 {
-        int r = wait_ready(session, atomic_load(&session->current));
+        const struct master *m = atomic_load(&session->current);
+        int r = wait_ready(session, m->channels[LANE_TREE]);
 
-        return r < 0 ? explain_unready(atomic_load(&session->master), r, session->timeout_ms, failure) : 0;
+        return r < 0 ? explain_unready(m->address, r, session->timeout_ms, failure) : 0;
 }
 
 /* -ECANCELED: too late, STREAM is not kept. */
@@ -287,20 +323,41 @@ static void forget_stream(struct session *s, const struct rpc_stream *stream)
         free(live);
 }
 
+/* How long a call of METHOD may be silent, and over which connection it goes. */
+static int method_idle_ms(const struct session *s, const char *method)
+{
+        if (strcmp(method, WIRE_METHOD_WATCH) == 0)
+                return WATCH_IDLE_MS;
+        if (strcmp(method, WIRE_METHOD_FETCH) == 0)
+                return 0; /* silent for as long as nothing is wanted; its user knows */
+        if (strcmp(method, WIRE_METHOD_SCAN) == 0 && session_get_dialect(s) == SESSION_STOCK)
+                return s->timeout_ms * STOCK_SCAN_FACTOR;
+        return s->timeout_ms;
+}
+
+static enum lane method_lane(const char *method)
+{
+        static const char *const tasks[] = { WIRE_METHOD_FETCH, WIRE_METHOD_DOWNLOAD, WIRE_METHOD_LIST_FOLDER,
+                                             WIRE_METHOD_LEARNED };
+
+        for (size_t i = 0; i < ARRAY_SIZE(tasks); i++)
+                if (strcmp(method, tasks[i]) == 0)
+                        return LANE_TASKS;
+        return LANE_TREE;
+}
+
 int session_stream(struct session *session, const char *method, struct rpc_stream **ret,
                    struct failure *failure)
 {
-        struct rpc_stream_options options = { .idle_timeout_ms = session->timeout_ms };
+        struct rpc_stream_options options = { 0 };
         struct rpc_stream *stream;
         int r = session_connect(session, failure);
 
         if (r < 0)
                 return r;
-        if (session_get_dialect(session) == SESSION_STOCK && strcmp(method, WIRE_METHOD_SCAN) == 0)
-                options.idle_timeout_ms *= STOCK_SCAN_FACTOR;
-        if (strcmp(method, WIRE_METHOD_WATCH) == 0)
-                options.idle_timeout_ms = WATCH_IDLE_MS;
-        r = rpc_stream_open(atomic_load(&session->current), method, &options, &stream);
+        options.idle_timeout_ms = method_idle_ms(session, method);
+        r = rpc_stream_open(atomic_load(&session->current)->channels[method_lane(method)], method, &options,
+                            &stream);
         if (r < 0)
                 return r;
         r = keep_stream(session, stream);
@@ -325,7 +382,7 @@ void session_interrupt(struct session *session)
 
 int session_finish(struct session *session, struct rpc_stream *stream, struct failure *failure)
 {
-        const char *master = atomic_load(&session->master);
+        const char *master = atomic_load(&session->current)->address;
         struct rpc_status status;
         bool gone;
 
@@ -341,6 +398,17 @@ int session_finish(struct session *session, struct rpc_stream *stream, struct fa
 enum session_dialect session_get_dialect(const struct session *session)
 {
         return atomic_load(&session->dialect);
+}
+
+bool session_learns(const struct session *session)
+{
+        return session_get_dialect(session) == SESSION_OWN && atomic_load(&session->learns);
+}
+
+void session_note_heard(struct session *session)
+{
+        if (!atomic_load(&session->online) && !atomic_exchange(&session->online, true))
+                log_info("master %s is there again", atomic_load(&session->current)->address);
 }
 
 bool session_is_online(const struct session *session)

@@ -59,6 +59,12 @@ int session_finish(struct session *session, struct rpc_stream *stream, struct fa
 
 enum session_dialect session_get_dialect(const struct session *session);
 
+/** Whether the master takes reports of what was read, and knows lists learned from them (Workspace.Report, Workspace.Learned). */
+bool session_learns(const struct session *session);
+
+/** A message has come over a stream that stays open: the master is there, whatever became of earlier exchanges. Cheap. */
+void session_note_heard(struct session *session);
+
 /** Whether the last exchange with the master succeeded. */
 bool session_is_online(const struct session *session);
 

@@ -10,8 +10,11 @@
 #include "sync/watch.h"
 
 #define TICK_MS            100
-#define RETRY_MS           5000 /* after a first version broke off whose mount stands already */
+#define RETRY_MS           5000 /* after a sync failed that nobody will ask for again */
+#define RETRY_MAX_MS       60000
 #define MESSAGE_MEMORY_MAX ((size_t)64 << 20)
+
+#define PUSH_PAUSE_MS 300 /* between two times that pushes make a worker ask, whatever comes */
 
 /* How long a worker waits, at most, before it asks for a large version that was announced: they must not all ask at once. */
 #define SPREAD_MIN_MS 200
@@ -22,14 +25,15 @@ struct syncer {
         struct syncer_options options;
         struct progress progress;
         struct mutex lock;
-        struct condition work;             /* a sync is wanted, or stopping */
-        struct condition outcome;          /* a sync has ended, or the turn is free */
-        uint64_t wanted TSA_GUARDED(lock); /* tickets given out */
-        uint64_t ended TSA_GUARDED(lock);  /* tickets answered */
-        bool stat_pass TSA_GUARDED(lock);  /* one of those who wait wants one */
-        int64_t due_ns TSA_GUARDED(lock);  /* when the next sync comes by itself; INT64_MAX: never */
-        bool turn TSA_GUARDED(lock);       /* somebody, this thread or the watch's, is changing the catalog */
-        int result TSA_GUARDED(lock);      /* of the last sync */
+        struct condition work;              /* a sync is wanted, or stopping */
+        struct condition outcome;           /* a sync has ended, or the turn is free */
+        uint64_t wanted TSA_GUARDED(lock);  /* tickets given out */
+        uint64_t ended TSA_GUARDED(lock);   /* tickets answered */
+        bool stat_pass TSA_GUARDED(lock);   /* one of those who wait wants one */
+        int64_t due_ns TSA_GUARDED(lock);   /* when the next sync comes by itself; INT64_MAX: never */
+        int64_t begun_ns TSA_GUARDED(lock); /* when the last sync began */
+        bool turn TSA_GUARDED(lock);  /* somebody, this thread or the watch's, is changing the catalog */
+        int result TSA_GUARDED(lock); /* of the last sync */
         struct failure failure TSA_GUARDED(lock);
         bool stopping TSA_GUARDED(lock);
         bool synced; /* once at least; owned by the thread */
@@ -68,6 +72,17 @@ static void make_due(struct syncer *s, int64_t due_ns)
         s->due_ns = MIN(s->due_ns, due_ns);
         condition_signal(&s->work);
         mutex_unlock(&s->lock);
+}
+
+/* A push is to be asked for in DELAY_NS. */
+static void make_due_by_push(struct syncer *s, int64_t delay_ns)
+{
+        int64_t earliest;
+
+        mutex_lock(&s->lock);
+        earliest = s->begun_ns + PUSH_PAUSE_MS * NSEC_PER_MSEC;
+        mutex_unlock(&s->lock);
+        make_due(s, MAX(clock_monotonic_ns() + delay_ns, earliest));
 }
 
 static void count(struct syncer *s, const struct intake_result *result)
@@ -182,6 +197,17 @@ static int take_version(struct syncer *s, struct intake *intake, const struct ca
         return r;
 }
 
+/* As take_version. The catalog may have taken a version since the stream was opened, and the answer then speaks of an older one. */
+static int take_unchanged(struct syncer *s, struct intake *intake, const struct catalog_version *version)
+{
+        uint8_t digest[HASH_BYTES];
+
+        intake_get_digest(intake, digest);
+        if (memcmp(digest, version->digest, HASH_BYTES) != 0)
+                return 1;
+        return catalog_touch(s->options.catalog, intake_get_revision(intake));
+}
+
 /* As take_version, from the messages. */
 static int apply(struct syncer *s, const struct watch_push *push, struct failure *failure)
 {
@@ -202,9 +228,9 @@ static int apply(struct syncer *s, const struct watch_push *push, struct failure
         catalog_get_version(s->options.catalog, &version);
         if (r < 0 || intake_get_state(intake) == INTAKE_NOTICE) {
                 if (r == 0)
-                        make_due(s, clock_monotonic_ns() + spread_ns(&unseen));
+                        make_due_by_push(s, spread_ns(&unseen));
         } else if (intake_get_state(intake) == INTAKE_UNCHANGED) {
-                r = catalog_touch(s->options.catalog, intake_get_revision(intake));
+                r = take_unchanged(s, intake, &version);
         } else {
                 r = take_version(s, intake, &version, failure);
         }
@@ -224,12 +250,13 @@ static int take_push(const struct watch_push *push, void *arg)
         r = apply(s, push, &failure);
         turn_give(s);
         if (r != 0) {
-                log_info("%s: a pushed version cannot be taken as it is (%s): asking for it",
-                         session_get_source(s->options.session)->text,
-                         r > 0          ? "the trees differ"
-                         : r == -ESTALE ? "it is old already"
-                                        : failure_text(&failure, r));
-                make_due(s, clock_monotonic_ns());
+                log_limited(LOG_LEVEL_INFO, "push",
+                            "%s: a pushed version cannot be taken as it is (%s): asking for it",
+                            session_get_source(s->options.session)->text,
+                            r > 0          ? "the trees differ"
+                            : r == -ESTALE ? "it is old already"
+                                           : failure_text(&failure, r));
+                make_due_by_push(s, 0);
         }
         return 0;
 }
@@ -284,9 +311,19 @@ static bool wait_for_work(struct syncer *s) TSA_REQUIRES(s->lock)
         return !s->stopping;
 }
 
+/* Twice as long each time, to a minute. */
+static int64_t retry_ns(unsigned *retries)
+{
+        int64_t ms = (int64_t)RETRY_MS << MIN(*retries, 4u);
+
+        ++*retries;
+        return MIN(ms, (int64_t)RETRY_MAX_MS) * NSEC_PER_MSEC;
+}
+
 static void *syncer_main(void *arg)
 {
         struct syncer *s = arg;
+        unsigned retries = 0;
 
         thread_name("sync");
         mutex_lock(&s->lock);
@@ -298,6 +335,7 @@ static void *syncer_main(void *arg)
 
                 s->stat_pass = false;
                 s->due_ns = INT64_MAX;
+                s->begun_ns = clock_monotonic_ns();
                 mutex_unlock(&s->lock);
                 if (turn_take(s)) {
                         r = sync_now(s, stat_pass, &failure);
@@ -306,8 +344,11 @@ static void *syncer_main(void *arg)
                 s->synced = s->synced || r == 0;
                 if (s->synced)
                         begin_watching(s);
-                else if (can_be_shown(s)) /* the mount stands, and its first version is not all there */
-                        make_due(s, clock_monotonic_ns() + RETRY_MS * NSEC_PER_MSEC);
+                /* A mount that stands must not stay behind for what may be over in a moment: nobody will push the same again. */
+                if (r < 0 && r != -ECANCELED && (s->synced ? s->options.push : can_be_shown(s)))
+                        make_due(s, clock_monotonic_ns() + retry_ns(&retries));
+                if (r == 0)
+                        retries = 0;
                 mutex_lock(&s->lock);
                 s->ended = tickets;
                 s->result = r;
@@ -431,10 +472,11 @@ void syncer_stop(struct syncer *syncer)
         condition_signal(&syncer->work);
         condition_broadcast(&syncer->outcome);
         mutex_unlock(&syncer->lock);
-        if (syncer->started)
+        if (syncer->started) {
                 pthread_join(syncer->thread, NULL);
+                watch_stop(atomic_load(&syncer->watch));
+        }
         syncer->started = false;
-        watch_free(atomic_exchange(&syncer->watch, NULL));
 }
 
 void syncer_free(struct syncer *syncer)
@@ -442,6 +484,7 @@ void syncer_free(struct syncer *syncer)
         if (!syncer)
                 return;
         syncer_stop(syncer);
+        watch_free(atomic_load(&syncer->watch));
         condition_release(&syncer->work);
         condition_release(&syncer->outcome);
         mutex_release(&syncer->lock);

@@ -71,7 +71,7 @@ static int fetch_one(const struct entry *entry, void *arg)
         int r;
 
         if (store_has(w->store, &entry->content) ||
-            store_write_begin(w->store, &entry->content, entry->size, &writer) != STORE_OK)
+            store_write_try(w->store, &entry->content, entry->size, &writer) != STORE_OK)
                 return 0;
         r = download_run(w->session, &request, writer, &unused);
         w->fetched_files += r == 0;

@@ -10,7 +10,7 @@
 #include "sync/scan.h"
 
 #define BACKOFF_FIRST_MS   200
-#define BACKOFF_MAX_MS     15000
+#define BACKOFF_MAX_MS     15000 /* a stream that lives so long was a good one */
 #define MESSAGE_MEMORY_MAX ((size_t)64 << 20)
 
 struct watch {
@@ -145,9 +145,12 @@ static void *watch_main(void *arg)
         thread_name("watch");
         for (;;) {
                 struct failure failure = { 0 };
+                int64_t began_ns = clock_monotonic_ns();
 
                 watch_once(w, &failure);
-                if (atomic_exchange(&w->open, false))
+                /* One that ends after a word, over and over, is no better than one that does not open. */
+                if (atomic_exchange(&w->open, false) &&
+                    clock_monotonic_ns() - began_ns >= BACKOFF_MAX_MS * NSEC_PER_MSEC)
                         backoff_ms = BACKOFF_FIRST_MS;
                 log_limited(LOG_LEVEL_INFO, "watch", "%s: the master's pushes have ended: %s; asking again",
                             name, failure.text[0] ? failure.text : "it closed the stream");
@@ -183,7 +186,7 @@ bool watch_is_open(const struct watch *watch)
         return atomic_load(&watch->open);
 }
 
-void watch_free(struct watch *watch)
+void watch_stop(struct watch *watch)
 {
         if (!watch)
                 return;
@@ -192,6 +195,13 @@ void watch_free(struct watch *watch)
         condition_broadcast(&watch->wake);
         mutex_unlock(&watch->lock);
         pthread_join(watch->thread, NULL);
+        atomic_store(&watch->open, false);
+}
+
+void watch_free(struct watch *watch)
+{
+        if (!watch)
+                return;
         buffer_release(&watch->messages);
         condition_release(&watch->wake);
         mutex_release(&watch->lock);

@@ -33,5 +33,8 @@ int watch_new(const struct watch_options *options, struct watch **ret);
 /** True while the stream is open and the master has answered on it. */
 bool watch_is_open(const struct watch *watch);
 
-/** Ends the thread (session_interrupt first, or it waits for the master), frees. NULL is fine. */
+/** Ends the thread (session_interrupt first, or it waits for the master). Once. NULL is fine. */
+void watch_stop(struct watch *watch);
+
+/** After watch_stop. NULL is fine. */
 void watch_free(struct watch *watch);

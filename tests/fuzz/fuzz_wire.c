@@ -25,9 +25,9 @@ static void parse_chunk(const uint8_t *data, size_t len)
 static void unpack(const uint8_t *data, size_t len)
 {
         static const ProtobufCMessageDescriptor *const messages[] = {
-                &grpc__file_sync_request__descriptor,      &grpc__file_scan_chunk__descriptor,
-                &grpc__file_download_request__descriptor,  &fsyncfs__v1__handshake_request__descriptor,
-                &fsyncfs__v1__handshake_reply__descriptor,
+                &grpc__file_sync_request__descriptor,     &grpc__file_scan_chunk__descriptor,
+                &grpc__file_download_request__descriptor, &fsyncfs__v1__handshake_request__descriptor,
+                &fsyncfs__v1__folder_request__descriptor, &fsyncfs__v1__handshake_reply__descriptor,
         };
         struct wire_arena arena;
 

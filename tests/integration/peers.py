@@ -29,6 +29,15 @@ def hostile_modes():
     return done.stdout.split() or fail(f"hostile_master.py --list: {done.stderr}")
 
 
+def hostile_own(work, mode):
+    return _start(work, [sys.executable, PEERS / "hostile_own.py", "--mode", mode], f"hostile-{mode}.log")
+
+
+def hostile_own_modes():
+    done = run([sys.executable, PEERS / "hostile_own.py", "--list"])
+    return done.stdout.split() or fail(f"hostile_own.py --list: {done.stderr}")
+
+
 def delay_proxy(work, port, *options):
     return _start(work, [sys.executable, PEERS / "delay_proxy.py", "--to", f"127.0.0.1:{port}", *options], "proxy.log")
 

@@ -15,6 +15,7 @@ HARMLESS = {"good", "fewer-than-total"}  # the digest proves that nothing is mis
 HARMLESS_STOCK = {"good", "unordered",  # as stock masters do
                   "wrong-digest", "short-digest", "no-digest", "unknown-kind", "unknown-hash"}  # in fields it does not have
 OWN_ONLY = {"unasked-unchanged", "nul-in-target", "empty-target", "huge-target", "under-symlink"}
+ONLY_TIME = {"fetch-closing", "fetch-silence-after-a-piece"}
 GOOD_NAMES = ["folder", "good.txt"]
 
 
@@ -50,9 +51,24 @@ def refuses_bytes(w, mode, stock):
     master.stop()
 
 
+def fetches(w, mode):
+    """Downloads one by one still work, so the bytes come in the end; but for a master that shows no fault of its own, only time."""
+    master = hostile_master(w, mode)
+    m = w.mount(master.source, cache=f"cache-{mode}", options=["timeout=3"])
+    for path, content in (("good.txt", b"good content\n"), ("folder/inner.txt", b"inner content\n" * 10_000)):
+        if mode in ONLY_TIME:
+            fails_with(BAD_BYTES, (m.point / path).read_bytes)
+        else:
+            equal((m.point / path).read_bytes() == content, True, f"{mode}: the bytes of {path}")
+    m.unmount()
+    master.stop()
+
+
 def register(mode, stock):
     kind = "a stock master" if stock else "a master"
-    if mode.startswith("download-"):
+    if mode.startswith("fetch-"):
+        case(f"{kind}'s Fetch: {mode[6:]}")(lambda w: fetches(w, mode))
+    elif mode.startswith("download-"):
         case(f"{kind}'s download: {mode[9:]}")(lambda w: refuses_bytes(w, mode, stock))
     elif mode in (HARMLESS_STOCK if stock else HARMLESS):
         case(f"{kind}: {mode} is accepted")(lambda w: accepts(w, mode, stock))
@@ -62,7 +78,7 @@ def register(mode, stock):
 
 for each_mode in hostile_modes():
     register(each_mode, stock=False)
-    if each_mode not in OWN_ONLY:
+    if each_mode not in OWN_ONLY and not each_mode.startswith("fetch-"):
         register(each_mode, stock=True)
 
 

@@ -268,6 +268,22 @@ def watching(w):
     late.stream.cancel()
 
 
+@case("a watch of a folder hears of what happens in it, and of nothing else")
+def watching_below(w):
+    make_many(w, 20)
+    worker = Worker(w.server())
+    worker.ask(path="many")
+    watch = Watch(worker, worker.last, path="many")
+    check(watch.next()[0].unchanged, "nothing was missed")
+    for i in range(3):
+        (w.tree / f"elsewhere{i}").touch()
+        time.sleep(0.3)  # a version of its own
+        touch(w, [f"file{i:06d}"])
+        [chunk] = worker.take(watch.next())
+        equal([f.path for f in chunk.files], [f"file{i:06d}"], "what is told")
+    watch.stream.cancel()
+
+
 @case("fifty watches of one change: one difference is gathered for all")
 def fifty(w):
     make_many(w, 2000)

@@ -9,7 +9,17 @@ import time
 
 CHUNK_BYTES = 16 * 1024
 TICK_SEC = 0.02
-BUFFER_BYTES = 64 * 1024  # of the side towards the server: what waits there to be carried is on a line, not in a memory
+# Of the side towards the server, so that it has no more on its way than on a real line: on loopback a segment has 64 KiB, and a
+# sender holds many of them ready.
+BUFFER_BYTES = 64 * 1024
+SEGMENT_BYTES = 1448
+
+
+def _shutdown(connection):
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it has ended
 
 
 class CountingProxy:
@@ -38,26 +48,24 @@ class CountingProxy:
         with self._lock:
             self._cut_at = self.down + number
 
+    def drop(self):
+        """Closes every connection now; new ones are carried."""
+        with self._lock:
+            sockets, self._open = self._open, set()
+        for s in sockets:
+            _shutdown(s)
+
     def close(self):
         with self._lock:
             self._closed = True
         self._listener.close()
-        self._drop_all()
+        self.drop()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
-
-    def _drop_all(self):
-        with self._lock:
-            sockets, self._open = self._open, set()
-        for s in sockets:
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended
 
     def _accept(self):
         while True:
@@ -67,6 +75,7 @@ class CountingProxy:
                 return
             server = socket.socket()
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
             try:
                 server.connect(("127.0.0.1", self.to))
             except OSError:
@@ -90,11 +99,8 @@ class CountingProxy:
                     break
         except OSError:
             pass  # one side is gone: so is the other, below
-        for s in (source, target):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        _shutdown(source)
+        _shutdown(target)
 
     def _pass(self, data):
         """Counts DATA, or what is left of it before a cut, when its time has come."""
@@ -115,5 +121,5 @@ class CountingProxy:
                 return False
             self._cut_at = None
             self.cuts += 1
-        self._drop_all()
+        self.drop()
         return True

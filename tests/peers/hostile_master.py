@@ -18,7 +18,7 @@ import grpc
 
 from hostile_tree import GO_DEVICE, GO_DIR, GOOD, INNER, Entries, good_digest, sync, workspace
 
-SCAN_MODES, DOWNLOAD_MODES = {}, {}  # name: function; see scan_mode and download_mode
+SCAN_MODES, DOWNLOAD_MODES, FETCH_MODES = {}, {}, {}  # name: function; see scan_mode, download_mode, fetch_mode
 
 
 class Answer:
@@ -301,8 +301,99 @@ def download_good(data, _context):
     yield chunk(b"", True, len(data))
 
 
+def fetch_mode(function):
+    """A misbehaviour of the Fetch stream in answering a want with DATA: yields messages as bytes. Downloads are right then."""
+    FETCH_MODES["fetch-" + function.__name__.replace("_", "-")] = function
+    return function
+
+
+def parts(*fields):
+    return workspace.FetchReply(parts=[workspace.FetchPart(**f) for f in fields]).SerializeToString()
+
+
+def adding_part(name, **fields):
+    """A fetch mode that answers with one message of the right part, with other FIELDS (functions of the data)."""
+    def mode(want, data, _context):
+        part = {"id": want.id, "data": data, "last": True}
+        part.update({field: make(data) for field, make in fields.items()})
+        yield parts(part)
+    FETCH_MODES["fetch-" + name] = mode
+
+
+adding_part("right")
+adding_part("wrong-bytes", data=lambda d: b"X" + d[1:])
+adding_part("too-short", data=lambda d: d[:-1])
+adding_part("too-long", data=lambda d: d + b"more")
+adding_part("no-data", data=lambda d: b"")
+adding_part("wrong-offset", offset=lambda d: 1)
+adding_part("huge-offset", offset=lambda d: 2**64 - 1)
+adding_part("error", status=lambda d: 13, text=lambda d: "gone\x07")
+adding_part("stale-with-data", status=lambda d: 9)
+adding_part("unknown-status", status=lambda d: 2**32 - 1)
+
+
+@fetch_mode
+def pieces(want, data, _context):
+    """Piece by piece, but right."""
+    step = max(1, len(data) // 5)
+    for i in range(0, len(data), step):
+        yield parts({"id": want.id, "offset": i, "data": data[i:i + step], "last": i + step >= len(data)})
+
+
+@fetch_mode
+def pieces_wrong(want, data, _context):
+    yield parts({"id": want.id, "data": data[:5]})
+    yield parts({"id": want.id, "offset": 5, "data": b"X" * (len(data) - 5), "last": True})
+
+
+@fetch_mode
+def pieces_again(want, data, _context):
+    yield parts({"id": want.id, "data": data[:5]}, {"id": want.id, "data": data[:5]})
+
+
+@fetch_mode
+def twice(want, data, _context):
+    yield parts(*[{"id": want.id, "data": data, "last": True}] * 2)
+
+
+@fetch_mode
+def nobody_asked(want, data, _context):
+    for i in range(1000):
+        yield parts({"id": want.id + 1 + i, "data": data}, {"data": data, "last": True})
+    yield parts({"id": want.id, "data": data, "last": True})
+
+
+@fetch_mode
+def empty_parts(want, _data, context):
+    while context.is_active():
+        yield parts({"id": want.id})
+
+
+@fetch_mode
+def malformed_message(_want, _data, _context):
+    yield b"\x0a\xff\xff\xff\xff\x0f"
+
+
+@fetch_mode
+def broken_off(want, data, context):
+    yield parts({"id": want.id, "data": data[:5]})
+    context.abort(grpc.StatusCode.INTERNAL, "disk on fire")
+
+
+@fetch_mode
+def silence_after_a_piece(want, data, context):
+    yield parts({"id": want.id, "data": data[:5]})
+    wait_for_end(context)
+
+
+@fetch_mode
+def closing(_want, _data, _context):
+    return None
+
+
 class HostileMaster:
     def __init__(self, mode, stock):
+        self.fetch_mode = FETCH_MODES.get(mode)
         self.scan = SCAN_MODES.get(mode, good)
         self.download = DOWNLOAD_MODES.get(mode, download_good)
         self.stock = stock
@@ -316,6 +407,15 @@ class HostileMaster:
         data = {"good.txt": GOOD, "folder/inner.txt": INNER}.get(request.path, b"x")
         yield from self.download(data, context)
 
+    def fetch(self, requests, context):
+        for request in requests:
+            for want in request.wants:
+                data = {"good.txt": GOOD, "folder/inner.txt": INNER}.get(want.path, b"x")
+                answer = self.fetch_mode(want, data, context)
+                if answer is None:
+                    return
+                yield from answer
+
     def handshake(self, _request, _context):
         return workspace.HandshakeReply(protocol=1, server_name="hostile").SerializeToString()
 
@@ -327,19 +427,21 @@ class HostileMaster:
             "StreamFileDownload": grpc.unary_stream_rpc_method_handler(
                 self.stream_file_download, sync.FileDownloadRequest.FromString, raw)})
         if not self.stock:
-            yield grpc.method_handlers_generic_handler("fsyncfs.v1.Workspace", {
-                "Handshake": grpc.unary_unary_rpc_method_handler(
-                    self.handshake, workspace.HandshakeRequest.FromString, raw)})
+            own = {"Handshake": grpc.unary_unary_rpc_method_handler(
+                self.handshake, workspace.HandshakeRequest.FromString, raw)}
+            if self.fetch_mode:
+                own["Fetch"] = grpc.stream_stream_rpc_method_handler(self.fetch, workspace.FetchRequest.FromString, raw)
+            yield grpc.method_handlers_generic_handler("fsyncfs.v1.Workspace", own)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--mode", default="good", choices=sorted({**SCAN_MODES, **DOWNLOAD_MODES}))
+    parser.add_argument("--mode", default="good", choices=sorted({**SCAN_MODES, **DOWNLOAD_MODES, **FETCH_MODES}))
     parser.add_argument("--stock", action="store_true")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     if args.list:
-        print("\n".join([*SCAN_MODES, *DOWNLOAD_MODES]))
+        print("\n".join([*SCAN_MODES, *DOWNLOAD_MODES, *FETCH_MODES]))
         return
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(16), options=[("grpc.max_send_message_length", -1)])
     server.add_generic_rpc_handlers(tuple(HostileMaster(args.mode, args.stock).handlers()))

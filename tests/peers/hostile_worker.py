@@ -13,9 +13,12 @@ DOWNLOAD = "/grpc.SyncService/StreamFileDownload"
 HANDSHAKE = "/fsyncfs.v1.Workspace/Handshake"
 WATCH = "/fsyncfs.v1.Workspace/Watch"
 LIST_FOLDER = "/fsyncfs.v1.Workspace/ListFolder"
+REPORT = "/fsyncfs.v1.Workspace/Report"
+LEARNED = "/fsyncfs.v1.Workspace/Learned"
 DEADLINE_SEC = 20
 REPLIES = {SCAN: sync.FileScanChunk, DOWNLOAD: sync.FileDownloadChunk, HANDSHAKE: workspace.HandshakeReply,
-           WATCH: sync.FileScanChunk, LIST_FOLDER: sync.FileScanChunk}
+           WATCH: sync.FileScanChunk, LIST_FOLDER: sync.FileScanChunk, REPORT: workspace.ReportReply,
+           LEARNED: workspace.LearnedReply}
 XXH3 = 1
 
 

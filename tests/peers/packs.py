@@ -1,4 +1,4 @@
-"""Packs read as docs/formats.md describes them, and a tree to apply answers to: shares no code with what it checks."""
+"""Packs read and written as docs/formats.md describes them, and a tree to apply answers to: shares no code with what it checks."""
 
 import ctypes
 import ctypes.util
@@ -15,6 +15,8 @@ RAW_MAX = 4 << 20
 _zstd = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
 _zstd.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
 _zstd.ZSTD_decompress.restype = ctypes.c_size_t
+_zstd.ZSTD_compressBound.restype = ctypes.c_size_t
+_zstd.ZSTD_compress.restype = ctypes.c_size_t
 
 
 def _decompress(frame):
@@ -56,13 +58,18 @@ def _signed(value):
     return (value + 2**63) % 2**64 - 2**63
 
 
+def raw_of(pack):
+    """What the frame of PACK holds."""
+    return _decompress(pack[5 + 16 * struct.unpack("<BI", pack[:5])[1]:])
+
+
 def decode(pack):
     """The entries of PACK."""
     form, n_digests = struct.unpack("<BI", pack[:5])
     if form != 1:
         raise ValueError(f"format {form}")
     hashes = _Reader(pack[5:5 + 16 * n_digests])
-    raw = _Reader(_decompress(pack[5 + 16 * n_digests:]))
+    raw = _Reader(raw_of(pack))
     count = raw.varint()
     lengths = [raw.varint() for _ in COLUMNS]
     columns = {name: _Reader(raw.take(n)) for name, n in zip(COLUMNS, lengths)}
@@ -91,6 +98,83 @@ def decode(pack):
     return entries
 
 
+def varint(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7f | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def _zigzag(difference):
+    """DIFFERENCE modulo 2^64, as a varint."""
+    value = _signed(difference)
+    return varint(((value << 1) ^ (value >> 63)) % 2**64)
+
+
+def compress(raw):
+    """RAW as a zstd frame that states its size."""
+    bound = _zstd.ZSTD_compressBound(ctypes.c_size_t(len(raw)))
+    out = ctypes.create_string_buffer(bound)
+    got = _zstd.ZSTD_compress(out, ctypes.c_size_t(bound), raw, ctypes.c_size_t(len(raw)), ctypes.c_int(3))
+    return out.raw[:got]
+
+
+def split_path(path):
+    folder, _, name = path.rpartition(b"/")
+    return folder, name
+
+
+def _shared(a, b):
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+class _Columns:
+    """The columns of a pack while they are written."""
+
+    def __init__(self):
+        self.data = {name: bytearray() for name in COLUMNS}
+        self.hashes = bytearray()
+        self.folder, self.name, self.mode, self.mtime = b"", b"", 0, 0
+
+    def _text(self, lengths, texts, old, new):
+        shared = _shared(old, new)
+        self.data[lengths] += varint(shared) + varint(len(new) - shared)
+        self.data[texts] += new[shared:]
+
+    def _attributes(self, e):
+        self.data["mode"] += _zigzag(e.mode - self.mode)
+        self.data["mtime"] += _zigzag(e.mtime_ns - self.mtime)
+        self.data["size"] += varint(0 if e.kind == digests.KIND_FOLDER else e.size)
+        self.mode, self.mtime = e.mode, e.mtime_ns
+        if e.kind == digests.KIND_SYMLINK:
+            self.data["target"] += varint(len(e.target)) + e.target
+        self.hashes += e.digest
+
+    def add(self, e, folder, name):
+        flags = e.kind | (digests.XXH3 << 2 if e.digest else 0) | 0x10 * e.unknown | 0x20 * e.gone | 0x40 * e.whole
+        moved = folder != self.folder
+        self.data["flags"].append(flags | 0x80 * moved)
+        if moved:
+            self._text("folder", "folder", self.folder, folder)
+        self._text("name_len", "name", self.name, name)
+        self.folder, self.name = folder, name
+        if not e.gone:
+            self._attributes(e)
+
+
+def encode(entries, split=split_path, frame=None, count=None, n_digests=None):
+    """ENTRIES as a pack. SPLIT says what is folder and what name; the others replace what would be right by something else."""
+    columns = _Columns()
+    for e in entries:
+        columns.add(e, *split(e.path))
+    raw = varint(len(entries) if count is None else count)
+    raw += b"".join(varint(len(columns.data[name])) for name in COLUMNS)
+    raw += b"".join(bytes(columns.data[name]) for name in COLUMNS)
+    head = struct.pack("<BI", 1, len(columns.hashes) // 16 if n_digests is None else n_digests)
+    return head + bytes(columns.hashes) + (compress(raw) if frame is None else frame)
+
+
 def _from_info(info):
     go = {23: 0o4000, 22: 0o2000, 20: 0o1000}
     mode = info.mode & 0o777 | sum(unix for bit, unix in go.items() if info.mode >> bit & 1)
@@ -109,21 +193,20 @@ class Tree:
     def __init__(self):
         self.entries = {}
 
-    def _drop(self, path, itself):
-        below = path + b"/" if path else b""
-        for known in [p for p in self.entries if p.startswith(below) and p != path]:
-            del self.entries[known]
-        if itself:
-            self.entries.pop(path, None)
+    def _drop(self, path):
+        """Forgets PATH and all below it."""
+        known = self.entries.pop(path, None)
+        if known and known.kind == digests.KIND_FOLDER:
+            below = path + b"/" if path else b""
+            for path in [p for p in self.entries if p.startswith(below)]:
+                del self.entries[path]
 
     def apply(self, entries):
         for e in entries:
-            if e.gone:
-                self._drop(e.path, True)
-                continue
-            if e.whole or e.kind != digests.KIND_FOLDER:
-                self._drop(e.path, False)
-            self.entries[e.path] = e._replace(whole=False)
+            if e.gone or e.whole or e.kind != digests.KIND_FOLDER:
+                self._drop(e.path)
+            if not e.gone:
+                self.entries[e.path] = e._replace(whole=False)
 
     def root_digest(self):
         children = {}

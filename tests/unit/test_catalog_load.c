@@ -468,6 +468,12 @@ static void test_error_keeps_what_was_saved(void **state)
         catalog_load_free(load);
         assert_true(catalog_get_load(f->catalog, &target));
         assert_int_equal(target.offset, 8);
+        target.offset = 7;
+        assert_int_equal(catalog_load_begin(f->catalog, &target, &load), -EINVAL);
+        target.digest[0] ^= 1;
+        target.offset = 8;
+        assert_int_equal(catalog_load_begin(f->catalog, &target, &load), -EINVAL);
+        target.digest[0] ^= 1;
         assert_lists(f->catalog, 1, 0, "a,b,empty,f,l,");
         assert_pending(f->catalog, "a");
         assert_int_equal(catalog_load_begin(f->catalog, &target, &load), 0);
@@ -828,6 +834,59 @@ static void test_full_listing_instead(void **state)
         }
 }
 
+/* What no load could have written about itself is an error, or a listing in full; never a wrong tree. */
+static void test_senseless_state(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_free_ struct snapshot *s = small_snapshot();
+        const char *const sql[] = {
+                "UPDATE version SET load_rows = 99",
+                "UPDATE version SET load_folder = 12345",
+                "UPDATE version SET load_folder = 6",
+                "UPDATE version SET load_pending = 7",
+                "UPDATE version SET load_pending = 0",
+                "UPDATE version SET load_open = 1, load_folder = 1",
+                "UPDATE version SET loading = 0",
+                "UPDATE entry SET flags = 2",
+                "UPDATE entry SET flags = 0",
+                "DELETE FROM entry WHERE ino = 2",
+                "UPDATE entry SET parent = 2 WHERE ino = 2",
+                "UPDATE entry SET kind = 1 WHERE ino = 2",
+                "DELETE FROM entry",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(sql); i++) {
+                struct catalog_load *load = begin_load(f->catalog, s);
+                struct catalog_load_target target = s->target;
+                int r;
+                put_range(load, s, 0, 9);
+                assert_int_equal(catalog_load_save(load, 9), 0);
+                catalog_load_free(load);
+                catalog_free(TAKE_PTR(f->catalog));
+                set_pragma(f, sql[i]);
+                assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
+                catalog_get_load(f->catalog, &target);
+                r = catalog_load_begin(f->catalog, &target, &load);
+                if (r == 0) {
+                        for (size_t j = target.offset; r == 0 && j < s->n; j++)
+                                r = catalog_load_put(load, &s->entries[j]);
+                        if (r == 0) {
+                                r = catalog_load_finish(load);
+                        } else {
+                                catalog_load_free(load);
+                        }
+                }
+                if (r == 0)
+                        assert_int_equal(catalog_check_digest(f->catalog), CATALOG_OK);
+                else
+                        assert_true(r == -EBADMSG || r == -EIO || r == -EEXIST || r == -ENOENT ||
+                                    r == -ENOTDIR);
+                tear_down(state);
+                set_up(state);
+                f = *state;
+        }
+}
+
 /* C6: only a whole version is worth a copy. */
 static void test_not_copied(void **state)
 {
@@ -917,6 +976,7 @@ int main(void)
                 TEST(test_random_turns),
                 TEST(test_all_at_once),
                 TEST(test_full_listing_instead),
+                TEST(test_senseless_state),
                 TEST(test_not_copied),
                 TEST(test_full_disk),
         };

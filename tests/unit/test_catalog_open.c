@@ -37,6 +37,33 @@ static void test_slots(void **state)
         globfree(&found);
 }
 
+/* What was left in the log of a slot that nobody has open is copied, too. */
+static void test_copy_of_a_closed_slot(void **state)
+{
+        static const char *const suffixes[] = { ".db", ".db-wal", ".db-shm" };
+        struct fixture *f = *state;
+        struct catalog *second;
+        char path[256];
+
+        VERSION(f->catalog, NULL, file("f", 1));
+        assert_int_equal(catalog_open(f->dir, SOURCE, &second), 0);
+        VERSION(second, NULL, file("only here", 1));
+        assert_int_equal(catalog_touch(second, 99), 0);
+        catalog_free(second);
+        catalog_free(TAKE_PTR(f->catalog));
+        for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+                slot_path(f, suffixes[i], path);
+                assert_true(unlink(path) == 0 || errno == ENOENT);
+        }
+        assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
+        assert_true(is_there(f->catalog, "only here"));
+        assert_int_equal(version_of(f->catalog).revision, 99);
+        reopen(f);
+        assert_true(is_there(f->catalog, "only here"));
+        VERSION(f->catalog, NULL, file("g", 1));
+        assert_int_equal(catalog_check_digest(f->catalog), CATALOG_OK);
+}
+
 static void test_slots_of_two_processes(void **state)
 {
         struct fixture *f = *state;
@@ -281,11 +308,17 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                TEST(test_slots),           TEST(test_slots_of_two_processes),
-                TEST(test_relative_folder), TEST(test_damaged_header),
-                TEST(test_damaged_pages),   TEST(test_foreign_databases),
-                TEST(test_older_format),    TEST(test_senseless_rows),
-                TEST(test_circle),          TEST(test_check_digest_finds),
+                TEST(test_slots),
+                TEST(test_copy_of_a_closed_slot),
+                TEST(test_slots_of_two_processes),
+                TEST(test_relative_folder),
+                TEST(test_damaged_header),
+                TEST(test_damaged_pages),
+                TEST(test_foreign_databases),
+                TEST(test_older_format),
+                TEST(test_senseless_rows),
+                TEST(test_circle),
+                TEST(test_check_digest_finds),
                 TEST(test_errno_table),
         };
 

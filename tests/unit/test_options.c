@@ -51,6 +51,20 @@ static void test_values(void **state)
         mount_options_release(&o);
 }
 
+static void test_prefetch(void **state)
+{
+        struct mount_options o;
+
+        parse(&o, "");
+        assert_false(o.prefetch_off);
+        assert_int_equal(o.prefetch_rate, 0);
+        mount_options_release(&o);
+        parse(&o, "prefetch=off,prefetch_rate=500K");
+        assert_true(o.prefetch_off);
+        assert_int_equal(o.prefetch_rate, 500 << 10);
+        mount_options_release(&o);
+}
+
 static void test_last_wins_and_names(void **state)
 {
         struct mount_options o;
@@ -58,6 +72,39 @@ static void test_last_wins_and_names(void **state)
         parse(&o, "refresh=60,uid=root,gid=root,refresh=off");
         assert_int_equal(o.refresh_sec, 0);
         assert_int_equal(o.uid, 0);
+        mount_options_release(&o);
+}
+
+static void test_limits(void **state)
+{
+        static const struct {
+                const char *list;
+                uint64_t bytes;
+                unsigned percent;
+        } rows[] = {
+                { "quota=0", 0, 0 },
+                { "quota=4096", 4096, 0 },
+                { "quota=10K", 10240, 0 },
+                { "quota=3m", 3 << 20, 0 },
+                { "quota=20G", UINT64_C(20) << 30, 0 },
+                { "quota=2T", UINT64_C(2) << 40, 0 },
+                { "quota=1G,quota=100%", 0, 100 },
+        };
+        struct mount_options o;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                parse(&o, rows[i].list);
+                assert_int_equal(o.limits.quota.bytes, rows[i].bytes);
+                assert_int_equal(o.limits.quota.percent, rows[i].percent);
+                /* The default of the other. */
+                assert_int_equal(o.limits.floor.bytes, 1 << 30);
+                assert_int_equal(o.limits.floor.percent, 5);
+                mount_options_release(&o);
+        }
+        parse(&o, "free=0");
+        assert_int_equal(o.limits.floor.bytes, 0);
+        assert_int_equal(o.limits.floor.percent, 0);
+        assert_int_equal(o.limits.quota.bytes, 0);
         mount_options_release(&o);
 }
 
@@ -92,7 +139,19 @@ static void test_bad(void **state)
                 { "umask=77777", "umask" },
                 { "offline=1", "offline" },
                 { "xattr=yes", "xattr" },
-                { "ro,quota=1G", "quota" },
+                { "ro,quota=1Gx", "quota" },
+                { "prefetch=maybe", "prefetch" },
+                { "prefetch_rate=", "prefetch_rate" },
+                { "prefetch_rate=5%", "prefetch_rate" },
+                { "prefetch_rate=fast", "prefetch_rate" },
+                { "quota=", "quota" },
+                { "quota=G", "quota" },
+                { "quota=-1", "quota" },
+                { "quota=1.5G", "quota" },
+                { "quota=101%", "quota" },
+                { "quota=9P%", "quota" },
+                { "quota=99999999T", "quota" },
+                { "free=1Q", "free" },
                 { "token=secret", "'token'" },
         };
 
@@ -110,10 +169,9 @@ static void test_bad(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_last_wins_and_names),
-        cmocka_unit_test(test_relative_paths),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),
+        cmocka_unit_test(test_prefetch), cmocka_unit_test(test_last_wins_and_names),
+        cmocka_unit_test(test_limits),   cmocka_unit_test(test_relative_paths),
         cmocka_unit_test(test_bad),
 };
 

@@ -392,6 +392,225 @@ static void test_suspect(void **state)
         assert_int_equal(hashed(), before + 1);
 }
 
+/* ---- files with several names: a pass is told of one of them ---- */
+
+static void assert_hash(const struct fixture *f, const char *path, const char *text)
+{
+        uint8_t hash[HASH_BYTES];
+
+        hash_xxh3(text, strlen(text), hash);
+        assert_memory_equal(row(f, path).digest, hash, HASH_BYTES);
+}
+
+/* "a", "d/b" and "d/c" are one file, which holds "one". */
+static void make_links(const struct fixture *f)
+{
+        assert_int_equal(mkdirat(f->top, "d", 0755), 0);
+        write_file(f, "a", "one");
+        assert_int_equal(linkat(f->top, "a", f->top, "d/b", 0), 0);
+        assert_int_equal(linkat(f->top, "a", f->top, "d/c", 0), 0);
+        let_age();
+        scan(f);
+}
+
+static void look_at(const struct fixture *f, const char *path, const char *name)
+{
+        struct spots spots = { 0 };
+
+        tell(&spots, path, name);
+        look(f, &spots);
+}
+
+static void assert_links(const struct fixture *f, const char *text, uint32_t mode)
+{
+        static const char *const names[] = { "a", "d/b", "d/c" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                assert_hash(f, names[i], text);
+                assert_int_equal(row(f, names[i]).mode, mode);
+        }
+        assert_false(scan(f).changed);
+}
+
+static void test_link_written(void **state)
+{
+        struct fixture *f = *state;
+        struct timespec times[2] = { { .tv_sec = 9 }, { .tv_sec = 9 } };
+
+        make_links(f);
+        assert_true(row(f, "a").linked);
+        write_file(f, "d/b", "two");
+        look_at(f, "d", "b");
+        assert_links(f, "two", 0644);
+        assert_int_equal(fchmodat(f->top, "a", 0600, 0), 0);
+        look_at(f, "", "a");
+        assert_links(f, "two", 0600);
+        assert_int_equal(utimensat(f->top, "d/c", times, 0), 0);
+        look_at(f, "d", NULL);
+        assert_int_equal(row(f, "a").stamp.mtime_ns, 9 * NSEC_PER_SEC);
+        assert_links(f, "two", 0600);
+}
+
+/* What is not told, and is no other name of what is, is not looked at. */
+static void test_link_looks_at_no_others(void **state)
+{
+        struct fixture *f = *state;
+        uint64_t before;
+
+        write_file(f, "other", "x");
+        make_links(f);
+        write_file(f, "other", "unseen");
+        write_file(f, "a", "two");
+        let_age();
+        before = hashed();
+        look_at(f, "", "a");
+        assert_int_equal(hashed(), before + 3); /* each name once */
+        assert_hash(f, "other", "x");
+        look_at(f, "", "a");
+        assert_int_equal(hashed(), before + 3);
+        write_file(f, "d/b", "three"); /* so young that it would be read whenever it is looked at */
+        look_at(f, "d", "b");
+        assert_int_equal(hashed(), before + 6);
+}
+
+/* The name that was written to is gone when the pass comes: by itself, with its folder, or because another file took its place. */
+static void test_link_removed(void **state)
+{
+        struct fixture *f = *state;
+
+        make_links(f);
+        write_file(f, "d/c", "two");
+        assert_int_equal(unlinkat(f->top, "d/c", 0), 0);
+        look_at(f, "d", "c");
+        assert_hash(f, "a", "two");
+        assert_hash(f, "d/b", "two");
+        write_file(f, "new", "new");
+        write_file(f, "a", "three");
+        assert_int_equal(renameat(f->top, "new", f->top, "a"), 0); /* one name is left */
+        look_at(f, "", "a");
+        assert_hash(f, "a", "new");
+        assert_hash(f, "d/b", "three");
+        assert_false(row(f, "d/b").linked);
+        write_file(f, "d/b", "four");
+        look_at(f, "d", "b");
+        assert_hash(f, "d/b", "four");
+        assert_hash(f, "a", "new");
+}
+
+static void test_link_removed_with_folder(void **state)
+{
+        struct fixture *f = *state;
+
+        make_links(f);
+        write_file(f, "d/c", "two");
+        assert_int_equal(unlinkat(f->top, "d/b", 0), 0);
+        assert_int_equal(unlinkat(f->top, "d/c", 0), 0);
+        assert_int_equal(unlinkat(f->top, "d", AT_REMOVEDIR), 0);
+        look_at(f, "", "d");
+        assert_false(is_there(f, "d"));
+        assert_hash(f, "a", "two");
+        assert_false(row(f, "a").linked);
+}
+
+/* A file gets its second name: nothing is told of the first, ever. */
+static void test_link_made(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_int_equal(mkdirat(f->top, "d", 0755), 0);
+        write_file(f, "a", "one");
+        let_age();
+        scan(f);
+        assert_int_equal(linkat(f->top, "a", f->top, "d/b", 0), 0);
+        look_at(f, "d", "b");
+        assert_true(row(f, "a").linked);
+        write_file(f, "d/b", "two");
+        look_at(f, "d", "b");
+        assert_hash(f, "a", "two");
+        assert_int_equal(renameat(f->top, "d", f->top, "e"), 0);
+        write_file(f, "e/b", "three");
+        look_at(f, "", "d");
+        look_at(f, "", "e");
+        assert_hash(f, "a", "three");
+        write_file(f, "a", "four");
+        look_at(f, "", "a");
+        assert_hash(f, "e/b", "four");
+        assert_false(scan(f).changed);
+}
+
+/* A pass that found the change under one name only does not hide it from the next that is told of it. */
+static void test_link_seen_before(void **state)
+{
+        struct fixture *f = *state;
+        struct tree_update *update;
+        struct tree_change change = { .op = TREE_RESTAMP };
+        struct stat st;
+
+        make_links(f);
+        write_file(f, "a", "two");
+        let_age();
+        assert_int_equal(fstatat(f->top, "a", &st, 0), 0);
+        change.row = row(f, "a");
+        change.row.stamp = tree_stamp_of(&st);
+        hash_xxh3("two", 3, change.row.digest);
+        assert_int_equal(tree_update_begin(f->tree, &update), 0);
+        assert_int_equal(tree_update_apply(update, &change, 1), 0);
+        assert_int_equal(tree_update_commit(update, NULL), 0);
+        look_at(f, "", "a");
+        assert_links(f, "two", 0644);
+}
+
+/* Bytes that came through a mapping, under one stamp: the other names are read as well. */
+static void test_link_suspect(void **state)
+{
+        struct fixture *f = *state;
+        struct spots spots = { 0 };
+        struct tree_update *update;
+        struct tree_change change = { .op = TREE_PUT };
+
+        make_links(f);
+        assert_int_equal(tree_update_begin(f->tree, &update), 0);
+        for (int i = 0; i < 3; i++) {
+                change.row = row(f, i == 0 ? "a" : i == 1 ? "d/b" : "d/c");
+                hash_xxh3("old", 3, change.row.digest);
+                assert_int_equal(tree_update_apply(update, &change, 1), 0);
+        }
+        assert_int_equal(tree_update_commit(update, NULL), 0);
+        assert_int_equal(spots_add(&spots, "d", "b", true), 0);
+        tell(&spots, "", "a");
+        look(f, &spots);
+        assert_links(f, "one", 0644);
+}
+
+/* More names than is good to look up: everything is walked over instead, and what was found before counts. */
+static void test_link_too_many(void **state)
+{
+        struct fixture *f = *state;
+        struct spots spots = { 0 };
+        char name[32];
+
+        assert_int_equal(mkdirat(f->top, "d", 0755), 0);
+        write_file(f, "a", "one");
+        for (unsigned i = 0; i < SPOTS_MAX + 10; i++) {
+                snprintf(name, sizeof(name), "d/%u", i);
+                assert_int_equal(linkat(f->top, "a", f->top, name, 0), 0);
+        }
+        let_age();
+        scan(f);
+        write_file(f, "d/77", "two");
+        assert_int_equal(mkdirat(f->top, "new", 0755), 0);
+        write_file(f, "new/file", "x");
+        tell(&spots, "d", "77");
+        tell(&spots, "", "new");
+        assert_true(look(f, &spots).changed);
+        for (unsigned i = 0; i < SPOTS_MAX + 10; i += 1000) {
+                snprintf(name, sizeof(name), "d/%u", i);
+                assert_hash(f, name, "two");
+        }
+        assert_true(is_there(f, "new/file"));
+        assert_false(scan(f).changed);
+}
+
 static void test_many_and_deep(void **state)
 {
         struct fixture *f = *state;
@@ -556,6 +775,7 @@ static void test_churn(void **state)
                 struct spots spots = { 0 };
                 tell(&spots, "", NULL);
                 assert_int_equal((i % 2 ? scan(f) : look(f, &spots)).version.unknown, 0);
+                spots_clear(&spots);
                 assert_true(is_there(f, "stays"));
         }
         atomic_store(&churning, false);
@@ -607,7 +827,7 @@ static void mutate(struct mutation *m)
 
         pick_path(m, path);
         pick_path(m, to);
-        switch (pick(m, 9)) {
+        switch (pick(m, 10)) {
         case 0:
         case 1:
                 fd = openat(top, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_APPEND, 0644);
@@ -633,6 +853,9 @@ static void mutate(struct mutation *m)
         case 7:
                 if (symlinkat("nowhere", top, path) < 0) /* nothing is to be changed through a link */
                         utimensat(top, path, times, AT_SYMLINK_NOFOLLOW);
+                break;
+        case 8: /* written to under either name from now on */
+                linkat(top, path, top, to, 0);
                 break;
         default:
                 fchmodat(top, path, 0700 + pick(m, 64), 0);
@@ -690,6 +913,14 @@ static const struct CMUnitTest tests[] = {
         TEST(test_racy_write),
         TEST(test_young_is_hashed_again),
         TEST(test_suspect),
+        TEST(test_link_written),
+        TEST(test_link_looks_at_no_others),
+        TEST(test_link_removed),
+        TEST(test_link_removed_with_folder),
+        TEST(test_link_made),
+        TEST(test_link_seen_before),
+        TEST(test_link_suspect),
+        TEST(test_link_too_many),
         TEST(test_many_and_deep),
         TEST(test_unreadable),
         TEST(test_churn),

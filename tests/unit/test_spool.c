@@ -2,7 +2,9 @@
 #include "tests/unit/unit.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/lock.h"
 #include "proto/pack.h"
@@ -475,6 +477,22 @@ static void test_no_room(void **state)
         expect_failure(f, &key, -ENOENT);
 }
 
+/* The disk is full when the first pack has been read already. */
+static void test_full_disk(void **state)
+{
+        struct fixture *f = *state;
+        struct spool_key key = { .form = SPOOL_PACKS };
+        struct rlimit before, little;
+
+        make_tree(f, FILES_MANY);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+        little = (struct rlimit){ .rlim_cur = 400000, .rlim_max = before.rlim_max };
+        signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &little), 0);
+        expect_failure(f, &key, -EFBIG);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+}
+
 static void test_cancelled(void **state)
 {
         struct fixture *f = *state;
@@ -578,6 +596,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_too_old),
         TEST(test_no_such_folder),
         TEST(test_no_room),
+        TEST(test_full_disk),
         TEST(test_cancelled),
         TEST(test_shared_and_kept),
         TEST(test_dropped),

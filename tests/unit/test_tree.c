@@ -287,6 +287,134 @@ static void test_racy_stamps(void **state)
         assert_false(tree_stamp_racy(&s, taken));
 }
 
+/* ---- files by inode ---- */
+
+static int add_link(const char *path, const char *name, bool suspect, void *arg)
+{
+        return buffer_printf(arg, "%s%s%s%s ", path, *path ? "/" : "", name, suspect ? "!" : "");
+}
+
+/* What the update that is under way has met. */
+static void check_links(struct tree_fixture *f, const char *expected)
+{
+        _cleanup_buffer_ struct buffer text = { 0 };
+
+        assert_int_equal(buffer_append(&text, "", 0), 0);
+        assert_int_equal(tree_update_each_link(f->update, add_link, &text), TREE_OK);
+        assert_string_equal(text.data ? text.data : "", expected);
+}
+
+static struct tree_row make_link(uint64_t parent, const char *name, uint64_t inode)
+{
+        struct tree_row row = make_file(parent, name, 1);
+
+        row.stamp.inode = inode;
+        row.linked = true;
+        return row;
+}
+
+static void test_links(void **state)
+{
+        struct tree_fixture *f = *state;
+        uint64_t id = begin_tree(f);
+        struct tree_row row = make_link(id, "l", 5000);
+
+        apply(f, TREE_PUT, make_file(id, "single", 2));
+        check_links(f, "");
+        row.linked = false;
+        apply(f, TREE_PUT, row);
+        check_links(f, "");
+        /* One that was alone in its time is found as well, and nothing of another device. */
+        apply(f, TREE_PUT, make_link(TREE_ROOT_ID, "a", 5000));
+        row = make_link(TREE_ROOT_ID, "other", 5000);
+        row.stamp.device++;
+        apply(f, TREE_PUT, row);
+        check_links(f, "a d/l other ");
+        check_links(f, "");
+        commit(f);
+        assert_true(find(f, "a").linked);
+        assert_false(find(f, "d/l").linked);
+        assert_int_equal(find(f, "other").stamp.inode, 5000);
+
+        apply(f, TREE_PUT, make_link(TREE_ROOT_ID, "a", 5000)); /* as it was */
+        check_links(f, "");
+        row = find(f, "a");
+        tree_update_note_link(f->update, &row.stamp);
+        check_links(f, "a d/l ");
+        row.stamp.ctime_ns++;
+        apply(f, TREE_RESTAMP, row);
+        check_links(f, "a d/l ");
+        row.digest[0]++;
+        apply(f, TREE_PUT, row);
+        check_links(f, "a! d/l! ");
+        row.stamp.ctime_ns++;
+        apply(f, TREE_PUT, row);
+        row.digest[0]++;
+        apply(f, TREE_PUT, row);
+        check_links(f, "a! d/l! ");
+        apply(f, TREE_PUT, make_file(TREE_ROOT_ID, "a", 3)); /* another file in its place */
+        check_links(f, "d/l ");
+        commit(f);
+}
+
+static void test_links_removed(void **state)
+{
+        struct tree_fixture *f = *state;
+        uint64_t id = begin_tree(f), below = put_folder(f, id, "below");
+
+        apply(f, TREE_PUT, make_link(TREE_ROOT_ID, "a", 5000));
+        apply(f, TREE_PUT, make_link(below, "b", 5000));
+        apply(f, TREE_PUT, make_link(below, "c", 6000));
+        commit(f);
+        fixture_reopen(f);
+        apply(f, TREE_REMOVE, make_file(TREE_ROOT_ID, "a", 0));
+        check_links(f, "d/below/b ");
+        tree_update_abort(TAKE_PTR(f->update));
+        apply(f, TREE_REMOVE, make_row(TREE_ROOT_ID, "d", ENTRY_DIRECTORY, id));
+        check_links(f, "a ");
+        commit(f);
+        apply(f, TREE_PUT,
+              make_row(TREE_ROOT_ID, "a", ENTRY_UNKNOWN, 0)); /* nothing is known to have changed */
+        check_links(f, "");
+        commit(f);
+        assert_true(find(f, "a").linked);
+}
+
+/* An update shows what it has made so far; nobody else sees it. */
+static void test_update_lookup(void **state)
+{
+        struct tree_fixture *f = *state;
+        uint64_t id = begin_tree(f);
+        struct tree_row row;
+
+        apply(f, TREE_PUT, make_file(id, "new", 9));
+        apply(f, TREE_PUT, make_symlink(id, "s", "target"));
+        assert_int_equal(tree_update_lookup(f->update, id, "new", 3, &row), TREE_OK);
+        assert_int_equal(row.stamp.size, 9);
+        assert_int_equal(tree_update_lookup(f->update, id, "none", 4, &row), TREE_NONE);
+        assert_int_equal(tree_update_lookup(f->update, id, "s", 1, &row), TREE_OK);
+        assert_null(row.target);
+        assert_false(is_there(f, "d/new"));
+        commit(f);
+}
+
+static void test_too_many_links(void **state)
+{
+        struct tree_fixture *f = *state;
+        struct tree_stamp stamp = { .device = 7 };
+        int r;
+
+        begin_tree(f);
+        assert_int_equal(tree_update_begin(f->tree, &f->update), 0);
+        for (unsigned i = 0; i < 1000000; i++) {
+                stamp.inode = i;
+                tree_update_note_link(f->update, &stamp);
+        }
+        r = tree_update_each_link(f->update, add_link, NULL);
+        assert_int_equal(r, TREE_TOO_MANY);
+        check_links(f, "");
+}
+
 /* T5: a folder that cannot be read keeps what is known of it. */
 static void test_unknown(void **state)
 {
@@ -713,6 +841,10 @@ static const struct CMUnitTest tests[] = {
         TEST(test_symlink),
         TEST(test_md5),
         TEST(test_racy_stamps),
+        TEST(test_links),
+        TEST(test_links_removed),
+        TEST(test_update_lookup),
+        TEST(test_too_many_links),
         TEST(test_unknown),
         TEST(test_unknown_file),
         TEST(test_replaced_by_the_same),

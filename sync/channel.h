@@ -1,0 +1,38 @@
+/*
+ * The stream over which contents come from a master of ours: one Fetch call and the thread that receives. What is sent and
+ * received is its user's to make and to read.
+ *
+ * One thread opens, sends and closes; the callbacks come from the receiving thread.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sync/session.h"
+
+struct channel;
+
+struct channel_callbacks {
+        /* A message, borrowed. Negative errno: it makes no sense, and the stream ends with that. */
+        int (*message)(const uint8_t *message, size_t len, void *arg);
+        /* The stream has ended: nothing comes any more. Once, the last; channel_close says why. */
+        void (*ended)(void *arg);
+        void *arg;
+};
+
+/** Connects if need be and opens the stream: errors as session_stream. CALLBACKS is copied. */
+int channel_open(struct session *session, const struct channel_callbacks *callbacks, struct channel **ret,
+                 struct failure *failure);
+
+/** Sends a FetchRequest; waits until the transport has taken it. -EPIPE: the stream has ended. */
+int channel_send(struct channel *channel, const void *message, size_t len);
+
+/** Ends the stream because the master has been silent for too long. Thread-safe. */
+void channel_expire(struct channel *channel);
+
+/**
+ * Waits for the receiving thread and frees. What ended the stream: 0 (the master closed it properly, or nothing did), -EPROTO or what else
+ * `message` said, or the status's errno; with a line in FAILURE. NULL is fine.
+ */
+int channel_close(struct channel *channel, struct failure *failure);

@@ -1,0 +1,229 @@
+/* The order in which the wants of a Fetch call are served. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "server/fetch_queue.h"
+
+static struct fetch_want want_of(uint64_t id, bool urgent)
+{
+        return (struct fetch_want){
+                .id = id,
+                .path = (const uint8_t *)"a/b",
+                .path_len = 3,
+                .hash_algorithm = HASH_XXH3,
+                .digest = (const uint8_t *)"0123456789abcdef",
+                .digest_len = HASH_BYTES,
+                .size = 100,
+                .urgent = urgent,
+        };
+}
+
+static struct fetch_queue *queue_of(uint64_t n)
+{
+        struct fetch_queue *queue;
+
+        assert_int_equal(fetch_queue_new(&queue), 0);
+        for (uint64_t id = 1; id <= n; id++) {
+                struct fetch_want want = want_of(id, false);
+
+                assert_int_equal(fetch_queue_add(queue, &want), 0);
+        }
+        return queue;
+}
+
+static struct fetch_item *take(struct fetch_queue *queue, uint64_t id)
+{
+        uint64_t ticket;
+        struct fetch_item *item = fetch_queue_take(queue, &ticket);
+
+        assert_non_null(item);
+        assert_true(item->id == id);
+        return item;
+}
+
+static void serve(struct fetch_queue *queue, uint64_t id)
+{
+        fetch_queue_finish(queue, take(queue, id));
+}
+
+static void end(struct fetch_queue *queue)
+{
+        uint64_t ticket;
+
+        assert_null(fetch_queue_take(queue, &ticket));
+        assert_false(fetch_queue_is_ready(queue));
+        assert_int_equal(fetch_queue_count(queue), 0);
+        fetch_queue_free(queue);
+}
+
+static void test_urgent_first_then_in_order(void **state)
+{
+        struct fetch_queue *queue = queue_of(2);
+
+        for (uint64_t id = 3; id <= 4; id++) {
+                struct fetch_want want = want_of(id, true);
+
+                assert_int_equal(fetch_queue_add(queue, &want), 0);
+        }
+        serve(queue, 3);
+        serve(queue, 4);
+        serve(queue, 1);
+        serve(queue, 2);
+        end(queue);
+}
+
+static void test_giving_way(void **state)
+{
+        struct fetch_queue *queue = queue_of(3);
+
+        fetch_queue_put_last(queue, take(queue, 1));
+        fetch_queue_put_first(queue, take(queue, 2));
+        serve(queue, 2);
+        serve(queue, 3);
+        serve(queue, 1);
+        end(queue);
+}
+
+static void test_held_until_released(void **state)
+{
+        struct fetch_queue *queue = queue_of(4);
+        uint64_t ticket;
+
+        for (uint64_t id = 1; id <= 3; id++) {
+                struct fetch_item *item = fetch_queue_take(queue, &ticket);
+
+                fetch_queue_hold(queue, item, ticket);
+        }
+        assert_int_equal(fetch_queue_count(queue), 4);
+        fetch_queue_release_one(queue);
+        serve(queue, 1);
+        serve(queue, 4);
+        assert_false(fetch_queue_is_ready(queue));
+        fetch_queue_release_all(queue);
+        serve(queue, 2);
+        serve(queue, 3);
+        end(queue);
+}
+
+/* What it waits for came to its end between the look and the hold: nobody else would release it. */
+static void test_released_before_it_was_held(void **state)
+{
+        struct fetch_queue *queue = queue_of(1);
+        uint64_t ticket;
+        struct fetch_item *item = fetch_queue_take(queue, &ticket);
+
+        fetch_queue_release_all(queue);
+        fetch_queue_hold(queue, item, ticket);
+        serve(queue, 1);
+        end(queue);
+}
+
+static void test_cancel(void **state)
+{
+        struct fetch_queue *queue = queue_of(4);
+        struct fetch_item *taken, *held;
+        uint64_t ticket;
+
+        taken = take(queue, 1);
+        held = fetch_queue_take(queue, &ticket);
+        fetch_queue_hold(queue, held, ticket);
+        for (uint64_t id = 1; id <= 3; id++)
+                fetch_queue_cancel(queue, id);
+        fetch_queue_cancel(queue, 3);
+        fetch_queue_cancel(queue, 99);
+        assert_int_equal(fetch_queue_count(queue), 2); /* the one taken, and 4 */
+        assert_false(taken->dropped);
+        fetch_queue_put_first(queue, taken);
+        taken = take(queue, 1);
+        assert_true(taken->dropped);
+        fetch_queue_finish(queue, taken);
+        serve(queue, 4);
+        end(queue);
+}
+
+/* A want that was begun has a file, which only the one who serves it can let go. */
+static void test_cancel_what_was_begun(void **state)
+{
+        struct fetch_queue *queue = queue_of(1);
+        struct fetch_item *item = take(queue, 1);
+
+        item->file = (struct fetch_file *)queue; /* anything */
+        fetch_queue_put_last(queue, item);
+        fetch_queue_cancel(queue, 1);
+        item = take(queue, 1);
+        assert_true(item->dropped);
+        item->file = NULL;
+        fetch_queue_finish(queue, item);
+        end(queue);
+}
+
+static void test_an_id_in_use_is_refused(void **state)
+{
+        struct fetch_queue *queue = queue_of(1);
+        struct fetch_want again = want_of(1, false);
+        struct fetch_item *first, *second;
+
+        assert_int_equal(fetch_queue_add(queue, &again), 0);
+        first = take(queue, 1);
+        second = take(queue, 1);
+        assert_null(first->refused);
+        assert_non_null(second->refused);
+        fetch_queue_finish(queue, first);
+        fetch_queue_cancel(queue, 1); /* not the second: that is only about to fail */
+        fetch_queue_finish(queue, second);
+        end(queue);
+}
+
+static void test_full(void **state)
+{
+        struct fetch_queue *queue = queue_of(FETCH_QUEUE_MAX);
+        struct fetch_want want = want_of(FETCH_QUEUE_MAX + 1, true);
+
+        assert_int_equal(fetch_queue_add(queue, &want), -EBUSY);
+        serve(queue, 1);
+        assert_int_equal(fetch_queue_add(queue, &want), 0);
+        serve(queue, FETCH_QUEUE_MAX + 1);
+        fetch_queue_free(queue);
+}
+
+static void test_ranges(void **state)
+{
+        static const struct {
+                uint64_t offset, length, end;
+        } ranges[] = {
+                { 0, 0, 100 },   { 0, 100, 100 }, { 0, 101, 100 },         { 5, 10, 15 },
+                { 99, 5, 100 },  { 100, 0, 100 }, { 50, UINT64_MAX, 100 }, { UINT64_MAX, UINT64_MAX, 100 },
+                { 101, 1, 100 },
+        };
+        struct fetch_queue *queue = queue_of(0);
+
+        for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+                struct fetch_want want = want_of(i + 1, false);
+                struct fetch_item *item;
+
+                want.offset = ranges[i].offset;
+                want.length = ranges[i].length;
+                assert_int_equal(fetch_queue_add(queue, &want), 0);
+                item = take(queue, i + 1);
+                assert_true(item->begin == ranges[i].offset && item->end == ranges[i].end);
+                fetch_queue_finish(queue, item);
+        }
+        end(queue);
+}
+
+static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_urgent_first_then_in_order),
+        cmocka_unit_test(test_giving_way),
+        cmocka_unit_test(test_held_until_released),
+        cmocka_unit_test(test_released_before_it_was_held),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_what_was_begun),
+        cmocka_unit_test(test_an_id_in_use_is_refused),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_ranges),
+};
+
+UNIT_MAIN(tests)
