@@ -43,7 +43,8 @@ struct filesystem {
         struct siblings *siblings;
         struct learned *learned; /* NULL also if mounted with `offline` */
         struct control *control;
-        int ready_fd; /* told once that the kernel's INIT was answered; -1 afterwards, owned by the loop */
+        pid_t watchdog; /* 0 or less: none */
+        int ready_fd;   /* told once that the kernel's INIT was answered; -1 afterwards, owned by the loop */
         atomic_bool mounted;           /* the kernel may know something */
         _Atomic uint64_t hits, misses; /* reads whose content was, or was not, in the store */
 };

@@ -18,6 +18,7 @@
 #include "fs/filesystem.h"
 #include "fs/mountinfo.h"
 #include "fs/notifier.h"
+#include "fs/watchdog.h"
 
 #define FETCH_THREADS    16 /* downloads at the same time; docs/performance.md */
 #define BLOBS_MAX        512u
@@ -302,6 +303,12 @@ static int bring_up(struct filesystem *fs, struct mount_request const *request, 
 {
         int r = check_target(fs, request->target, failure);
 
+        if (r == 0) {
+                fs->watchdog = watchdog_start(fs->target);
+                if (fs->watchdog < 0)
+                        r = failure_set(failure, fs->watchdog, "cannot start a process: %s",
+                                        strerror(-fs->watchdog));
+        }
         if (r == 0)
                 r = open_cache(fs, failure);
         if (r == 0)
@@ -362,6 +369,7 @@ static void take_down(struct filesystem *fs)
                 fuse_session_unmount(fs->fuse); /* closes its descriptor: nobody may use it any more */
                 fuse_session_destroy(fs->fuse);
         }
+        watchdog_stop(fs->watchdog);
         session_free(fs->session);
         catalog_free(fs->catalog);
         store_free(fs->store);
@@ -482,6 +490,7 @@ int mount_run(const struct mount_request *request)
                 return run_daemon(request, &source, fds[1]);
         }
         close(fds[1]);
+        mount_options_release(request->options); /* the child has its own */
         r = wait_ready(pid, fds[0]);
         close(fds[0]);
         return r;
