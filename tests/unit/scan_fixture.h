@@ -16,7 +16,7 @@
 
 struct fixture {
         char dir[64];
-        int top; /* the folder that is scanned: dir/root/sp */
+        int top; /* the folder that is scanned: dir/ws/sp */
         struct workspace_root *root;
         struct pool *pool;
         struct tree *tree;         /* of test_scanner */
@@ -31,7 +31,7 @@ static inline void fixture_folder(struct fixture *f, const char *name)
         snprintf(f->dir, sizeof(f->dir), "/tmp/%s.XXXXXX", name);
         assert_non_null(mkdtemp(f->dir));
         assert_int_equal(chmod(f->dir, 0755), 0);
-        snprintf(path, sizeof(path), "%s/root", f->dir);
+        snprintf(path, sizeof(path), "%s/ws", f->dir);
         assert_int_equal(mkdir(path, 0755), 0);
         assert_int_equal(workspace_root_open(path, &f->root), 0);
         strcat(path, "/sp");

@@ -847,7 +847,7 @@ static void mutate(struct mutation *m)
                 unlinkat(top, path, 0);
                 break;
         case 6:
-                snprintf(command, sizeof(command), "rm -rf '%s/root/sp/%s'", m->f->dir, path);
+                snprintf(command, sizeof(command), "rm -rf '%s/ws/sp/%s'", m->f->dir, path);
                 assert_int_equal(system(command), 0);
                 break;
         case 7:

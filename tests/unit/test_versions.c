@@ -330,8 +330,8 @@ static void test_replaced_spider(void **state)
         begin_again(f, WATCHER_AUTO, 4);
         write_file(f, "old", "1");
         assert_int_equal(get(f, "sp", VERSIONS_FRESH, &before), 0);
-        snprintf(from, sizeof(from), "%s/root/sp", f->dir);
-        snprintf(to, sizeof(to), "%s/root/away", f->dir);
+        snprintf(from, sizeof(from), "%s/ws/sp", f->dir);
+        snprintf(to, sizeof(to), "%s/ws/away", f->dir);
         assert_int_equal(rename(from, to), 0);
         assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), -ENOENT);
         assert_int_equal(mkdir(from, 0755), 0);
@@ -355,8 +355,8 @@ static void test_suspect(void **state)
         assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
         hashed = metrics_get(METRIC_FILES_HASHED);
         versions_suspect(f->versions, "sp", "file");
-        snprintf(from, sizeof(from), "%s/root/sp", f->dir);
-        snprintf(to, sizeof(to), "%s/root/away", f->dir);
+        snprintf(from, sizeof(from), "%s/ws/sp", f->dir);
+        snprintf(to, sizeof(to), "%s/ws/away", f->dir);
         assert_int_equal(rename(from, to), 0);
         assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), -ENOENT);
         assert_int_equal(rename(to, from), 0);
