@@ -6,7 +6,9 @@ removes the folder, also after a failure, a signal or a time-out. After a failur
 
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import socket
@@ -140,6 +142,22 @@ def kill_processes_naming(text):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+
+def on_terminal(argv, timeout=COMMAND_SEC):
+    """Runs ARGV with a terminal on all three descriptors: (exit code, all that it wrote)."""
+    ours, theirs = pty.openpty()
+    job = subprocess.Popen([os.fspath(a) for a in argv], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown, until = b"", time.monotonic() + timeout
+    while time.monotonic() < until:
+        if select.select([ours], [], [], 1)[0]:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:
+                break
+    os.close(ours)
+    return job.wait(timeout), shown.decode(errors="backslashreplace")
 
 
 class Process:

@@ -7,9 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-from harness import (case, check, equal, fails_with, is_mounted, main, mounts_below, one_line, processes_naming,
+from harness import (case, check, equal, fails_with, is_mounted, main, mounts_below, on_terminal, one_line, processes_naming,
                      program, run, run_ok, skip, wait_until)
-from peers import master_digest
+from peers import delay_proxy, master_digest
 from trees import same_snapshot, snapshot
 
 STATUS_KEYS = {"source", "state", "version", "revision", "entries", "files", "directories", "symlinks", "bytes",
@@ -115,6 +115,32 @@ def periodic(w):
     equal((m.point / "a.txt").read_text(), "alpha\n", "before")
     (w.tree / "a.txt").write_text("by itself\n")
     wait_until(lambda: (m.point / "a.txt").read_text() == "by itself\n", "the change seen in the mount")
+
+
+@case("on a terminal a mount and a refresh show how far they are")
+def progress(w):
+    for i in range(40):
+        (w.tree / f"d{i}").mkdir(parents=True)
+        for j in range(1000):
+            (w.tree / f"d{i}/f{j}").touch()
+    source = slow_source(w)
+    code, shown = on_terminal([program("fsyncfs"), "mount", source, w.path("mnt"), "-o",
+                               f"cache={w.path('cache')},refresh=off,lazy=off"])
+    equal(code, 0, "exit code of mount")
+    check(re.search(r"\d+ of 40041 entries, .*entries/s", shown), f"the mount shows: {shown[:300]!r}")
+    for i in range(20):
+        (w.tree / f"d{i}").rename(w.tree / f"moved{i}")
+    code, shown = on_terminal([program("fsyncfs"), "refresh", w.path("mnt")])
+    equal(code, 0, "exit code of refresh")
+    check("the master looks at its files" in shown, f"the refresh shows: {shown[:300]!r}")
+
+
+def slow_source(w):
+    """The tree of W behind a line of 300 KB/s."""
+    server = w.server()
+    proxy = delay_proxy(w, server.port, "--rate", "300000")
+    w.path("mnt").mkdir()
+    return f"127.0.0.1:{proxy.port}:/spider"
 
 
 @case("offline: the last tree and what was read of it, without a master")

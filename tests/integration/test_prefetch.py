@@ -1,14 +1,9 @@
 """fsyncfs prefetch: everything at or below a path into the store, with progress, going on where it was broken off."""
 
 import json
-import os
-import pty
-import select
 import signal
-import subprocess
-import time
 
-from harness import case, check, equal, main, program, run, run_ok, wait_until
+from harness import case, check, equal, main, on_terminal, program, run, run_ok, wait_until
 from trees import make_tree, same_snapshot, snapshot
 
 FILES, BYTES = 2000, 8_000_000
@@ -66,20 +61,11 @@ def broken_off(w):
 def terminal(w):
     make_tree(w.tree, 500, 60_000_000)
     m = w.mount(w.server())
-    ours, theirs = pty.openpty()
-    job = subprocess.Popen([program("fsyncfs"), "prefetch", m.point], stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    shown, until = b"", time.monotonic() + 60
-    while time.monotonic() < until:
-        if select.select([ours], [], [], 1)[0]:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:
-                break
-    equal(job.wait(30), 0, "exit code")
-    check(b"[#" in shown or b"[ " in shown, f"a bar: {shown[:300]}")
-    check(b"500 files" in shown, f"a summary: {shown[-300:]}")
-    check(b"500 fetched" in shown, "what was fetched")
+    code, shown = on_terminal([program("fsyncfs"), "prefetch", m.point])
+    equal(code, 0, "exit code")
+    check("[#" in shown or "[ " in shown, f"a bar: {shown[:300]}")
+    check("500 files" in shown, f"a summary: {shown[-300:]}")
+    check("500 fetched" in shown, "what was fetched")
 
 
 @case("without a master it says so; a path that is not in a mount is an error")
