@@ -27,7 +27,7 @@ SHOWN = {"good", "in-pieces", "folders-out-of-order", "extra-folder", "whole-fol
          "strategy-says-changes", "two-versions", "resumed-well", "resumed-with-another-version", "resumed-with-wrong-entries"}
 # Differences after which the worker has SECOND; of those HEALED it was sent everything.
 HEALED = {"that-does-not-add-up", "with-nothing", "that-takes-all-away", "with-an-empty-root", "with-orphans", "below-a-file",
-          "notice", "gone-and-there"}
+          "notice", "gone-and-there", "begins-in-the-middle"}
 TAKEN = {"good", "in-packs", "from-the-past", "older-revision"} | HEALED
 # Pushes that must not keep the worker from the version that there is: it asks.
 ASKED_FOR = {"good", "notice", "that-does-not-add-up", "takes-all-away", "from-the-future", "older-revision", "garbage-entries",
