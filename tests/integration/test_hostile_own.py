@@ -209,8 +209,6 @@ UNFETCHABLE = {"only-wrong-bytes", "only-wrong-bytes-in-pieces", "only-too-long"
 
 # Defects that are known and not mended yet: run with FSYNCFS_TEST_OPEN=1.
 OPEN = {
-    "fetch-huge-message": "a read ends with EBUSY, and the stream is asked again for ever instead of a download",
-    "fetch-only-huge-message": "a read ends with EBUSY",
     "folder-stale-but-one": "folders that wait for the present version hold all threads of the fetch until the listing has ended",
 }
 
