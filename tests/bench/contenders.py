@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gauge
 from gauge import measured
-from harness import SPIDER, fail, free_port, processes_naming, program, run_ok, wait_until
+from harness import SPIDER, fail, free_port, daemons_naming, program, run_ok, wait_until
 
 
 class Bench:
@@ -75,7 +75,7 @@ class Bench:
 
     def daemon(self, point):
         """The process id of the daemon that has the contender's name and serves POINT."""
-        found = [pid for pid in processes_naming(str(point)) if Path(f"/proc/{pid}/exe").resolve().name == point.name]
+        found = [pid for pid in daemons_naming(str(point)) if Path(f"/proc/{pid}/exe").resolve().name == point.name]
         if len(found) != 1:
             fail(f"{len(found)} daemons of {point}")
         return found[0]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from gauge import wire_bytes
-from harness import BUILD, SPIDER, Server, fail, processes_naming, program, run, run_ok, wait_until
+from harness import BUILD, SPIDER, Server, fail, daemons_naming, program, run, run_ok, wait_until
 
 LONG_SEC = 1200  # for what takes minutes on a slow machine
 SMALL = "small"  # the spider that the large one is compared with
@@ -76,7 +76,7 @@ class ScaleMount:
         wait_until(lambda: self.is_complete(entries), f"all {entries} entries in {self.point}", LONG_SEC)
 
     def daemon(self):
-        found = [pid for pid in processes_naming(str(self.point)) if Path(f"/proc/{pid}/exe").resolve().name == "fsyncfs"]
+        found = [pid for pid in daemons_naming(str(self.point)) if Path(f"/proc/{pid}/exe").resolve().name == "fsyncfs"]
         return found[0] if len(found) == 1 else fail(f"{len(found)} daemons of {self.point}")
 
     def unmount(self):

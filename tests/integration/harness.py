@@ -135,6 +135,11 @@ def processes_naming(text):
     return found
 
 
+def daemons_naming(text):
+    """Those of them that are daemons of mounts, not their watchdogs."""
+    return [pid for pid in processes_naming(text) if Path(f"/proc/{pid}/comm").read_text().strip() != "watchdog"]
+
+
 def kill_processes_naming(text):
     """Also ends every wait for a FUSE daemon among them: its connection goes with it."""
     for pid in processes_naming(text):
