@@ -29,6 +29,8 @@ struct entry {
                 content; /* files; HASH_NONE if unknown. Folders: their digest (XXH3), HASH_NONE if not stated */
         const char *target; /* symlinks only, target_len bytes */
         size_t target_len;
+        const uint8_t *
+                data; /* files of at most ENTRY_TINY_MAX bytes: all `size` bytes, if they travel with the entry; NULL */
         bool unknown; /* the master could not read it: whatever is known of it stays as it is */
         bool gone; /* a difference says: there is nothing at this path any more, nor below it; only the path counts */
         bool whole; /* folders: all that is in it and below follows; what does not follow is gone */
@@ -38,6 +40,11 @@ struct entry {
 #define ENTRY_TARGET_MAX 4095                /* bytes of a symlink's target, as PATH_MAX - 1 */
 #define ENTRY_MTIME_SEC_MAX                                                                                  \
         INT64_C(9000000000) /* seconds either side of the epoch: keeps nanoseconds within 64 bits */
+
+/* Bytes of a file that travels with its entry: docs/performance.md says why so many, tests/bench/tiny tries other numbers. */
+#ifndef ENTRY_TINY_MAX
+#define ENTRY_TINY_MAX 256
+#endif
 
 /** The permission bits and kind as st_mode. */
 mode_t entry_st_mode(enum entry_kind kind, uint32_t mode);

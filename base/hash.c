@@ -5,10 +5,16 @@
 #include <openssl/evp.h>
 #include <xxhash.h>
 
+#include "base/buffer.h"
+#include "base/pieces.h"
+
 struct hasher {
         enum hash_algorithm algorithm;
-        XXH3_state_t *xxh3; /* owned; for HASH_XXH3 */
-        EVP_MD_CTX *evp;    /* owned; for the others */
+        XXH3_state_t *xxh3;  /* owned; for the XXH3s: of the content, or of its present piece */
+        EVP_MD_CTX *evp;     /* owned; for the others */
+        struct buffer list;  /* the hashes of the pieces that are complete */
+        uint64_t piece_left; /* bytes that the present piece lacks */
+        int error;           /* the list could not be kept */
 };
 
 bool content_id_equal(const struct content_id *a, const struct content_id *b)
@@ -24,6 +30,8 @@ const char *hash_algorithm_name(enum hash_algorithm algorithm)
                 return "xxh3";
         case HASH_MD5:
                 return "md5";
+        case HASH_XXH3_PIECES:
+                return "xxh3p";
         default:
                 return "none";
         }
@@ -80,7 +88,7 @@ const char *content_id_format(const struct content_id *id, char buf[HASH_TEXT_MA
 
 int content_id_parse(const char *text, struct content_id *ret_id)
 {
-        static const enum hash_algorithm known[] = { HASH_XXH3, HASH_MD5 };
+        static const enum hash_algorithm known[] = { HASH_XXH3, HASH_MD5, HASH_XXH3_PIECES };
         const char *colon = strchr(text, ':');
 
         for (size_t i = 0; colon && i < ARRAY_SIZE(known); i++) {
@@ -100,13 +108,13 @@ int hasher_new(enum hash_algorithm algorithm, struct hasher **ret)
 {
         struct hasher *h;
 
-        if (algorithm != HASH_XXH3 && algorithm != HASH_MD5)
+        if (algorithm != HASH_XXH3 && algorithm != HASH_MD5 && algorithm != HASH_XXH3_PIECES)
                 return -EINVAL;
         h = calloc(1, sizeof(*h));
         if (!h)
                 return -ENOMEM;
         h->algorithm = algorithm;
-        if (algorithm == HASH_XXH3)
+        if (algorithm != HASH_MD5)
                 h->xxh3 = XXH3_createState();
         else
                 h->evp = EVP_MD_CTX_new();
@@ -125,20 +133,60 @@ void hasher_free(struct hasher *h)
                 return;
         XXH3_freeState(h->xxh3);
         EVP_MD_CTX_free(h->evp);
+        buffer_release(&h->list);
         free(h);
 }
 
 void hasher_reset(struct hasher *h)
 {
-        if (h->algorithm == HASH_XXH3)
+        if (h->xxh3)
                 XXH3_128bits_reset(h->xxh3);
         else
                 EVP_DigestInit_ex(h->evp, EVP_md5(), NULL);
+        buffer_truncate(&h->list, 0);
+        h->piece_left = PIECE_BYTES;
+        h->error = 0;
+}
+
+static void digest_xxh3(const struct hasher *h, uint8_t ret[HASH_BYTES])
+{
+        XXH128_canonical_t canonical;
+
+        XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(h->xxh3));
+        memcpy(ret, canonical.digest, HASH_BYTES);
+}
+
+/* Notes the hash of the piece that has ended. */
+static void end_piece(struct hasher *h)
+{
+        uint8_t digest[HASH_BYTES];
+
+        digest_xxh3(h, digest);
+        if (buffer_append(&h->list, digest, HASH_BYTES) < 0)
+                h->error = -ENOMEM;
+        XXH3_128bits_reset(h->xxh3);
+        h->piece_left = PIECE_BYTES;
+}
+
+static void update_pieces(struct hasher *h, const uint8_t *data, size_t len)
+{
+        while (len > 0) {
+                size_t n = (size_t)MIN((uint64_t)len, h->piece_left);
+
+                XXH3_128bits_update(h->xxh3, data, n);
+                data += n;
+                len -= n;
+                h->piece_left -= n;
+                if (h->piece_left == 0)
+                        end_piece(h);
+        }
 }
 
 void hasher_update(struct hasher *h, const void *data, size_t len)
 {
-        if (h->algorithm == HASH_XXH3)
+        if (h->algorithm == HASH_XXH3_PIECES)
+                update_pieces(h, data, len);
+        else if (h->xxh3)
                 XXH3_128bits_update(h->xxh3, data, len);
         else
                 EVP_DigestUpdate(h->evp, data, len);
@@ -147,13 +195,26 @@ void hasher_update(struct hasher *h, const void *data, size_t len)
 void hasher_final(struct hasher *h, struct content_id *ret_id)
 {
         *ret_id = (struct content_id){ .algorithm = h->algorithm };
-        if (h->algorithm == HASH_XXH3) {
-                XXH128_canonical_t canonical;
-                XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(h->xxh3));
-                memcpy(ret_id->bytes, canonical.digest, HASH_BYTES);
+        if (h->algorithm == HASH_XXH3_PIECES) {
+                if (h->piece_left < PIECE_BYTES)
+                        end_piece(h);
+                pieces_name((const uint8_t *)h->list.data, h->list.len, ret_id);
+                if (h->error < 0)
+                        ret_id->algorithm = HASH_NONE;
+        } else if (h->xxh3) {
+                digest_xxh3(h, ret_id->bytes);
         } else {
                 EVP_DigestFinal_ex(h->evp, ret_id->bytes, NULL);
         }
+}
+
+int hasher_get_pieces(const struct hasher *h, const uint8_t **ret_list, size_t *ret_len)
+{
+        if (h->error < 0)
+                return h->error;
+        *ret_list = (const uint8_t *)h->list.data;
+        *ret_len = h->list.len;
+        return 0;
 }
 
 void hash_xxh3(const void *data, size_t len, uint8_t ret[HASH_BYTES])

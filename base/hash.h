@@ -13,10 +13,12 @@ enum hash_algorithm {
         HASH_NONE = 0, /* no content: folders, symlinks, and files whose hash is not known */
         HASH_XXH3 = 1, /* XXH3-128, canonical (big-endian) byte order */
         HASH_MD5 = 2,  /* what stock masters send */
+        HASH_XXH3_PIECES =
+                3, /* XXH3-128 of the XXH3-128s of all pieces, one after the other: base/pieces.h */
 };
 
 #define HASH_BYTES    16
-#define HASH_TEXT_MAX 48 /* "xxh3:" + 32 hex digits + NUL, with room */
+#define HASH_TEXT_MAX 48 /* "xxh3p:" + 32 hex digits + NUL, with room */
 
 /** The name of a content: plain data, compared with content_id_equal. */
 struct content_id {
@@ -26,7 +28,7 @@ struct content_id {
 
 bool content_id_equal(const struct content_id *a, const struct content_id *b);
 
-/** "xxh3", "md5" or "none"; never NULL. */
+/** "xxh3", "md5", "xxh3p" (by pieces) or "none"; never NULL. */
 const char *hash_algorithm_name(enum hash_algorithm algorithm);
 
 /** Writes "xxh3:<32 hex>" ("none" for HASH_NONE) and returns BUF. */
@@ -56,6 +58,12 @@ void hasher_update(struct hasher *h, const void *data, size_t len);
 
 /** The content id of all bytes since the start; the hasher must be reset before it is used again. */
 void hasher_final(struct hasher *h, struct content_id *ret_id);
+
+/**
+ * After hasher_final of HASH_XXH3_PIECES: the list of the pieces' hashes, HASH_BYTES each, borrowed until the next reset or free.
+ * For any other algorithm nothing, *RET_LEN 0. -ENOMEM: it could not be kept, and what hasher_final returned names nothing.
+ */
+int hasher_get_pieces(const struct hasher *h, const uint8_t **ret_list, size_t *ret_len);
 
 /** The XXH3-128 of one run of bytes, canonical order. */
 void hash_xxh3(const void *data, size_t len, uint8_t ret[HASH_BYTES]);

@@ -26,6 +26,23 @@ int io_write_all(int fd, const void *data, size_t len)
         return 0;
 }
 
+int io_pwrite_all(int fd, const void *data, size_t len, off_t offset)
+{
+        const char *p = data;
+
+        while (len > 0) {
+                ssize_t n = pwrite(fd, p, len, offset);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                p += n;
+                offset += n;
+                len -= (size_t)n;
+        }
+        return 0;
+}
+
 ssize_t io_pread_all(int fd, void *data, size_t len, off_t offset)
 {
         size_t done = 0;

@@ -10,6 +10,9 @@
 /** Writes all LEN bytes; 0 or a negative errno (some bytes may have been written then). */
 int io_write_all(int fd, const void *data, size_t len);
 
+/** The same at OFFSET, without moving the descriptor's own. */
+int io_pwrite_all(int fd, const void *data, size_t len, off_t offset);
+
 /** Reads up to LEN bytes at OFFSET; the count, less than LEN only at the end of the file; or a negative
  * errno. */
 ssize_t io_pread_all(int fd, void *data, size_t len, off_t offset);
