@@ -12,6 +12,7 @@ enum part_field {
         PART_OFFSET = 4,
         PART_LAST = 5,
         PART_DATA = 6,
+        PART_LIST = 7,
 };
 
 enum want_field {
@@ -24,6 +25,7 @@ enum want_field {
         WANT_OFFSET = 7,
         WANT_LENGTH = 8,
         WANT_URGENT = 9,
+        WANT_LIST = 10,
 };
 
 enum message_field {
@@ -32,6 +34,7 @@ enum message_field {
         REQUEST_NODE = 2,
         REQUEST_WANTS = 3,
         REQUEST_CANCEL = 4,
+        REQUEST_HURRY = 5,
 };
 
 /* ---- reading a reply ---- */
@@ -63,12 +66,15 @@ static int read_part(const struct wire_field *message, struct fetch_part *ret)
                 case WIRE_TAG(PART_LAST, WIRE_VARINT):
                         part.last = f.number != 0;
                         break;
+                case WIRE_TAG(PART_LIST, WIRE_VARINT):
+                        part.list = f.number != 0;
+                        break;
                 case WIRE_TAG(PART_DATA, WIRE_BYTES):
                         part.data = f.len > 0 ? f.data : NULL;
                         part.data_len = f.len;
                         break;
                 default:
-                        if (f.tag >> 3 <= PART_DATA)
+                        if (f.tag >> 3 <= PART_LIST)
                                 return -EBADMSG; /* one of our fields, of another type */
                 }
         }
@@ -124,7 +130,8 @@ static uint8_t *write_bytes(uint8_t *at, uint32_t field, const void *data, size_
 static size_t part_size(const struct fetch_part *part)
 {
         return number_size(part->id) + number_size(part->status) + bytes_size(part->text_len) +
-               number_size(part->offset) + number_size(part->last) + bytes_size(part->data_len);
+               number_size(part->offset) + number_size(part->last) + number_size(part->list) +
+               bytes_size(part->data_len);
 }
 
 /* All but the data's bytes. */
@@ -137,6 +144,7 @@ static uint8_t *write_part(uint8_t *at, const struct fetch_part *part)
         at = write_bytes(at, PART_TEXT, part->text, part->text_len);
         at = wire_write_number(at, PART_OFFSET, part->offset);
         at = wire_write_number(at, PART_LAST, part->last);
+        at = wire_write_number(at, PART_LIST, part->list);
         return write_length(at, PART_DATA, part->data_len);
 }
 
@@ -205,8 +213,11 @@ static int take_want_field(struct fetch_want *want, const struct wire_field *f)
         case WIRE_TAG(WANT_URGENT, WIRE_VARINT):
                 want->urgent = f->number != 0;
                 return 0;
+        case WIRE_TAG(WANT_LIST, WIRE_VARINT):
+                want->list = f->number != 0;
+                return 0;
         default:
-                return f->tag >> 3 <= WANT_URGENT ? -EBADMSG : 0;
+                return f->tag >> 3 <= WANT_LIST ? -EBADMSG : 0;
         }
 }
 
@@ -232,10 +243,17 @@ static int read_text(const struct wire_field *f, enum fetch_kind item, struct fe
         return item;
 }
 
-static int read_id(uint64_t id, struct fetch_request_item *ret)
+static int read_id(uint64_t id, enum fetch_kind kind, struct fetch_request_item *ret)
 {
         ret->id = id;
-        return FETCH_CANCEL;
+        return kind;
+}
+
+static int begin_ids(struct fetch_request_reader *reader, const struct wire_field *f, enum fetch_kind kind)
+{
+        reader->ids = (struct wire_reader){ .at = f->data, .end = f->data + f->len };
+        reader->ids_kind = kind;
+        return FETCH_END;
 }
 
 /* FETCH_END: it is none of ours, or without content. */
@@ -250,12 +268,15 @@ static int read_item(struct fetch_request_reader *reader, const struct wire_fiel
         case WIRE_TAG(REQUEST_WANTS, WIRE_BYTES):
                 return read_want(f, &ret->want);
         case WIRE_TAG(REQUEST_CANCEL, WIRE_VARINT):
-                return read_id(f->number, ret);
+                return read_id(f->number, FETCH_CANCEL, ret);
         case WIRE_TAG(REQUEST_CANCEL, WIRE_BYTES):
-                reader->cancels = (struct wire_reader){ .at = f->data, .end = f->data + f->len };
-                return FETCH_END;
+                return begin_ids(reader, f, FETCH_CANCEL);
+        case WIRE_TAG(REQUEST_HURRY, WIRE_VARINT):
+                return read_id(f->number, FETCH_HURRY, ret);
+        case WIRE_TAG(REQUEST_HURRY, WIRE_BYTES):
+                return begin_ids(reader, f, FETCH_HURRY);
         default:
-                return f->tag >> 3 <= REQUEST_CANCEL ? -EBADMSG : FETCH_END;
+                return f->tag >> 3 <= REQUEST_HURRY ? -EBADMSG : FETCH_END;
         }
 }
 
@@ -265,10 +286,11 @@ int fetch_request_next(struct fetch_request_reader *reader, struct fetch_request
                 struct wire_field f = { 0 };
                 int r;
 
-                if (reader->cancels.at < reader->cancels.end) {
+                if (reader->ids.at < reader->ids.end) {
                         uint64_t id;
 
-                        return wire_read_varint(&reader->cancels, &id) < 0 ? -EBADMSG : read_id(id, ret);
+                        return wire_read_varint(&reader->ids, &id) < 0 ? -EBADMSG
+                                                                       : read_id(id, reader->ids_kind, ret);
                 }
                 if (reader->fields.at == reader->fields.end)
                         return FETCH_END;
@@ -286,7 +308,7 @@ uint8_t *fetch_want_write(uint8_t *at, const struct fetch_want *want)
 {
         size_t size = number_size(want->id) + bytes_size(want->path_len) + number_size(want->hash_algorithm) +
                       bytes_size(want->digest_len) + number_size(want->size) + number_size(want->offset) +
-                      number_size(want->length) + number_size(want->urgent);
+                      number_size(want->length) + number_size(want->urgent) + number_size(want->list);
 
         assert(want->digest_len <= DIGEST_MAX);
         at = wire_write_varint(at, WIRE_TAG(REQUEST_WANTS, WIRE_BYTES));
@@ -298,5 +320,6 @@ uint8_t *fetch_want_write(uint8_t *at, const struct fetch_want *want)
         at = wire_write_number(at, WANT_SIZE, want->size);
         at = wire_write_number(at, WANT_OFFSET, want->offset);
         at = wire_write_number(at, WANT_LENGTH, want->length);
-        return wire_write_number(at, WANT_URGENT, want->urgent);
+        at = wire_write_number(at, WANT_URGENT, want->urgent);
+        return wire_write_number(at, WANT_LIST, want->list);
 }

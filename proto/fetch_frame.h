@@ -20,6 +20,7 @@ struct fetch_part {
         size_t text_len;
         uint64_t offset;
         bool last;
+        bool list;           /* data and offset are of the list of the pieces' hashes */
         const uint8_t *data; /* data_len bytes; NULL: none */
         size_t data_len;
 };
@@ -64,6 +65,7 @@ struct fetch_want {
         size_t digest_len;
         uint64_t size, offset, length;
         bool urgent;
+        bool list; /* the hashes of all pieces first */
 };
 
 /** One field of a FetchRequest. */
@@ -73,6 +75,7 @@ enum fetch_kind {
         FETCH_NODE = 2,   /* text */
         FETCH_WANT = 3,   /* want */
         FETCH_CANCEL = 4, /* id */
+        FETCH_HURRY = 5,  /* id */
 };
 
 struct fetch_request_item {
@@ -85,7 +88,8 @@ struct fetch_request_item {
 /** A FetchRequest being read. */
 struct fetch_request_reader {
         struct wire_reader fields;
-        struct wire_reader cancels; /* what is left of a packed `cancel` */
+        struct wire_reader ids; /* what is left of a packed `cancel` or `hurry` */
+        enum fetch_kind ids_kind;
 };
 
 static inline struct fetch_request_reader fetch_request_open(const uint8_t *msg, size_t len)

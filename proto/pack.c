@@ -111,6 +111,12 @@ static void put_name(struct pack_writer *w, const char *name, size_t len)
         p->name_len = len;
 }
 
+/* Bytes of a file that travel with its entry. */
+static size_t data_len(const struct entry *entry)
+{
+        return entry->kind == ENTRY_FILE && entry->data ? entry->size : 0;
+}
+
 static void put_attributes(struct pack_writer *w, const struct entry *entry)
 {
         struct previous *p = &w->previous;
@@ -122,6 +128,10 @@ static void put_attributes(struct pack_writer *w, const struct entry *entry)
                 put_varint(&w->columns[COLUMN_TARGET], entry->target_len);
                 put_bytes(&w->columns[COLUMN_TARGET], entry->target, entry->target_len);
         }
+        if (entry->kind == ENTRY_FILE) {
+                put_varint(&w->columns[COLUMN_DATA_LEN], data_len(entry));
+                put_bytes(&w->columns[COLUMN_DATA], entry->data, data_len(entry));
+        }
         if (entry->content.algorithm != HASH_NONE)
                 put_bytes(&w->digests, entry->content.bytes, HASH_BYTES);
         p->mode = entry->mode;
@@ -131,7 +141,7 @@ static void put_attributes(struct pack_writer *w, const struct entry *entry)
 /* Room for an entry in every column. */
 static int reserve(struct pack_writer *w, const struct entry *entry)
 {
-        size_t most = entry->path_len + entry->target_len + 2 * (size_t)VARINT_MAX;
+        size_t most = entry->path_len + entry->target_len + data_len(entry) + 2 * (size_t)VARINT_MAX;
 
         for (size_t i = 0; i < COLUMNS; i++) {
                 struct buffer *b = &w->columns[i];
@@ -157,7 +167,7 @@ static bool fits(const struct entry *entry, size_t name_len)
         return entry->path_len <= PATH_BYTES_MAX && name_len <= PATH_NAME_MAX &&
                (name_len > 0 || entry->path_len == 0) && entry->target_len <= ENTRY_TARGET_MAX &&
                entry->mode <= MODE_MAX && entry->kind <= ENTRY_SYMLINK &&
-               entry->content.algorithm <= HASH_MD5;
+               entry->content.algorithm <= HASH_XXH3_PIECES && data_len(entry) <= ENTRY_TINY_MAX;
 }
 
 static uint8_t flags_of(const struct entry *entry)

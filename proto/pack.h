@@ -23,7 +23,7 @@ void pack_writer_free(struct pack_writer *writer);
 
 /**
  * Adds a copy of ENTRY: every field of it, digests of folders included; of what is gone only the path. -ENOMEM; -EFBIG if the pack is full
- * already; -EINVAL for a path, name, target, mode or kind out of bounds. Failed, it has changed nothing.
+ * already; -EINVAL for a path, name, target, mode, kind or the data's length out of bounds. Failed, it has changed nothing.
  */
 int pack_writer_add(struct pack_writer *writer, const struct entry *entry);
 
@@ -50,7 +50,7 @@ void pack_reader_free(struct pack_reader *reader);
  * Calls EACH for every entry, which borrows from the reader for the call; non-zero ends it and is returned. Path and target are followed by a
  * NUL. Reads hostile bytes: -EBADMSG for what is no pack, and then some entries may have been told already; memory stays within PACK_RAW_MAX
  * and what zstd needs for as much. -ENOMEM. Whether paths and values make sense is for the callee to check; the lengths of paths, names and targets,
- * modes, kinds and algorithms are within their bounds.
+ * modes, kinds and algorithms are within their bounds, and data is of the file's size.
  */
 int pack_read(struct pack_reader *reader, const uint8_t *data, size_t len,
               int (*each)(const struct entry *entry, void *arg), void *arg);

@@ -6,7 +6,7 @@
 #include "base/path.h"
 #include "proto/pack.h"
 
-#define PACK_FORMAT 1
+#define PACK_FORMAT 2
 #define HEAD_BYTES  5  /* format, number of digests */
 #define VARINT_MAX  10 /* bytes */
 #define MODE_MAX    07777
@@ -20,7 +20,9 @@ enum column {
         COLUMN_MODE,     /* this and the next two: unless gone; difference from the one before */
         COLUMN_MTIME,    /* likewise */
         COLUMN_SIZE,
-        COLUMN_TARGET, /* per symlink: length, bytes */
+        COLUMN_TARGET,   /* per symlink: length, bytes */
+        COLUMN_DATA_LEN, /* per file: bytes of it that are here: all of them, or 0 */
+        COLUMN_DATA,     /* those */
         COLUMNS
 };
 

@@ -129,6 +129,20 @@ static int get_target(struct pack_reader *reader, struct entry *entry)
         return 0;
 }
 
+/* All of the file's bytes, or none. */
+static int get_data(struct pack_reader *reader, struct entry *entry)
+{
+        uint64_t len;
+
+        if (get_varint(&reader->columns[COLUMN_DATA_LEN], &len) < 0)
+                return -EBADMSG;
+        if (len == 0)
+                return 0;
+        if (len != entry->size || len > ENTRY_TINY_MAX)
+                return -EBADMSG;
+        return get_bytes(&reader->columns[COLUMN_DATA], len, &entry->data);
+}
+
 static int get_attributes(struct pack_reader *reader, struct entry *entry)
 {
         struct previous *p = &reader->previous;
@@ -146,6 +160,8 @@ static int get_attributes(struct pack_reader *reader, struct entry *entry)
         p->mtime_ns = entry->mtime_ns = (int64_t)((uint64_t)p->mtime_ns + unzigzag(mtime));
         if (entry->kind == ENTRY_SYMLINK && get_target(reader, entry) < 0)
                 return -EBADMSG;
+        if (entry->kind == ENTRY_FILE && get_data(reader, entry) < 0)
+                return -EBADMSG;
         if (entry->content.algorithm == HASH_NONE)
                 return 0;
         if (get_bytes(&reader->digests, HASH_BYTES, &digest) < 0)
@@ -158,7 +174,7 @@ static int get_entry(struct pack_reader *reader, uint8_t flags, struct entry *re
 {
         unsigned algorithm = (flags & FLAG_ALGORITHM) >> ALGORITHM_SHIFT;
 
-        if (algorithm > HASH_MD5 || ((flags & FLAG_GONE) && (flags & ~FLAG_FOLDER) != FLAG_GONE))
+        if ((flags & FLAG_GONE) && (flags & ~FLAG_FOLDER) != FLAG_GONE)
                 return -EBADMSG;
         *ret = (struct entry){
                 .kind = (enum entry_kind)(flags & FLAG_KIND),

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <stddef.h>
 
+#include "proto/rpc_tls.h"
+
 #define RPC_DEFAULT_PORT 9666
 
 /** Starts and ends gRPC core; counted, so that calls may nest. Call after the last fork. */
@@ -62,10 +64,12 @@ struct rpc_stream;
 struct rpc_channel_options {
         const char *token;        /* sent as metadata "authorization"; borrowed during the call; NULL: none */
         size_t receive_max_bytes; /* the largest message accepted; 0: 4 MiB */
+        struct rpc_tls *
+                tls; /* borrowed for the channel's life; NULL: none. A unix socket goes without in any case */
 };
 
 /**
- * A channel to TARGET ("host:port", "[v6]:port" or "unix:/path"). Connects lazily, reconnects by itself. -ENOMEM; -EINVAL for a
+ * A channel to TARGET ("host:port", "[v6]:port" or "unix:/path"), with a thread of its own. Connects lazily, reconnects by itself. -ENOMEM, -EAGAIN; -EINVAL for a
  * target of another form or a token that HTTP cannot carry; -ENAMETOOLONG for a unix path that no socket can have.
  */
 int rpc_channel_new(const char *target, const struct rpc_channel_options *options, struct rpc_channel **ret);
@@ -76,10 +80,20 @@ void rpc_channel_free(struct rpc_channel *channel);
 /**
  * Waits until the channel is connected. 0; -ETIMEDOUT after TIMEOUT_MS (also if somebody accepts and stays silent); or, as soon
  * as the first attempt failed: -ECONNREFUSED (nobody listens there), -EPROTO (something answers that is not gRPC, or hangs up),
- * -EHOSTUNREACH (also a host whose name is not known), or what else connect(2) says. Retrying goes on in the background, a later
- * call can succeed. A name server that does not answer may take longer than TIMEOUT_MS. Thread-safe.
+ * -EHOSTUNREACH (also a host whose name is not known), -EKEYREJECTED (a certificate is not accepted, theirs or ours), or what else
+ * connect(2) says. If it is TLS that stands in the way, WHY gets what they do, without their name ("shows a certificate that …"). Retrying goes on in
+ * the background, a later call can succeed. A name server that does not answer may take longer than TIMEOUT_MS. Thread-safe.
  */
-int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms);
+int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms, struct failure *why);
+
+/** Has CHANNEL connect now rather than when it is first used. Does not wait. Thread-safe. */
+void rpc_channel_connect(struct rpc_channel *channel);
+
+/**
+ * 1 if ADDRESS is of this machine alone: a unix path, or a host all of whose addresses are loopback; 0 if others can come there; -EINVAL,
+ * -ENAMETOOLONG, or -EADDRNOTAVAIL for an unknown name. May ask a name server.
+ */
+int rpc_address_is_local(const char *address);
 
 struct rpc_stream_options {
         int idle_timeout_ms; /* no message for so long: the call is cancelled, -ETIMEDOUT; 0: forever */
@@ -109,9 +123,18 @@ enum rpc_receive {
 
 /**
  * Waits for the next message: RPC_MESSAGE with RET_DATA (contiguous, borrowed until the next call on this stream), RPC_END,
- * -ETIMEDOUT (idle; the call is cancelled) or -ECANCELED (rpc_stream_cancel).
+ * -ETIMEDOUT (idle; the call is cancelled), -ECANCELED (rpc_stream_cancel) or -EHOSTUNREACH (rpc_stream_lose).
  */
 int rpc_stream_receive(struct rpc_stream *stream, const uint8_t **ret_data, size_t *ret_len);
+
+/** A received message apart from its stream. */
+struct rpc_message;
+
+/** Takes over the message that was received last: its bytes stay where they are until rpc_message_free. Once a message. NULL: out of memory. */
+struct rpc_message *rpc_stream_keep(struct rpc_stream *stream);
+
+/** From any thread; the stream may be gone. NULL is fine. */
+void rpc_message_free(struct rpc_message *message);
 
 /**
  * Waits for the status, once no other thread uses the stream. Cancels first if neither receive has come to its end nor a send has
@@ -125,6 +148,12 @@ void rpc_stream_cancel(struct rpc_stream *stream);
 
 /** As rpc_stream_cancel, but reads as an idle time-out: for who knows better than the stream when silence is too long. */
 void rpc_stream_expire(struct rpc_stream *stream);
+
+/** As rpc_stream_cancel, but reads as UNAVAILABLE, and -EHOSTUNREACH in rpc_stream_receive: for who knows that the peer is gone. */
+void rpc_stream_lose(struct rpc_stream *stream);
+
+/** When the last message came, on the monotonic clock; before that, when the stream was opened. Thread-safe. */
+int64_t rpc_stream_heard_ns(const struct rpc_stream *stream);
 
 /** Cancels if need be, waits for gRPC to let go of everything, frees. NULL is fine. */
 void rpc_stream_free(struct rpc_stream *stream);
@@ -148,7 +177,7 @@ struct rpc_call;
  * frees the state.
  */
 struct rpc_call_ops {
-        /* Mandatory. A call has come in (and was authorized). Makes the call's state, and usually asks for the first message
+        /* Mandatory. A call has come in (and was let in). Makes the call's state, and usually asks for the first message
          * with rpc_call_receive. Negative errno: the call fails with INTERNAL, no further callback. */
         int (*start)(struct rpc_call *call, void *service, void **ret_state);
         /* Mandatory. A whole request message, borrowed for the callback, after rpc_call_receive. */
@@ -171,16 +200,27 @@ struct rpc_method {
         const struct rpc_call_ops *ops;
 };
 
+/** What a server takes; 0: the default. What is beyond the first three is answered RESOURCE_EXHAUSTED. */
+struct rpc_limits {
+        unsigned calls;      /* under way; four times peer_calls */
+        unsigned peer_calls; /* of one address; 4,096 */
+        size_t peer_bytes; /* sent to one address and not yet taken by it, before it may begin another call; 256 MiB */
+        size_t memory_bytes; /* gRPC's resource quota; 512 MiB */
+};
+
+struct rpc_guard_ops; /* proto/rpc_guard.h */
+
 struct rpc_server_options {
         const struct rpc_method
                 *methods; /* borrowed for the server's life; any other name is answered UNIMPLEMENTED */
         size_t n_methods;
-        void *service;       /* handed to start, authorize and observe */
-        unsigned threads;    /* event threads; 0: 4 */
-        size_t memory_bytes; /* gRPC's resource quota; 0: 256 MiB */
-        /* Optional. Before start: RPC_OK lets the call in, anything else is its status. AUTHORIZATION is the metadata's value
-         * or NULL. Any thread. */
-        enum rpc_code (*authorize)(void *service, const char *method, const char *authorization);
+        void *service;    /* handed to start and observe */
+        unsigned threads; /* event threads; 0: 4 */
+        struct rpc_limits limits;
+        struct rpc_tls *
+                tls; /* borrowed for the server's life, with a certificate; NULL: none. A unix socket goes without in any case */
+        const struct rpc_guard_ops *guard; /* NULL: everybody may do everything */
+        void *guard_context;
         /* Optional. After a call's end, for metrics. METHOD is the known name or "other". Any thread. */
         void (*observe)(void *service, const char *method, enum rpc_code code, int64_t duration_ns);
 };
@@ -251,6 +291,10 @@ bool rpc_call_wants_gzip(const struct rpc_call *call);
 
 /** Has everything that is sent from now on compressed with gRPC's gzip. Before the first send; later it does nothing. */
 void rpc_call_use_gzip(struct rpc_call *call);
+
+/** Changes by DELTA how much the call's peer holds of something that is scarce; how much it does. As long as CALL is referenced. Thread-safe. */
+void rpc_call_hold(struct rpc_call *call, int delta);
+unsigned rpc_call_holds(const struct rpc_call *call);
 
 /** The peer's address, for the log; borrowed, valid until `closed`. */
 const char *rpc_call_peer(const struct rpc_call *call);

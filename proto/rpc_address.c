@@ -76,15 +76,45 @@ static int resolve(const struct rpc_address *address, int flags, struct addrinfo
         return getaddrinfo(address->host, address->port, &hints, ret) == 0 ? 0 : -EADDRNOTAVAIL;
 }
 
+static bool is_loopback(const struct sockaddr *sa)
+{
+        if (sa->sa_family == AF_INET)
+                return ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr) >> 24 == 127;
+        if (sa->sa_family == AF_INET6) {
+                const struct in6_addr *in6 = &((const struct sockaddr_in6 *)sa)->sin6_addr;
+
+                return IN6_IS_ADDR_LOOPBACK(in6) || (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
+        }
+        return false;
+}
+
 static void cleanup_addrinfo(struct addrinfo **list)
 {
         if (*list)
                 freeaddrinfo(*list);
 }
 
-/* ---- a connection of our own, to find out what gRPC does not tell ---- */
+int rpc_address_is_local(const char *text)
+{
+        _cleanup_(cleanup_addrinfo) struct addrinfo *list = NULL;
+        struct rpc_address address;
+        int local = 1, r = rpc_address_parse(text, &address);
 
-static int poll_until(int fd, short events, int64_t deadline_ns)
+        if (r < 0)
+                return r;
+        if (address.is_unix)
+                return 1;
+        r = resolve(&address, AI_PASSIVE, &list);
+        if (r < 0)
+                return r;
+        for (struct addrinfo *ai = list; ai; ai = ai->ai_next)
+                local &= is_loopback(ai->ai_addr);
+        return local;
+}
+
+/* ---- connecting ---- */
+
+int rpc_address_poll(int fd, short events, int64_t deadline_ns)
 {
         struct pollfd p = { .fd = fd, .events = events };
 
@@ -113,7 +143,7 @@ static int connect_until(const struct sockaddr *sa, socklen_t len, int64_t deadl
         if (connect(fd, sa, len) < 0) {
                 if (errno != EINPROGRESS)
                         return -errno;
-                r = poll_until(fd, POLLOUT, deadline_ns);
+                r = rpc_address_poll(fd, POLLOUT, deadline_ns);
                 if (r < 0)
                         return r;
                 if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_len) < 0)
@@ -124,7 +154,7 @@ static int connect_until(const struct sockaddr *sa, socklen_t len, int64_t deadl
         return take_fd(&fd);
 }
 
-static int connect_address(const struct rpc_address *address, int64_t deadline_ns)
+int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns)
 {
         _cleanup_(cleanup_addrinfo) struct addrinfo *list = NULL;
         int fd = -EADDRNOTAVAIL, r;
@@ -143,49 +173,6 @@ static int connect_address(const struct rpc_address *address, int64_t deadline_n
                         break;
         }
         return fd;
-}
-
-/* Both ends of HTTP/2 open with a SETTINGS frame (RFC 9113, 3.4): what does not is something else. */
-static int greet_http2(int fd, int64_t deadline_ns)
-{
-        static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-                                    "\0\0\0\4\0\0\0\0\0"; /* an empty SETTINGS frame */
-        uint8_t frame[9];
-        size_t have = 0;
-
-        if (send(fd, hello, sizeof(hello) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(hello) - 1)
-                return -EPROTO;
-        while (have < sizeof(frame)) {
-                int r = poll_until(fd, POLLIN, deadline_ns);
-                ssize_t n;
-
-                if (r < 0)
-                        return r;
-                n = recv(fd, frame + have, sizeof(frame) - have, 0);
-                if (n <= 0)
-                        return -EPROTO;
-                have += (size_t)n;
-        }
-        return frame[0] == 0 && frame[3] == 4 && memcmp(frame + 4, "\0\0\0\0\0", 5) == 0 ? 0 : -EPROTO;
-}
-
-int rpc_address_diagnose(const char *target, int64_t deadline_ns)
-{
-        struct rpc_address address;
-        _cleanup_close_ int fd = -1;
-        int r = rpc_address_parse(target, &address);
-
-        if (r < 0)
-                return r;
-        fd = connect_address(&address, deadline_ns);
-        switch (fd) {
-        case -ENOENT: /* a unix path that is not there: nobody listens */
-                return -ECONNREFUSED;
-        case -EAGAIN: /* a unix socket whose queue is full: somebody is there, and does not answer */
-                return -ETIMEDOUT;
-        default:
-                return fd < 0 ? fd : greet_http2(fd, deadline_ns);
-        }
 }
 
 /* ---- listening ---- */

@@ -23,6 +23,8 @@ struct rpc_call {
         struct rpc_server *server;
         const struct rpc_method *method; /* NULL: unknown */
         char *peer;                      /* gpr_malloc'ed */
+        struct rpc_peer *origin;         /* a reference; NULL: no memory for one, and refused for that */
+        void *pass;                      /* of the server's guard; NULL: none */
         int64_t began_ns;
 
         /* Owned by the event thread. */
@@ -75,6 +77,9 @@ static void call_settle(struct rpc_call *call)
         if (call->started)
                 call->method->ops->closed(call, call->state);
         gpr_free(TAKE_PTR(call->peer));
+        if (call->origin)
+                atomic_fetch_sub(&call->origin->calls, 1);
+        rpc_server_release_pass(call->server, TAKE_PTR(call->pass));
         grpc_call_unref(TAKE_PTR(call->call));
         rpc_server_call_ended(call->server, call->method, call->code, clock_monotonic_ns() - call->began_ns);
         rpc_call_unref(call);
@@ -97,7 +102,34 @@ static void close_done(struct rpc_event *event, bool ok)
         call_settle(call);
 }
 
-/* Hands a message to the method, inflated if need be. */
+static const char *refusal_text(enum rpc_code verdict)
+{
+        switch (verdict) {
+        case RPC_UNIMPLEMENTED:
+                return "no such method";
+        case RPC_UNAUTHENTICATED:
+                return "the token is missing or wrong";
+        case RPC_PERMISSION_DENIED:
+                return "the token gives no right to this spider";
+        case RPC_INVALID_ARGUMENT:
+                return "the message is not valid protobuf";
+        default:
+                return NULL;
+        }
+}
+
+/* Hands a message to the method, unless the guard objects. */
+static void deliver_plain(struct rpc_call *call, const uint8_t *data, size_t len)
+{
+        enum rpc_code code = rpc_server_allow(call->server, call->pass, call->peer, data, len);
+
+        if (code == RPC_OK)
+                call->method->ops->message(call, call->state, data, len);
+        else
+                rpc_call_finish(call, code, refusal_text(code));
+}
+
+/* The same for one that may have to be inflated first. */
 static void deliver(struct rpc_call *call, struct rpc_message *message)
 {
         bool zipped = message->buffer->data.raw.compression != GRPC_COMPRESS_NONE;
@@ -112,7 +144,7 @@ static void deliver(struct rpc_call *call, struct rpc_message *message)
         else if (r < 0)
                 rpc_call_finish(call, RPC_INVALID_ARGUMENT, "the message is not valid gzip");
         else
-                call->method->ops->message(call, call->state, inflated ?: data, len);
+                deliver_plain(call, inflated ?: data, len);
 }
 
 static void receive_done(struct rpc_event *event, bool ok)
@@ -211,32 +243,21 @@ static struct rpc_call *call_new(struct rpc_server *server, const struct rpc_met
         return call;
 }
 
-static const char *refusal_text(enum rpc_code verdict)
+int rpc_call_begin(struct rpc_server *server, const struct rpc_admission *admission, grpc_call *grpc)
 {
-        switch (verdict) {
-        case RPC_UNIMPLEMENTED:
-                return "no such method";
-        case RPC_UNAUTHENTICATED:
-                return "the token is missing or wrong";
-        default:
-                return NULL;
-        }
-}
-
-int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict,
-                   bool wants_gzip, grpc_call *grpc)
-{
-        struct rpc_call *call = call_new(server, method, grpc);
+        struct rpc_call *call = call_new(server, admission->method, grpc);
         grpc_op op = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER };
 
         if (!call)
                 return -ENOMEM;
-        call->wants_gzip = wants_gzip;
+        call->wants_gzip = admission->wants_gzip;
+        call->pass = admission->pass;
+        call->origin = admission->peer;
         op.data.recv_close_on_server.cancelled = &call->cancelled;
         call_post(call, &op, 1, &call->on_close);
-        if (verdict != RPC_OK) {
-                rpc_call_finish(call, verdict, refusal_text(verdict));
-        } else if (method->ops->start(call, rpc_server_service(server), &call->state) < 0) {
+        if (admission->verdict != RPC_OK) {
+                rpc_call_finish(call, admission->verdict, admission->why ?: refusal_text(admission->verdict));
+        } else if (call->method->ops->start(call, rpc_server_service(server), &call->state) < 0) {
                 if (!call->finishing)
                         rpc_call_finish(call, RPC_INTERNAL, "the call could not be started");
         } else {
@@ -260,6 +281,8 @@ void rpc_call_receive(struct rpc_call *call)
 /* A frame's body while gRPC holds it, which may be longer than the call lasts. */
 struct body {
         struct rpc_server *server;
+        struct rpc_peer *peer; /* a reference; its bytes count LEN */
+        size_t len;
         void (*release)(void *arg);
         void *arg;
 };
@@ -269,12 +292,14 @@ static void body_release(void *arg)
         struct body *body = arg;
 
         body->release(body->arg);
+        atomic_fetch_sub(&body->peer->bytes, body->len);
+        rpc_peer_unref(body->peer);
         rpc_server_body_released(body->server);
         free(body);
 }
 
 /* The frame as a byte buffer, which from now on owes the release; NULL if there is no memory. */
-static grpc_byte_buffer *frame_buffer(struct rpc_server *server, const struct rpc_frame *frame)
+static grpc_byte_buffer *frame_buffer(struct rpc_call *call, const struct rpc_frame *frame)
 {
         grpc_slice slices[2];
         size_t n = 1;
@@ -285,10 +310,13 @@ static grpc_byte_buffer *frame_buffer(struct rpc_server *server, const struct rp
 
                 if (!body)
                         return NULL;
-                *body = (struct body){ .server = server,
+                *body = (struct body){ .server = call->server,
+                                       .peer = rpc_peer_ref(call->origin),
+                                       .len = frame->body_len,
                                        .release = frame->release,
                                        .arg = frame->release_arg };
-                rpc_server_body_taken(server);
+                atomic_fetch_add(&body->peer->bytes, body->len);
+                rpc_server_body_taken(call->server);
                 slices[n++] = grpc_slice_new_with_user_data((void *)frame->body, frame->body_len,
                                                             body_release, body);
         }
@@ -299,6 +327,16 @@ static grpc_byte_buffer *frame_buffer(struct rpc_server *server, const struct rp
         return buffer;
 }
 
+/* What was granted when the call began may have been taken away since. */
+static bool may_send(struct rpc_call *call)
+{
+        enum rpc_code code = rpc_server_allow(call->server, call->pass, call->peer, NULL, 0);
+
+        if (code != RPC_OK) /* close_done follows */
+                grpc_call_cancel_with_status(call->call, (grpc_status_code)code, refusal_text(code), NULL);
+        return code == RPC_OK;
+}
+
 void rpc_call_send(struct rpc_call *call, const struct rpc_frame *frame)
 {
         grpc_op ops[2] = { { .op = GRPC_OP_SEND_MESSAGE }, { .op = GRPC_OP_SEND_INITIAL_METADATA } };
@@ -307,9 +345,9 @@ void rpc_call_send(struct rpc_call *call, const struct rpc_frame *frame)
                 .value = grpc_slice_from_static_string("gzip"),
         };
 
-        if (!call->over && !call->finishing) {
+        if (!call->over && !call->finishing && may_send(call)) {
                 assert(!call->sending);
-                call->outgoing = frame_buffer(call->server, frame);
+                call->outgoing = frame_buffer(call, frame);
                 if (!call->outgoing)
                         grpc_call_cancel(call->call, NULL); /* close_done follows */
         }
@@ -363,6 +401,7 @@ void rpc_call_unref(struct rpc_call *call)
         if (atomic_fetch_sub(&call->refs, 1) > 1)
                 return;
         grpc_slice_unref(call->details);
+        rpc_peer_unref(call->origin);
         mutex_release(&call->mutex);
         free(call);
 }
@@ -375,6 +414,16 @@ bool rpc_call_wants_gzip(const struct rpc_call *call)
 void rpc_call_use_gzip(struct rpc_call *call)
 {
         call->use_gzip = true;
+}
+
+void rpc_call_hold(struct rpc_call *call, int delta)
+{
+        atomic_fetch_add(&call->origin->holds, (unsigned)delta);
+}
+
+unsigned rpc_call_holds(const struct rpc_call *call)
+{
+        return atomic_load(&call->origin->holds);
 }
 
 const char *rpc_call_peer(const struct rpc_call *call)

@@ -9,6 +9,8 @@
 #include <grpc/support/alloc.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
+#include "proto/rpc_tls_internal.h"
 
 #define RECEIVE_MAX_BYTES (4u << 20)
 #define MEMORY_BYTES                                                                                         \
@@ -18,8 +20,14 @@
 struct rpc_channel {
         grpc_channel *channel;
         char *target;
+        struct rpc_tls *tls; /* borrowed; NULL: none */
         grpc_slice token;
         bool has_token;
+
+        grpc_completion_queue *watched; /* NULL: there is no thread */
+        pthread_t thread;
+        struct mutex lock;
+        bool stopping TSA_GUARDED(lock);
 };
 
 /*
@@ -30,9 +38,8 @@ struct rpc_stream {
         grpc_call *call;
         grpc_completion_queue *cq; /* for pluck: a thread takes the event it waits for and no other */
         int64_t idle_ns;           /* INT64_MAX: forever */
-        _Atomic int64_t heard_ns;  /* when the last message came; any thread */
-        _Atomic int
-                ended_by; /* 0, -ETIMEDOUT or -ECANCELED: why we ended it; the first reason stays; any thread */
+        _Atomic int64_t heard_ns;  /* when the last message came, or it was opened; any thread */
+        _Atomic int ended_by; /* 0 or negative errno: why we ended it; the first reason stays; any thread */
 
         /* owned by the sending thread; read by rpc_stream_finish when that is done */
         bool send_failed;
@@ -54,9 +61,10 @@ struct rpc_stream {
 
 /* ---- channels ---- */
 
-static grpc_channel *create_channel(const char *target, size_t receive_max_bytes)
+static grpc_channel *create_channel(const char *target, struct rpc_tls *tls, size_t receive_max_bytes)
 {
-        grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
+        grpc_channel_credentials *credentials =
+                tls ? rpc_tls_channel_credentials(tls) : grpc_insecure_credentials_create();
         grpc_resource_quota *quota = grpc_resource_quota_create("rpc-channel");
         grpc_channel *channel;
         grpc_arg list[] = {
@@ -90,6 +98,44 @@ static grpc_channel *create_channel(const char *target, size_t receive_max_bytes
         return channel;
 }
 
+/*
+ * gRPC works a connection only while somebody waits on a queue that has to do with it, and otherwise looks at it every five seconds. A handshake takes
+ * several steps: without this thread a call that comes while there is no connection would find one by luck, and with TLS never.
+ */
+static void *work_connection(void *arg)
+{
+        struct rpc_channel *channel = arg;
+
+        thread_name("rpc-connect");
+        for (;;) {
+                mutex_lock(&channel->lock);
+                if (!channel->stopping) {
+                        grpc_connectivity_state state =
+                                grpc_channel_check_connectivity_state(channel->channel, 0);
+                        grpc_channel_watch_connectivity_state(channel->channel, state,
+                                                              gpr_inf_future(GPR_CLOCK_MONOTONIC),
+                                                              channel->watched, channel);
+                }
+                mutex_unlock(&channel->lock);
+                if (grpc_completion_queue_next(channel->watched, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)
+                            .type == GRPC_QUEUE_SHUTDOWN)
+                        return NULL;
+        }
+}
+
+static int start_working(struct rpc_channel *channel)
+{
+        int r;
+
+        channel->watched = grpc_completion_queue_create_for_next(NULL);
+        r = pthread_create(&channel->thread, NULL, work_connection, channel);
+        if (r != 0) {
+                grpc_completion_queue_shutdown(channel->watched);
+                grpc_completion_queue_destroy(TAKE_PTR(channel->watched));
+        }
+        return -r;
+}
+
 static int set_token(struct rpc_channel *channel, const char *token)
 {
         channel->token = grpc_slice_from_copied_string(token);
@@ -113,6 +159,7 @@ int rpc_channel_new(const char *target, const struct rpc_channel_options *option
         channel = calloc(1, sizeof(*channel));
         if (!channel)
                 return -ENOMEM;
+        mutex_init(&channel->lock);
         channel->target = strdup(target);
         if (!channel->target)
                 return -ENOMEM;
@@ -121,7 +168,12 @@ int rpc_channel_new(const char *target, const struct rpc_channel_options *option
                 if (r < 0)
                         return r;
         }
-        channel->channel = create_channel(target, options->receive_max_bytes ?: RECEIVE_MAX_BYTES);
+        channel->tls = address.is_unix ? NULL : options->tls;
+        channel->channel =
+                create_channel(target, channel->tls, options->receive_max_bytes ?: RECEIVE_MAX_BYTES);
+        r = start_working(channel);
+        if (r < 0)
+                return r;
         *ret = TAKE_PTR(channel);
         return 0;
 }
@@ -130,8 +182,17 @@ void rpc_channel_free(struct rpc_channel *channel)
 {
         if (!channel)
                 return;
+        mutex_lock(&channel->lock);
+        channel->stopping = true;
+        mutex_unlock(&channel->lock);
         if (channel->channel)
-                grpc_channel_destroy(channel->channel);
+                grpc_channel_destroy(channel->channel); /* ends the watch */
+        if (channel->watched) {
+                grpc_completion_queue_shutdown(channel->watched);
+                pthread_join(channel->thread, NULL);
+                grpc_completion_queue_destroy(channel->watched);
+        }
+        mutex_release(&channel->lock);
         if (channel->has_token)
                 grpc_slice_unref(channel->token);
         free(channel->target);
@@ -153,7 +214,12 @@ static bool wait_state_change(struct rpc_channel *channel, grpc_connectivity_sta
         return event.success;
 }
 
-int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms)
+void rpc_channel_connect(struct rpc_channel *channel)
+{
+        grpc_channel_check_connectivity_state(channel->channel, 1);
+}
+
+int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms, struct failure *why)
 {
         int64_t deadline_ns = clock_monotonic_ns() + timeout_ms * NSEC_PER_MSEC;
 
@@ -163,7 +229,7 @@ int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms)
                 if (state == GRPC_CHANNEL_READY)
                         return 0;
                 if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) {
-                        int r = rpc_address_diagnose(channel->target, deadline_ns);
+                        int r = rpc_diagnose(channel->target, channel->tls, deadline_ns, why);
 
                         if (r < 0)
                                 return r;
@@ -186,6 +252,9 @@ static void stream_end(struct rpc_stream *stream, int reason)
         if (reason == -ETIMEDOUT)
                 grpc_call_cancel_with_status(stream->call, GRPC_STATUS_DEADLINE_EXCEEDED,
                                              "the peer was silent for too long", NULL);
+        else if (reason == -EHOSTUNREACH)
+                grpc_call_cancel_with_status(stream->call, GRPC_STATUS_UNAVAILABLE,
+                                             "it does not answer any more", NULL);
         else
                 grpc_call_cancel_with_status(stream->call, GRPC_STATUS_CANCELLED, "cancelled by the caller",
                                              NULL);
@@ -249,6 +318,7 @@ int rpc_stream_open(struct rpc_channel *channel, const char *method, const struc
         if (!stream)
                 return -ENOMEM;
         stream->idle_ns = options->idle_timeout_ms > 0 ? options->idle_timeout_ms * NSEC_PER_MSEC : INT64_MAX;
+        atomic_store(&stream->heard_ns, clock_monotonic_ns());
         stream->details = grpc_empty_slice();
         grpc_metadata_array_init(&stream->initial);
         grpc_metadata_array_init(&stream->trailing);
@@ -308,6 +378,27 @@ int rpc_stream_receive(struct rpc_stream *stream, const uint8_t **ret_data, size
         return RPC_MESSAGE;
 }
 
+struct rpc_message *rpc_stream_keep(struct rpc_stream *stream)
+{
+        struct rpc_message *message = malloc(sizeof(*message));
+
+        if (!message)
+                return NULL;
+        *message = stream->message;
+        stream->message = (struct rpc_message){ 0 };
+        if (message->joined) /* what it came in is not needed any more */
+                grpc_byte_buffer_destroy(TAKE_PTR(message->buffer));
+        return message;
+}
+
+void rpc_message_free(struct rpc_message *message)
+{
+        if (!message)
+                return;
+        rpc_message_clear(message);
+        free(message);
+}
+
 void rpc_stream_finish(struct rpc_stream *stream, struct rpc_status *ret_status)
 {
         const uint8_t *data;
@@ -338,6 +429,16 @@ void rpc_stream_cancel(struct rpc_stream *stream)
 void rpc_stream_expire(struct rpc_stream *stream)
 {
         stream_end(stream, -ETIMEDOUT);
+}
+
+void rpc_stream_lose(struct rpc_stream *stream)
+{
+        stream_end(stream, -EHOSTUNREACH);
+}
+
+int64_t rpc_stream_heard_ns(const struct rpc_stream *stream)
+{
+        return atomic_load(&stream->heard_ns);
 }
 
 void rpc_stream_free(struct rpc_stream *stream)

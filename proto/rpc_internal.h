@@ -9,6 +9,7 @@
 
 #include "base/util.h"
 #include "proto/rpc.h"
+#include "proto/rpc_peer.h"
 
 /* ---- rpc_status.c ---- */
 
@@ -65,11 +66,11 @@ struct rpc_address {
 /** Reads "host:port", "[v6]:port" or "unix:PATH"; -EINVAL, or -ENAMETOOLONG for a unix path. */
 int rpc_address_parse(const char *text, struct rpc_address *ret);
 
-/**
- * Why a connection cannot be had: connects by itself, says hello in HTTP/2 and waits for the answer until DEADLINE_NS. 0: somebody
- * there does speak HTTP/2; -EPROTO: something else answers; -ETIMEDOUT: nothing does; otherwise as rpc_channel_wait_ready.
- */
-int rpc_address_diagnose(const char *target, int64_t deadline_ns);
+/** Waits for EVENTS of poll(2) on FD until DEADLINE_NS: 0, -ETIMEDOUT or an errno. */
+int rpc_address_poll(int fd, short events, int64_t deadline_ns);
+
+/** A connected, non-blocking socket to the first of ADDRESS's that takes one until DEADLINE_NS; or the errno of the last. */
+int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns);
 
 /** 0 if nobody listens on the TCP address; -EADDRINUSE, -EADDRNOTAVAIL (also an unknown host), -EACCES and so on. */
 int rpc_address_check_free(const struct rpc_address *address);
@@ -80,6 +81,15 @@ int rpc_address_check_free(const struct rpc_address *address);
  */
 int rpc_address_lock_unix(const struct rpc_address *address);
 
+/* ---- rpc_diagnose.c ---- */
+
+/**
+ * Why a connection cannot be had: connects by itself, says hello in HTTP/2, within TLS if TLS is not NULL, and waits for the answer until
+ * DEADLINE_NS. 0: somebody there does speak it; -EPROTO: something else answers; -ETIMEDOUT: nothing does; otherwise, and what WHY gets, as
+ * rpc_channel_wait_ready.
+ */
+int rpc_diagnose(const char *target, struct rpc_tls *tls, int64_t deadline_ns, struct failure *why);
+
 /* ---- rpc_call.c, used by rpc_server.c and the other way round ---- */
 
 /** What a tag on a server's completion queue points to. DONE runs on the queue's thread. */
@@ -87,12 +97,23 @@ struct rpc_event {
         void (*done)(struct rpc_event *event, bool ok);
 };
 
-/**
- * Runs a call that has come in: METHOD's callbacks if VERDICT is RPC_OK, otherwise (METHOD may be NULL then) it is answered with
- * VERDICT. WANTS_GZIP: its metadata say so. Takes CALL over. -ENOMEM leaves it to the caller. rpc_server_call_ended follows, once, on success.
- */
-int rpc_call_begin(struct rpc_server *server, const struct rpc_method *method, enum rpc_code verdict,
-                   bool wants_gzip, grpc_call *call);
+/** What is to become of a call that has come in. */
+struct rpc_admission {
+        const struct rpc_method *method; /* NULL: there is none of that name */
+        struct rpc_peer *peer; /* a reference, and counted in its calls; the call's from rpc_call_begin on */
+        enum rpc_code verdict; /* RPC_OK: METHOD's callbacks run; otherwise this is the answer */
+        const char *why;       /* beside the verdict, static; NULL: what there is to say of it in general */
+        void *pass;            /* of the guard, if it let the call in; the call's from rpc_call_begin on */
+        bool wants_gzip;       /* the metadata say so */
+};
+
+/** Runs a call that has come in. Takes CALL over. -ENOMEM leaves it to the caller. rpc_server_call_ended follows, once, on success. */
+int rpc_call_begin(struct rpc_server *server, const struct rpc_admission *admission, grpc_call *call);
+
+/** The guard's opinion of a message that has come (DATA not NULL) or is about to go; RPC_OK without a guard. */
+enum rpc_code rpc_server_allow(const struct rpc_server *server, void *pass, const char *peer,
+                               const uint8_t *data, size_t len);
+void rpc_server_release_pass(const struct rpc_server *server, void *pass);
 
 void *rpc_server_service(const struct rpc_server *server);
 

@@ -6,15 +6,24 @@
 
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
+#include <grpc/support/alloc.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
+#include "proto/rpc_guard.h"
+#include "proto/rpc_tls_internal.h"
 
-#define LINGER_MS            200 /* for connections without a call, when stopping */
-#define DEFAULT_THREADS      4
-#define DEFAULT_MEMORY_BYTES (256u << 20)
-#define STREAMS_MAX          1024 /* calls at a time on one connection; further ones wait at the client */
-#define ACCEPTORS            8    /* calls that one queue can take in while its thread is at work */
+#define LINGER_MS       200 /* for connections without a call, when stopping */
+#define DEFAULT_THREADS 4
+#define PEER_CALLS_MAX  4096
+#define PEERS_WORTH     4 /* as many addresses may have all that one may have */
+#define PEER_BYTES_MAX  ((size_t)256 << 20)
+#define MEMORY_BYTES    ((size_t)512 << 20)
+#define HANDSHAKE_MS    15000 /* for TLS and the first word of HTTP/2: who connects and is silent is gone then */
+#define METADATA_BYTES  8192  /* of one request */
+#define UNREAD_BYTES    32768 /* of a request that nobody has asked for yet */
+#define STREAMS_MAX     1024  /* calls at a time on one connection; further ones wait at the client */
+#define ACCEPTORS       8     /* calls that one queue can take in while its thread is at work */
 
 /* A place where gRPC puts the next call. */
 struct acceptor {
@@ -41,6 +50,7 @@ struct rpc_server {
         int *locks;                  /* descriptors of the unix paths' lock files */
         size_t n_locks;
         bool stopped;
+        struct rpc_peers *peers; /* owned */
 
         struct mutex mutex;
         struct condition idle;            /* neither calls nor bodies are left */
@@ -94,22 +104,97 @@ static bool wants_gzip(const grpc_metadata_array *metadata)
         return false;
 }
 
-static enum rpc_code judge(const struct rpc_server *server, const struct rpc_method *method,
-                           const grpc_metadata_array *metadata)
+/* The common name in the certificate that TLS verified, for free(3); NULL: there is none. */
+static char *copy_certificate_name(grpc_call *call)
 {
-        _cleanup_free_ char *authorization = NULL;
+        grpc_auth_context *context = grpc_call_auth_context(call);
+        grpc_auth_property_iterator found;
+        const grpc_auth_property *name = NULL;
+        char *copy = NULL;
 
-        if (server->options.authorize) {
-                enum rpc_code code;
-
-                if (copy_authorization(metadata, &authorization) < 0)
-                        return RPC_RESOURCE_EXHAUSTED;
-                code = server->options.authorize(server->options.service, method ? method->name : "other",
-                                                 authorization);
-                if (code != RPC_OK)
-                        return code;
+        if (context && grpc_auth_context_peer_is_authenticated(context)) {
+                found = grpc_auth_context_find_properties_by_name(context, GRPC_X509_CN_PROPERTY_NAME);
+                name = grpc_auth_property_iterator_next(&found);
         }
-        return method ? RPC_OK : RPC_UNIMPLEMENTED;
+        /* A name with a NUL in it is meant to be taken for another. */
+        if (name && !memchr(name->value, '\0', name->value_length))
+                copy = strndup(name->value, name->value_length);
+        grpc_auth_context_release(context);
+        return copy;
+}
+
+static enum rpc_code ask_guard(const struct rpc_server *server, const struct acceptor *acceptor,
+                               const char *method, void **ret_pass)
+{
+        const struct rpc_guard_ops *guard = server->options.guard;
+        _cleanup_free_ char *authorization = NULL, *certificate = NULL;
+        struct rpc_caller caller = { 0 };
+        char *peer;
+        enum rpc_code code;
+
+        if (!guard)
+                return RPC_OK;
+        if (copy_authorization(&acceptor->metadata, &authorization) < 0)
+                return RPC_RESOURCE_EXHAUSTED;
+        certificate = copy_certificate_name(acceptor->call);
+        peer = grpc_call_get_peer(acceptor->call);
+        caller.authorization = authorization;
+        caller.certificate = certificate;
+        caller.peer = peer;
+        code = guard->admit(server->options.guard_context, method, &caller, ret_pass);
+        gpr_free(peer);
+        return code;
+}
+
+/* Before anybody looks at what it wants: a flood is to cost as little as can be. */
+static bool is_too_much(const struct rpc_server *server, const struct rpc_peer *peer)
+{
+        const struct rpc_limits *limits = &server->options.limits;
+
+        return atomic_load(&server->calls) > limits->calls ||
+               atomic_load(&peer->calls) > limits->peer_calls ||
+               atomic_load(&peer->bytes) > limits->peer_bytes;
+}
+
+static struct rpc_peer *find_peer(const struct rpc_server *server, grpc_call *call)
+{
+        char *address = grpc_call_get_peer(call);
+        struct rpc_peer *peer = rpc_peer_get(server->peers, address);
+
+        gpr_free(address);
+        if (peer)
+                atomic_fetch_add(&peer->calls, 1);
+        return peer;
+}
+
+static void judge(const struct rpc_server *server, const struct acceptor *acceptor, struct rpc_admission *ret)
+{
+        const struct rpc_method *method = find_method(server, acceptor->details.method);
+
+        *ret = (struct rpc_admission){ .method = method, .wants_gzip = wants_gzip(&acceptor->metadata) };
+        ret->peer = find_peer(server, acceptor->call);
+        if (!ret->peer || is_too_much(server, ret->peer)) {
+                ret->verdict = RPC_RESOURCE_EXHAUSTED;
+                ret->why = "too many calls are under way, in all or from this address";
+                return;
+        }
+        ret->verdict = ask_guard(server, acceptor, method ? method->name : "other", &ret->pass);
+        if (ret->verdict == RPC_OK && !method)
+                ret->verdict = RPC_UNIMPLEMENTED;
+}
+
+enum rpc_code rpc_server_allow(const struct rpc_server *server, void *pass, const char *peer,
+                               const uint8_t *data, size_t len)
+{
+        const struct rpc_guard_ops *guard = server->options.guard;
+
+        return guard ? guard->allow(server->options.guard_context, pass, peer, data, len) : RPC_OK;
+}
+
+void rpc_server_release_pass(const struct rpc_server *server, void *pass)
+{
+        if (pass)
+                server->options.guard->release(pass);
 }
 
 /* Counts a call in, unless the queues are closing. */
@@ -141,16 +226,19 @@ static void accept_done(struct rpc_event *event, bool ok)
 {
         struct acceptor *acceptor = (struct acceptor *)event;
         struct rpc_server *server = acceptor->queue->server;
-        const struct rpc_method *method;
+        struct rpc_admission admission;
 
         if (!ok)
                 return; /* the server stops */
         if (!server_admit(server)) {
                 drop_call(acceptor->call);
         } else {
-                method = find_method(server, acceptor->details.method);
-                if (rpc_call_begin(server, method, judge(server, method, &acceptor->metadata),
-                                   wants_gzip(&acceptor->metadata), acceptor->call) < 0) {
+                judge(server, acceptor, &admission);
+                if (rpc_call_begin(server, &admission, acceptor->call) < 0) {
+                        rpc_server_release_pass(server, admission.pass);
+                        if (admission.peer)
+                                atomic_fetch_sub(&admission.peer->calls, 1);
+                        rpc_peer_unref(admission.peer);
                         drop_call(acceptor->call);
                         server_discharge(server);
                 }
@@ -248,6 +336,8 @@ static grpc_server *create_server(size_t memory_bytes)
                 rpc_arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share the port */
                 rpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, RPC_REQUEST_MAX),
                 rpc_arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
+                rpc_arg_int(GRPC_ARG_MAX_METADATA_SIZE, METADATA_BYTES),
+                rpc_arg_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS),
                 /* Workers may ping as often as they like to know whether we are there, and we find those that are gone. */
                 rpc_arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, 10000),
                 rpc_arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000),
@@ -256,6 +346,7 @@ static grpc_server *create_server(size_t memory_bytes)
                 rpc_arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500),
                 /* Requests are small: a fixed window bounds what a peer can make us hold of a stream that is not being read. */
                 rpc_arg_int(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+                rpc_arg_int(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, UNREAD_BYTES),
                 rpc_arg_int(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION,
                             0), /* a small message must not become a huge one: rpc_gunzip has a limit */
                 rpc_arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
@@ -270,6 +361,14 @@ static grpc_server *create_server(size_t memory_bytes)
         return server;
 }
 
+static void set_default_limits(struct rpc_limits *limits)
+{
+        limits->peer_calls = limits->peer_calls ?: PEER_CALLS_MAX;
+        limits->calls = limits->calls ?: PEERS_WORTH * limits->peer_calls;
+        limits->peer_bytes = limits->peer_bytes ?: PEER_BYTES_MAX;
+        limits->memory_bytes = limits->memory_bytes ?: MEMORY_BYTES;
+}
+
 int rpc_server_new(const struct rpc_server_options *options, struct rpc_server **ret)
 {
         _cleanup_free_ struct rpc_server *server = calloc(1, sizeof(*server));
@@ -277,14 +376,19 @@ int rpc_server_new(const struct rpc_server_options *options, struct rpc_server *
         if (!server)
                 return -ENOMEM;
         server->options = *options;
+        set_default_limits(&server->options.limits);
         if (server->options.threads == 0)
                 server->options.threads = DEFAULT_THREADS;
         server->queues = calloc(server->options.threads, sizeof(*server->queues));
-        if (!server->queues)
+        server->peers = rpc_peers_new();
+        if (!server->queues || !server->peers) {
+                free(server->queues);
+                rpc_peers_free(server->peers);
                 return -ENOMEM;
+        }
         mutex_init(&server->mutex);
         condition_init(&server->idle);
-        server->server = create_server(options->memory_bytes ?: DEFAULT_MEMORY_BYTES);
+        server->server = create_server(server->options.limits.memory_bytes);
         for (unsigned i = 0; i < server->options.threads; i++)
                 queue_init(&server->queues[i], server);
         server->stop_cq = grpc_completion_queue_create_for_next(NULL);
@@ -293,10 +397,11 @@ int rpc_server_new(const struct rpc_server_options *options, struct rpc_server *
         return 0;
 }
 
-static int add_port(struct rpc_server *server, const char *address)
+static int add_port(struct rpc_server *server, const char *address, struct rpc_tls *tls)
 {
-        grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
-        int port = grpc_server_add_http2_port(server->server, address, credentials);
+        grpc_server_credentials *credentials =
+                tls ? rpc_tls_server_credentials(tls) : grpc_insecure_server_credentials_create();
+        int port = credentials ? grpc_server_add_http2_port(server->server, address, credentials) : 0;
 
         grpc_server_credentials_release(credentials);
         return port;
@@ -313,7 +418,7 @@ static int listen_unix(struct rpc_server *server, const char *text, const struct
         lock = rpc_address_lock_unix(address);
         if (lock < 0)
                 return lock;
-        if (add_port(server, text) == 0)
+        if (add_port(server, text, NULL) == 0)
                 return access(address->path, F_OK) < 0 ? -errno : -EIO;
         server->locks[server->n_locks++] = take_fd(&lock);
         return 0;
@@ -325,7 +430,7 @@ static int listen_tcp(struct rpc_server *server, const char *text, const struct 
 
         if (r < 0)
                 return r;
-        port = add_port(server, text);
+        port = add_port(server, text, server->options.tls);
         if (port == 0) {
                 /* Somebody was faster, or gRPC has a reason that it does not tell. */
                 r = rpc_address_check_free(address);
@@ -420,6 +525,7 @@ void rpc_server_free(struct rpc_server *server)
                 close(server->locks[i]);
         condition_release(&server->idle);
         mutex_release(&server->mutex);
+        rpc_peers_free(server->peers);
         free(server->locks);
         free(server->queues);
         free(server);

@@ -1,0 +1,22 @@
+/*
+ * How many connections this process takes.
+ */
+#pragma once
+
+#include <stdint.h>
+
+/** What the listeners of this process take, whoever they belong to. */
+struct rpc_gate_limits {
+        unsigned descriptors;      /* the limit of open files */
+        unsigned connections;      /* in all */
+        unsigned peer_connections; /* of one IPv4 address, one /64 of IPv6, or, by unix sockets, one user */
+};
+
+/**
+ * From now on connections beyond LIMITS are closed as they come, and one that there is no descriptor for does not end its listener. Once, for the
+ * life of the process. -ENOMEM; -EBUSY: it was done before.
+ */
+int rpc_gate_open(const struct rpc_gate_limits *limits);
+
+/** How many have been closed so. */
+uint64_t rpc_gate_refused(void);
