@@ -5,7 +5,9 @@
 
 #include "cache/catalog_private.h"
 
-int catalog_open(const char *dir, const char *source, struct catalog **ret)
+/* CLAIM: NULL, or of who had it before. */
+static int open_catalog(const char *dir, const char *source, const struct catalog_claim *claim,
+                        struct catalog **ret)
 {
         struct catalog *catalog = calloc(1, sizeof(*catalog));
         struct db_version version;
@@ -18,9 +20,11 @@ int catalog_open(const char *dir, const char *source, struct catalog **ret)
         condition_init(&catalog->load_turn);
         condition_init(&catalog->readers_changed);
         catalog->slot = (struct catalog_slot){ .dir_fd = -1, .lock_fd = -1 };
-        r = catalog_slot_take(dir, source, &catalog->slot);
+        r = claim ? catalog_slot_inherit(dir, source, claim, &catalog->slot)
+                  : catalog_slot_take(dir, source, &catalog->slot);
         if (r == 0)
-                r = catalog_slot_open(&catalog->slot, &catalog->writer, &version);
+                r = claim ? catalog_slot_reopen(&catalog->slot, &catalog->writer, &version)
+                          : catalog_slot_open(&catalog->slot, &catalog->writer, &version);
         if (r < 0) {
                 catalog_free(catalog);
                 return r;
@@ -31,6 +35,22 @@ int catalog_open(const char *dir, const char *source, struct catalog **ret)
         atomic_store(&catalog->generation, version.shown.generation);
         *ret = catalog;
         return 0;
+}
+
+int catalog_open(const char *dir, const char *source, struct catalog **ret)
+{
+        return open_catalog(dir, source, NULL, ret);
+}
+
+int catalog_take_over(const char *dir, const char *source, const struct catalog_claim *claim,
+                      struct catalog **ret)
+{
+        return open_catalog(dir, source, claim, ret);
+}
+
+void catalog_get_claim(const struct catalog *catalog, struct catalog_claim *ret)
+{
+        *ret = (struct catalog_claim){ .lock_fd = catalog->slot.lock_fd, .slot = catalog->slot.number };
 }
 
 void catalog_free(struct catalog *catalog) TSA_NONE;

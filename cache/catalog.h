@@ -7,7 +7,7 @@
  *  C2 An inode number names one (path, content) for good: an unchanged file keeps its number over every sync and remount; a
  *     changed content, target or kind gets a number that was never used before in this catalog. Folders keep theirs by path.
  *  C3 Entries of older versions stay readable by inode number (they are retired, not removed) until the catalog is opened
- *     next, so that open files keep their content and a folder listing goes on in the version it began with.
+ *     next, and not just taken over, so that open files keep their content and a folder listing goes on in the version it began with.
  *  C4 An update that fails, or whose digest is not the expected one, changes nothing.
  *  C5 What is unknown (struct entry) keeps what is already known at that path, subtree included.
  *  C6 A catalog belongs to one process at a time (flock); a second mount of the same source gets a slot of its own, begun as a
@@ -15,6 +15,7 @@
  *  C7 A damaged database is moved aside and begun anew: everything in it can be had from the master again. One in an older format
  *     is removed and begun anew.
  *  C8 A folder whose children are not all here, or not proved, is shown to nobody: not its names, nor what is below.
+ *  C9 No byte of a tiny file is handed out that was not verified against its content's name at that moment.
  *
  * Layout: DIR/catalogs/<16 hex of XXH3-64 of SOURCE>/source (text), slotN.db (+ -wal, -shm), slotN.lock.
  * Thread-safe: any number of threads may read; one update at a time.
@@ -32,6 +33,22 @@ struct catalog_update;
 
 /** Opens (or begins) the catalog of SOURCE within cache folder DIR and locks it. Negative errno; logs C7. */
 int catalog_open(const char *dir, const char *source, struct catalog **ret);
+
+/** What makes a catalog this process's own (C6), for a process that is to go on with it when this one has died. */
+struct catalog_claim {
+        int lock_fd; /* the lock lives as long as a descriptor of it */
+        unsigned slot;
+};
+
+/** Borrowed: lock_fd is the catalog's. */
+void catalog_get_claim(const struct catalog *catalog, struct catalog_claim *ret);
+
+/**
+ * Goes on with the catalog of a process that died: the one of CLAIM, whose descriptor is copied. As it was left, retired entries included, for the numbers and listings
+ * of before are still in use. Negative errno; -EBADMSG: it is damaged, and cannot be begun anew now.
+ */
+int catalog_take_over(const char *dir, const char *source, const struct catalog_claim *claim,
+                      struct catalog **ret);
 
 /** NULL is fine. No reader may be under way. */
 void catalog_free(struct catalog *catalog);
@@ -64,6 +81,7 @@ struct catalog_entry {
                 content; /* HASH_NONE: file whose content the master could not name: reads fail with EIO */
         bool retired;    /* of an older version */
         bool pending;    /* a folder whose children are not here yet */
+        bool tiny; /* a file whose bytes came with its entry, or that has none: catalog_get_tiny, not store and fetch */
         size_t name_len;
         char name[PATH_NAME_MAX + 1];
 };
@@ -106,9 +124,26 @@ int catalog_find_path(struct catalog *catalog, const char *path, size_t len, str
 /** The path of some live file that holds CONTENT (a search through all entries: for rare use), appended to RET. */
 int catalog_find_content(struct catalog *catalog, const struct content_id *content, struct buffer *ret);
 
-/** Calls EACH for every live file's content; contents that occur several times come several times. Non-zero ends it. */
-int catalog_each_content(struct catalog *catalog,
-                         int (*each)(const struct content_id *id, uint64_t size, void *arg), void *arg);
+/** Calls EACH for every live file whose content has a name. Non-zero ends it. */
+int catalog_each_file(struct catalog *catalog, int (*each)(const struct catalog_entry *file, void *arg),
+                      void *arg);
+
+/**
+ * The bytes of a file that came with its entry (struct entry, `data`) into DATA, ENTRY_TINY_MAX bytes: CATALOG_OK with RET_LEN. They are verified
+ * against ENTRY's content: CATALOG_NONE says that they are damaged, which is logged, or that there are none, and the content is in the store or has to be
+ * fetched. Negative errno. Of ENTRY, live or retired, only number, kind, size and content count. One look-up.
+ */
+int catalog_get_tiny(struct catalog *catalog, const struct catalog_entry *entry, uint8_t *data,
+                     size_t *ret_len);
+
+#define CATALOG_PREVIOUS_MAX 4096 /* replacements that are known; the last ones */
+
+/**
+ * Which content the file had that now holds CONTENT, a large one (HASH_XXH3_PIECES), and had a large one before: most of their pieces may be the same. CATALOG_OK,
+ * CATALOG_NONE (nothing is known) or negative errno. It may be in the store, or may not be; then the one before it may (but a file can go back to what it
+ * held: the chain may be a ring). Survives restarts.
+ */
+int catalog_get_previous(struct catalog *catalog, const struct content_id *content, struct content_id *ret);
 
 /* ---- taking a new version ---- */
 
@@ -132,6 +167,9 @@ struct catalog_changes {
         size_t count;
         uint64_t added, removed, modified; /* entries; for the log and counters */
 };
+
+/** As if everything had changed, what was retired included: for a kernel that may not have been told all. -ENOMEM, -EIO. */
+int catalog_all_changed(struct catalog *catalog, struct catalog_changes *ret);
 
 void catalog_changes_release(struct catalog_changes *changes);
 
@@ -209,7 +247,8 @@ int catalog_load_save(struct catalog_load *load, uint64_t offset);
 /**
  * From another thread than the load's, while a load exists: all children of the pending folder INO, asked for out of turn; proved against
  * its digest and shown at once. Of the entries' paths only the last component counts; they come in order of their names. Waits for a save of
- * the load at most. -EBADMSG: not its children; -ENOENT: not pending (any more); -EAGAIN: no load is under way; and as catalog_load_put.
+ * the load at most. -EBADMSG: not its children; -ENOENT: not pending (any more); -EAGAIN: no load is under way, or it has failed; and as
+ * catalog_load_put.
  */
 int catalog_load_folder(struct catalog *catalog, uint64_t ino, const struct entry *entries, size_t n);
 
@@ -224,3 +263,21 @@ int catalog_touch(struct catalog *catalog, uint64_t revision);
 
 /** Computes every digest afresh from the entries and says whether the stored version still fits (promise 8). OK or MISMATCH. */
 int catalog_check_digest(struct catalog *catalog);
+
+/* ---- all catalogs of a cache folder ---- */
+
+struct catalog_verified {
+        uint64_t catalogs; /* that were looked at */
+        uint64_t damaged;
+        uint64_t removed; /* of these */
+};
+
+/** A damaged database; REMOVED: it is gone, and the next mount begins it anew. */
+typedef void (*catalog_verify_fn)(const char *path, bool removed, void *arg);
+
+/**
+ * Reads every catalog in cache folder DIR whole, and says whether it is what its digest says. REPAIR: removes a damaged one, unless a mount uses
+ * it, and moves the logs of the others into their databases. 0, or negative errno where one could not be read at all.
+ */
+int catalog_verify_all(const char *dir, bool repair, catalog_verify_fn hear, void *arg,
+                       struct catalog_verified *ret);

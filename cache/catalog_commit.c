@@ -99,6 +99,37 @@ static int make_changes(const struct catalog_update *update, struct catalog_chan
         return 0;
 }
 
+static int add_changed(const struct db_row *row, void *arg)
+{
+        struct catalog_update *all = arg;
+        uint64_t ino = row->entry.ino;
+        int r;
+
+        if (row->entry.kind == ENTRY_UNKNOWN)
+                return 0;
+        r = ino_list_add(&all->entries, ino);
+        if (r < 0)
+                return r;
+        return ino_list_add(row->entry.kind == ENTRY_DIRECTORY ? &all->listings : &all->attributes, ino);
+}
+
+int catalog_all_changed(struct catalog *catalog, struct catalog_changes *ret)
+{
+        struct catalog_update all = { 0 };
+        struct catalog_reader *reader;
+        int r = catalog_reader_take(catalog, &reader);
+
+        if (r < 0)
+                return r;
+        r = catalog_reader_give(catalog, reader, db_each(reader->db, add_changed, &all));
+        if (r == 0)
+                r = make_changes(&all, ret);
+        free(all.entries.items);
+        free(all.attributes.items);
+        free(all.listings.items);
+        return r;
+}
+
 static int complete(struct catalog_update *update, const uint8_t *expected)
 {
         int r = update->failed;

@@ -6,7 +6,7 @@
 #include "cache/catalog_db_private.h"
 
 #define APPLICATION_ID  1718843715 /* "fsyC" */
-#define SCHEMA_VERSION  2
+#define SCHEMA_VERSION  4
 #define BUSY_TIMEOUT_MS 5000 /* only copying a slot meets another process */
 #define TEXT_(x)        #x
 #define TEXT(x)         TEXT_(x)
@@ -25,9 +25,13 @@ static const char schema_sql[] =
         " algorithm INTEGER NOT NULL,"
         " hash BLOB NOT NULL,"
         " flags INTEGER NOT NULL," /* DB_UNKNOWN, DB_PENDING */
-        " target BLOB);"
+        " data BLOB);"             /* a symlink's target; a tiny file's bytes */
         "CREATE UNIQUE INDEX entry_name ON entry(parent, name, died);"
         "CREATE INDEX entry_died ON entry(died) WHERE died <> 0;"
+        "CREATE TABLE previous("
+        " id INTEGER PRIMARY KEY,"
+        " now BLOB NOT NULL UNIQUE,"
+        " old BLOB NOT NULL);"
         "CREATE TABLE version("
         " id INTEGER PRIMARY KEY CHECK (id = 1),"
         " valid INTEGER NOT NULL,"
@@ -51,7 +55,9 @@ static const char schema_sql[] =
         "INSERT INTO version VALUES(1, 0, zeroblob(16), 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0);"
         "PRAGMA application_id = " TEXT(APPLICATION_ID) "; PRAGMA user_version = " TEXT(SCHEMA_VERSION) ";";
 
-#define ROW "ino, parent, name, born, died, kind, mode, mtime_ns, size, algorithm, hash, flags"
+#define ROW                                                                                                  \
+        "ino, parent, name, born, died, kind, mode, mtime_ns, size, algorithm, hash, flags, data IS NOT "    \
+        "NULL"
 
 static const char *const queries[Q_COUNT] = {
         [Q_BEGIN] = "BEGIN",
@@ -68,12 +74,13 @@ static const char *const queries[Q_COUNT] = {
                 " load_pending = ?17, load_open = ?18 WHERE id = 1",
         [Q_LOOKUP] = "SELECT " ROW " FROM entry WHERE parent = ?1 AND name = ?2 AND died = 0",
         [Q_GET] = "SELECT " ROW " FROM entry WHERE ino = ?1",
-        [Q_TARGET] = "SELECT target FROM entry WHERE ino = ?1 AND target IS NOT NULL",
+        [Q_DATA] = "SELECT data FROM entry WHERE ino = ?1 AND kind = ?2 AND data IS NOT NULL",
         [Q_LIST] = "SELECT " ROW " FROM entry INDEXED BY entry_name WHERE parent = ?1 AND name > ?2"
                    " AND born <= ?3 AND (died = 0 OR died > ?3) ORDER BY name",
+        [Q_ALL] = "SELECT " ROW " FROM entry NOT INDEXED",
         [Q_LIVE] = "SELECT " ROW " FROM entry NOT INDEXED WHERE died = 0",
         [Q_INSERT] = "INSERT INTO entry(ino, parent, name, born, kind, mode, mtime_ns, size, algorithm,"
-                     " hash, flags, target)"
+                     " hash, flags, data)"
                      " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         [Q_SET_ATTRIBUTES] = "UPDATE entry SET mode = ?2, mtime_ns = ?3, flags = ?4 WHERE ino = ?1",
         [Q_SET_DIGEST] = "UPDATE entry SET hash = ?2 WHERE ino = ?1",
@@ -82,6 +89,9 @@ static const char *const queries[Q_COUNT] = {
         [Q_RETIRE] = "UPDATE entry SET died = ?2 WHERE ino = ?1",
         [Q_DELETE_ALL] = "DELETE FROM entry",
         [Q_DELETE_RETIRED] = "DELETE FROM entry WHERE died <> 0",
+        [Q_PREVIOUS] = "SELECT old FROM previous WHERE now = ?1",
+        [Q_SET_PREVIOUS] = "INSERT OR REPLACE INTO previous(now, old) VALUES(?1, ?2)",
+        [Q_FORGET_PREVIOUS] = "DELETE FROM previous WHERE id <= (SELECT max(id) FROM previous) - ?1",
 };
 
 int db_errno(int result)
@@ -112,6 +122,8 @@ int db_errno(int result)
 
         if (result == SQLITE_IOERR_NOMEM)
                 return -ENOMEM;
+        if (result == SQLITE_IOERR_DATA) /* a page does not have the hash that it bears */
+                return -EBADMSG;
         for (size_t i = 0; i < ARRAY_SIZE(table); i++)
                 if (table[i].result == (result & 0xff))
                         return table[i].error;
@@ -178,9 +190,19 @@ static int read_int(struct db *db, const char *sql, int64_t *ret)
         return r == SQLITE_ROW ? 0 : r == SQLITE_DONE ? -EBADMSG : db_error(db, r);
 }
 
+/* How many bytes of each page are for its hash; SET: from now on that many. */
+static int reserved_bytes(struct db *db, int set)
+{
+        int bytes = set;
+
+        return sqlite3_file_control(db->sqlite, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes) == SQLITE_OK
+                       ? bytes
+                       : -EIO;
+}
+
 static int check_schema(struct db *db, bool *ret_empty)
 {
-        int64_t application, version, tables;
+        int64_t application = 0, version = 0, tables = 0;
         int r = read_int(db, "PRAGMA application_id", &application);
 
         if (r == 0)
@@ -196,7 +218,9 @@ static int check_schema(struct db *db, bool *ret_empty)
                 return -EBADMSG;
         if (version < SCHEMA_VERSION)
                 return -ESTALE;
-        return version > SCHEMA_VERSION ? -EPROTONOSUPPORT : 0;
+        if (version > SCHEMA_VERSION)
+                return -EPROTONOSUPPORT;
+        return reserved_bytes(db, -1) == PAGE_SUM_BYTES ? 0 : -EBADMSG;
 }
 
 static int create_schema(struct db *db)
@@ -213,22 +237,28 @@ static int create_schema(struct db *db)
 }
 
 /* SQLite's count of its memory costs a lock at every malloc, which all readers share; nobody asks for it. */
+static int configured;
+
 static void configure(void)
 {
         (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+        configured = db_register_vfs();
 }
 
 static int db_open(const char *path, int flags, struct db **ret)
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
-        struct db *db = calloc(1, sizeof(*db));
+        struct db *db;
         int r;
 
+        pthread_once(&once, configure);
+        if (configured < 0)
+                return configured;
+        db = calloc(1, sizeof(*db));
         if (!db)
                 return -ENOMEM;
-        pthread_once(&once, configure);
         /* One thread at a time per connection: SQLite's own mutexes would be in vain. */
-        r = sqlite3_open_v2(path, &db->sqlite, flags | SQLITE_OPEN_NOMUTEX, NULL);
+        r = sqlite3_open_v2(path, &db->sqlite, flags | SQLITE_OPEN_NOMUTEX, DB_VFS);
         if (r == SQLITE_OK)
                 r = sqlite3_extended_result_codes(db->sqlite, 1);
         if (r == SQLITE_OK)
@@ -285,6 +315,8 @@ static int set_up_writer(struct db *db, const char *path)
         bool empty;
         int r = check_schema(db, &empty);
 
+        if (r == 0 && empty)
+                r = MIN(reserved_bytes(db, PAGE_SUM_BYTES), 0);
         if (r == 0 && asprintf(&log, "%s-wal", path) < 0) {
                 log = NULL;
                 r = -ENOMEM;
@@ -335,6 +367,22 @@ int db_open_reader(const char *path, struct db **ret)
         }
         *ret = db;
         return 0;
+}
+
+int db_check(struct db *db)
+{
+        sqlite3_stmt *statement;
+        int r = sqlite3_prepare_v2(db->sqlite, "PRAGMA quick_check(1)", -1, &statement, NULL);
+
+        if (r != SQLITE_OK)
+                return db_error(db, r);
+        r = sqlite3_step(statement);
+        if (r == SQLITE_ROW)
+                r = strcmp((const char *)sqlite3_column_text(statement, 0), "ok") == 0 ? 0 : -EBADMSG;
+        else
+                r = r == SQLITE_DONE ? -EBADMSG : db_error(db, r);
+        sqlite3_finalize(statement);
+        return r;
 }
 
 void db_close(struct db *db)

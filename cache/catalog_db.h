@@ -51,6 +51,9 @@ int db_open_writer(const char *path, struct db **ret);
 /** Opens for reading only. */
 int db_open_reader(const char *path, struct db **ret);
 
+/** Has SQLite look at the structure of the whole database: 0, or -EBADMSG. */
+int db_check(struct db *db);
+
 /** NULL is fine. Drops an open transaction. */
 void db_close(struct db *db);
 
@@ -83,8 +86,8 @@ int db_lookup(struct db *db, uint64_t parent, const char *name, size_t name_len,
 /** The row INO, live or not; CATALOG_NONE. */
 int db_get(struct db *db, uint64_t ino, struct db_row *ret);
 
-/** The target of symlink INO, appended; CATALOG_NONE. */
-int db_target(struct db *db, uint64_t ino, struct buffer *ret);
+/** What is kept with INO if it is of KIND, appended: a symlink's target, a tiny file's bytes; CATALOG_NONE. */
+int db_data(struct db *db, uint64_t ino, enum entry_kind kind, struct buffer *ret);
 
 /** Hears of each row; non-zero ends the walk and is returned by it. May query the same connection, but not start a like walk. */
 typedef int (*db_row_fn)(const struct db_row *row, void *arg);
@@ -102,8 +105,11 @@ int db_list(struct db *db, const struct db_list *list, db_row_fn each, void *arg
 /** All live rows in no order. EACH must not write. */
 int db_each_live(struct db *db, db_row_fn each, void *arg);
 
-/** Adds ROW (all of it but died); TARGET is NULL for all but symlinks. -EEXIST: its name is there already. */
-int db_insert(struct db *db, const struct db_row *row, const char *target, size_t target_len);
+/** The same of all rows, retired ones included. */
+int db_each(struct db *db, db_row_fn each, void *arg);
+
+/** Adds ROW (all of it but died) with what db_data returns of it, NULL: nothing. -EEXIST: its name is there already. */
+int db_insert(struct db *db, const struct db_row *row, const void *data, size_t len);
 
 int db_set_attributes(struct db *db, uint64_t ino, uint32_t mode, int64_t mtime_ns, bool unknown);
 int db_set_digest(struct db *db, uint64_t ino, const uint8_t digest[HASH_BYTES]);
@@ -115,3 +121,10 @@ int db_delete_children(struct db *db, uint64_t parent, const char *after, size_t
 int db_retire(struct db *db, uint64_t ino, uint64_t generation);
 int db_delete_retired(struct db *db);
 int db_delete_all(struct db *db);
+
+/** Which large content had the place that content NOW has; CATALOG_NONE. */
+int db_previous(struct db *db, const uint8_t now[HASH_BYTES], uint8_t ret[HASH_BYTES]);
+
+/** Notes that OLD gave way to NOW, and forgets what was noted more than MAX notes ago. */
+int db_set_previous(struct db *db, const uint8_t now[HASH_BYTES], const uint8_t old[HASH_BYTES],
+                    uint64_t max);

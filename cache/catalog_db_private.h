@@ -19,8 +19,9 @@ enum query {
         Q_SET_VERSION,
         Q_LOOKUP,
         Q_GET,
-        Q_TARGET,
+        Q_DATA,
         Q_LIST,
+        Q_ALL,
         Q_LIVE,
         Q_INSERT,
         Q_SET_ATTRIBUTES,
@@ -30,6 +31,9 @@ enum query {
         Q_DELETE_CHILDREN,
         Q_DELETE_RETIRED,
         Q_DELETE_ALL,
+        Q_PREVIOUS,
+        Q_SET_PREVIOUS,
+        Q_FORGET_PREVIOUS,
         Q_COUNT
 };
 
@@ -41,6 +45,13 @@ struct db {
         int log_pages;                     /* writer: in the log, as of the last commit */
         sqlite3_stmt *statements[Q_COUNT]; /* owned; prepared when first used */
 };
+
+/* Bytes at the end of each page of a database: the XXH3-64 of the others, this machine's byte order (catalog_vfs.c). */
+#define PAGE_SUM_BYTES 8
+#define DB_VFS         "fsyncfs-catalog"
+
+/** Makes SQLite know the layer by which databases are to be opened (DB_VFS). Once. */
+int db_register_vfs(void);
 
 /** As db_errno, with the reason that the system gave where SQLite's code says less. */
 int db_error(struct db *db, int result);

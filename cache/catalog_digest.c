@@ -77,27 +77,33 @@ static int check_folder(const struct db_row *row, void *arg)
  * Every folder's digest is compared with one made from its children's rows, digests of subfolders included. If all fit, so
  * does, from the leaves up, the root's: no need to go through the tree in order. What is pending was never shown.
  */
-int catalog_check_digest(struct catalog *catalog)
+int catalog_check_rows(struct db *db, const struct db_version *version)
 {
         _cleanup_hasher_ struct hasher *hasher = NULL;
-        struct catalog_reader *reader;
-        struct db_version version;
+        struct check check = { .db = db };
         uint8_t digest[HASH_BYTES];
         int r = hasher_new(HASH_XXH3, &hasher);
 
-        if (r < 0)
-                return r;
-        r = catalog_reader_take(catalog, &reader);
+        check.hasher = hasher;
+        if (r == 0)
+                r = db_each_live(db, check_folder, &check);
+        if (r == 0)
+                r = catalog_tree_digest(db, digest);
+        if (r == 0 && memcmp(digest, version->shown.digest, HASH_BYTES) != 0)
+                r = CATALOG_MISMATCH;
+        return r;
+}
+
+int catalog_check_digest(struct catalog *catalog)
+{
+        struct catalog_reader *reader;
+        struct db_version version;
+        int r = catalog_reader_take(catalog, &reader);
+
         if (r < 0)
                 return r;
         r = db_read_version(reader->db, &version);
-        if (r == 0 && version.shown.valid) {
-                struct check check = { .db = reader->db, .hasher = hasher };
-                r = db_each_live(reader->db, check_folder, &check);
-                if (r == 0)
-                        r = catalog_tree_digest(reader->db, digest);
-                if (r == 0 && memcmp(digest, version.shown.digest, HASH_BYTES) != 0)
-                        r = CATALOG_MISMATCH;
-        }
+        if (r == 0 && version.shown.valid)
+                r = catalog_check_rows(reader->db, &version);
         return catalog_reader_give(catalog, reader, r);
 }

@@ -83,14 +83,17 @@ static int make_row(const struct catalog_load *load, const struct entry *entry, 
 
 static int insert(struct catalog_load *load, struct db_row *row, const struct entry *entry)
 {
-        bool link = row->entry.kind == ENTRY_SYMLINK, root = row->entry.parent == 0;
+        bool root = row->entry.parent == 0;
+        const void *data;
+        size_t len;
         int r;
 
         if (load->version.next_ino >= CATALOG_INO_MAX || load->version.rows >= CATALOG_ENTRIES_MAX)
                 return -EFBIG;
         row->entry.ino = root ? CATALOG_ROOT_INO : load->version.next_ino++;
         row->born = born(load);
-        r = db_insert(load->db, row, link ? entry->target : NULL, link ? entry->target_len : 0);
+        catalog_row_data(row, entry, &data, &len);
+        r = db_insert(load->db, row, data, len);
         if (r < 0)
                 return r;
         catalog_count_row(&load->version, row, 1);
@@ -331,7 +334,8 @@ int catalog_load_folder(struct catalog *catalog, uint64_t ino, const struct entr
 
         lock_first(catalog);
         load = catalog->load;
-        r = load ? load->failed : -EAGAIN;
+        /* One that has failed is about to be freed; what it was refused for says nothing about this folder. */
+        r = load && load->failed == 0 ? 0 : -EAGAIN;
         if (r == 0)
                 r = db_get(load->db, ino, &folder);
         if (r == CATALOG_NONE || (r == CATALOG_OK && !folder.entry.pending))

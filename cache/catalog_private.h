@@ -31,10 +31,17 @@ struct catalog_slot {
 /** Makes the source's folder if need be and locks the first slot that is free. -EBUSY: all are taken. */
 int catalog_slot_take(const char *dir, const char *source, struct catalog_slot *ret);
 
+/** As catalog_slot_take, for the slot of CLAIM. */
+int catalog_slot_inherit(const char *dir, const char *source, const struct catalog_claim *claim,
+                         struct catalog_slot *ret);
+
 void catalog_slot_release(struct catalog_slot *slot);
 
 /** Opens the slot's database, cleared of retired rows; a damaged one is moved aside (C7), an empty one copied from the newest (C6). */
 int catalog_slot_open(struct catalog_slot *slot, struct db **ret_writer, struct db_version *ret_version);
+
+/** Opens the slot's database as it is. */
+int catalog_slot_reopen(struct catalog_slot *slot, struct db **ret_writer, struct db_version *ret_version);
 
 /** Notes that the database turned out damaged: the next catalog_slot_open moves it aside. */
 void catalog_slot_suspect(struct catalog_slot *slot);
@@ -60,8 +67,10 @@ struct catalog {
         bool writing TSA_GUARDED(mutex);
         struct catalog_reader *idle TSA_GUARDED(mutex);
         unsigned n_idle TSA_GUARDED(mutex);
+        unsigned n_readers TSA_GUARDED(mutex); /* that exist, idle or not */
         unsigned n_reading TSA_GUARDED(mutex);
-        bool emptying_log TSA_GUARDED(mutex); /* new readers wait a moment */
+        unsigned n_wanting TSA_GUARDED(mutex); /* threads that could not open one and wait for the next */
+        bool emptying_log TSA_GUARDED(mutex);  /* new readers wait a moment */
         struct condition readers_changed;
 
         /* The load under way, between its own thread and those that ask for folders out of turn (catalog_load.c). */
@@ -124,5 +133,16 @@ void catalog_digest_add(struct hasher *h, const struct db_row *row);
 /** The digest of live folder INO from its children's rows. H: a hasher for HASH_XXH3, reset here. */
 int catalog_folder_digest(struct db *db, uint64_t ino, struct hasher *h, uint8_t ret[HASH_BYTES]);
 
+/** Whether all that DB shows as VERSION, which is valid, adds up to its digest: CATALOG_OK, CATALOG_MISMATCH or negative errno. */
+int catalog_check_rows(struct db *db, const struct db_version *version);
+
 /** The root digest, from the root's row. -EBADMSG if there is none. */
 int catalog_tree_digest(struct db *db, uint8_t ret[HASH_BYTES]);
+
+/* ---- contents (catalog_content.c) ---- */
+
+/**
+ * What goes into the database beside ROW, which ENTRY is: a symlink's target, or a tiny file's bytes, if they are what its content's name says (others
+ * are logged and left out). *RET NULL: nothing. Borrowed from ENTRY.
+ */
+void catalog_row_data(const struct db_row *row, const struct entry *entry, const void **ret, size_t *ret_len);

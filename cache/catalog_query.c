@@ -68,7 +68,7 @@ int catalog_readlink(struct catalog *catalog, uint64_t ino, struct buffer *ret)
 
         if (r < 0)
                 return r;
-        return catalog_reader_give(catalog, reader, db_target(reader->db, ino, ret));
+        return catalog_reader_give(catalog, reader, db_data(reader->db, ino, ENTRY_SYMLINK, ret));
 }
 
 struct listing {
@@ -239,32 +239,32 @@ int catalog_find_content(struct catalog *catalog, const struct content_id *conte
         return catalog_reader_give(catalog, reader, r);
 }
 
-struct content_walk {
-        int (*each)(const struct content_id *id, uint64_t size, void *arg);
+struct file_walk {
+        int (*each)(const struct catalog_entry *file, void *arg);
         void *arg;
         int answer;
 };
 
-static int walk_content(const struct db_row *row, void *arg)
+static int walk_file(const struct db_row *row, void *arg)
 {
-        struct content_walk *walk = arg;
+        struct file_walk *walk = arg;
 
         if (row->entry.kind != ENTRY_FILE || row->entry.content.algorithm == HASH_NONE)
                 return 0;
-        walk->answer = walk->each(&row->entry.content, row->entry.size, walk->arg);
+        walk->answer = walk->each(&row->entry, walk->arg);
         return walk->answer != 0;
 }
 
-int catalog_each_content(struct catalog *catalog,
-                         int (*each)(const struct content_id *id, uint64_t size, void *arg), void *arg)
+int catalog_each_file(struct catalog *catalog, int (*each)(const struct catalog_entry *file, void *arg),
+                      void *arg)
 {
-        struct content_walk walk = { .each = each, .arg = arg };
+        struct file_walk walk = { .each = each, .arg = arg };
         struct catalog_reader *reader;
         int r = catalog_reader_take(catalog, &reader);
 
         if (r < 0)
                 return r;
-        r = catalog_reader_give(catalog, reader, db_each_live(reader->db, walk_content, &walk));
+        r = catalog_reader_give(catalog, reader, db_each_live(reader->db, walk_file, &walk));
         return r < 0 ? r : walk.answer;
 }
 

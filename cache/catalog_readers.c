@@ -1,7 +1,8 @@
 #include "cache/catalog_private.h"
 
 #define LOG_WAIT_MS      20
-#define IDLE_READERS_MAX 8 /* kept for the next queries; more are made when more threads read at once */
+#define READER_WAIT_MS   2000 /* for one of those that are there, where no more can be opened */
+#define IDLE_READERS_MAX 8    /* kept for the next queries; more are made when more threads read at once */
 
 static void reader_free(struct catalog_reader *reader)
 {
@@ -55,8 +56,21 @@ static int reader_new(struct catalog *catalog, struct catalog_reader **ret)
                 free(reader);
                 return r;
         }
+        mutex_lock(&catalog->mutex);
+        catalog->n_readers++;
+        mutex_unlock(&catalog->mutex);
         *ret = reader;
         return 0;
+}
+
+/* Frees a reader that failed, or is one too many. */
+static void reader_drop(struct catalog *catalog, struct catalog_reader *reader)
+{
+        reader_free(reader);
+        mutex_lock(&catalog->mutex);
+        catalog->n_readers--;
+        condition_broadcast(&catalog->readers_changed);
+        mutex_unlock(&catalog->mutex);
 }
 
 /* True if READER was kept for the next query. */
@@ -67,6 +81,8 @@ static bool keep_locked(struct catalog *catalog, struct catalog_reader *reader) 
         reader->next = catalog->idle;
         catalog->idle = reader;
         catalog->n_idle++;
+        if (catalog->n_wanting > 0)
+                condition_broadcast(&catalog->readers_changed);
         return true;
 }
 
@@ -81,7 +97,34 @@ static void leave(struct catalog *catalog, struct catalog_reader *reader)
                 condition_broadcast(&catalog->readers_changed);
         mutex_unlock(&catalog->mutex);
         if (reader && !kept)
-                reader_free(reader);
+                reader_drop(catalog, reader);
+}
+
+static struct catalog_reader *take_one_locked(struct catalog *catalog) TSA_REQUIRES(&catalog->mutex)
+{
+        struct catalog_reader *reader = catalog->idle;
+
+        if (reader) {
+                catalog->idle = reader->next;
+                catalog->n_idle--;
+        }
+        return reader;
+}
+
+/* No more can be opened (no descriptors left, the database's name gone): the next that somebody gives back, or NULL if there is none at all. */
+static struct catalog_reader *await_reader(struct catalog *catalog)
+{
+        int64_t deadline = clock_monotonic_ns() + READER_WAIT_MS * NSEC_PER_MSEC;
+        struct catalog_reader *reader;
+        int r = 0;
+
+        mutex_lock(&catalog->mutex);
+        catalog->n_wanting++;
+        while (!(reader = take_one_locked(catalog)) && catalog->n_readers > 0 && r == 0)
+                r = condition_wait_until(&catalog->readers_changed, &catalog->mutex, deadline);
+        catalog->n_wanting--;
+        mutex_unlock(&catalog->mutex);
+        return reader;
 }
 
 int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
@@ -95,15 +138,15 @@ int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
                 condition_wait(&catalog->readers_changed, &catalog->mutex);
         catalog->n_reading++;
         generation = catalog->version.shown.generation;
-        reader = catalog->idle;
-        if (reader) {
-                catalog->idle = reader->next;
-                catalog->n_idle--;
-        }
+        reader = take_one_locked(catalog);
         mutex_unlock(&catalog->mutex);
 
         if (!reader)
                 r = reader_new(catalog, &reader);
+        if (r < 0 && r != -EBADMSG) {
+                reader = await_reader(catalog);
+                r = reader ? 0 : r;
+        }
         if (r < 0) {
                 leave(catalog, NULL);
                 return catalog_note_damage(catalog, r);
@@ -112,7 +155,7 @@ int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
         if (!reader->snapshot || reader->generation < generation)
                 r = catalog_reader_renew(reader);
         if (r < 0) {
-                reader_free(reader);
+                reader_drop(catalog, reader);
                 leave(catalog, NULL);
                 return catalog_note_damage(catalog, r);
         }
@@ -123,7 +166,7 @@ int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
 int catalog_reader_give(struct catalog *catalog, struct catalog_reader *reader, int r)
 {
         if (r < 0)
-                reader_free(TAKE_PTR(reader));
+                reader_drop(catalog, TAKE_PTR(reader));
         leave(catalog, reader);
         return catalog_note_damage(catalog, r);
 }
@@ -158,7 +201,7 @@ static void keep_readers(struct catalog *catalog, struct catalog_reader *readers
                 kept = keep_locked(catalog, reader);
                 mutex_unlock(&catalog->mutex);
                 if (!kept)
-                        reader_free(reader);
+                        reader_drop(catalog, reader);
         }
 }
 

@@ -75,7 +75,7 @@ static int read_row(sqlite3_stmt *statement, struct db_row *ret)
                       flags = sqlite3_column_int64(statement, 11);
 
         if (name_len > PATH_NAME_MAX || kind < ENTRY_UNKNOWN || kind > ENTRY_SYMLINK ||
-            algorithm < HASH_NONE || algorithm > HASH_MD5)
+            algorithm < HASH_NONE || algorithm > HASH_XXH3_PIECES)
                 return -EBADMSG;
         e->ino = (uint64_t)sqlite3_column_int64(statement, 0);
         e->parent = (uint64_t)sqlite3_column_int64(statement, 1);
@@ -94,6 +94,8 @@ static int read_row(sqlite3_stmt *statement, struct db_row *ret)
         e->content.algorithm = (enum hash_algorithm)algorithm;
         ret->unknown = flags & DB_UNKNOWN;
         e->pending = flags & DB_PENDING;
+        e->tiny = kind == ENTRY_FILE && algorithm != HASH_NONE &&
+                  (e->size == 0 || sqlite3_column_int(statement, 12));
         return column_hash(statement, 10, e->content.bytes);
 }
 
@@ -148,14 +150,15 @@ int db_get(struct db *db, uint64_t ino, struct db_row *ret)
         return get_row(db, statement, ret);
 }
 
-int db_target(struct db *db, uint64_t ino, struct buffer *ret)
+int db_data(struct db *db, uint64_t ino, enum entry_kind kind, struct buffer *ret)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_TARGET, &r);
+        sqlite3_stmt *statement = db_statement(db, Q_DATA, &r);
 
         if (!statement)
                 return r;
         bind_int(statement, 1, ino);
+        bind_int(statement, 2, kind);
         r = sqlite3_step(statement);
         if (r == SQLITE_ROW)
                 r = buffer_append(ret, sqlite3_column_blob(statement, 0),
@@ -187,9 +190,17 @@ int db_each_live(struct db *db, db_row_fn each, void *arg)
         return statement ? each_row(db, statement, each, arg) : r;
 }
 
+int db_each(struct db *db, db_row_fn each, void *arg)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_ALL, &r);
+
+        return statement ? each_row(db, statement, each, arg) : r;
+}
+
 /* ---- writing entries ---- */
 
-int db_insert(struct db *db, const struct db_row *row, const char *target, size_t target_len)
+int db_insert(struct db *db, const struct db_row *row, const void *data, size_t len)
 {
         const struct catalog_entry *e = &row->entry;
         int r = -EIO;
@@ -208,7 +219,7 @@ int db_insert(struct db *db, const struct db_row *row, const char *target, size_
         bind_int(statement, 9, e->content.algorithm);
         bind_blob(statement, 10, e->content.bytes, HASH_BYTES);
         bind_int(statement, 11, (row->unknown ? DB_UNKNOWN : 0) | (e->pending ? DB_PENDING : 0));
-        bind_blob(statement, 12, target, target_len);
+        bind_blob(statement, 12, data, len);
         return db_run(db, statement);
 }
 
@@ -281,4 +292,42 @@ int db_delete_retired(struct db *db)
 int db_delete_all(struct db *db)
 {
         return db_run_query(db, Q_DELETE_ALL);
+}
+
+/* ---- what large contents replaced ---- */
+
+int db_previous(struct db *db, const uint8_t now[HASH_BYTES], uint8_t ret[HASH_BYTES])
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_PREVIOUS, &r);
+
+        if (!statement)
+                return r;
+        bind_blob(statement, 1, now, HASH_BYTES);
+        r = sqlite3_step(statement);
+        if (r == SQLITE_ROW)
+                r = column_hash(statement, 0, ret);
+        else
+                r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
+        sqlite3_reset(statement);
+        return r;
+}
+
+int db_set_previous(struct db *db, const uint8_t now[HASH_BYTES], const uint8_t old[HASH_BYTES], uint64_t max)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = db_statement(db, Q_SET_PREVIOUS, &r);
+
+        if (!statement)
+                return r;
+        bind_blob(statement, 1, now, HASH_BYTES);
+        bind_blob(statement, 2, old, HASH_BYTES);
+        r = db_run(db, statement);
+        if (r < 0)
+                return r;
+        statement = db_statement(db, Q_FORGET_PREVIOUS, &r);
+        if (!statement)
+                return r;
+        bind_int(statement, 1, max);
+        return db_run(db, statement);
 }

@@ -11,6 +11,8 @@
 
 #define SLOTS_MAX     64 /* mounts of one source at the same time */
 #define SLOT_NAME_MAX 64
+#define CHECK_ROWS_MAX                                                                                       \
+        50000u /* up to here all of a database is looked at when it is opened (5 ms), beyond, each page when it is read */
 
 static const char *slot_name(unsigned number, const char *suffix, char name[SLOT_NAME_MAX])
 {
@@ -89,13 +91,22 @@ static int open_source_folder(const char *dir, const char *source, struct catalo
         return slot->dir_fd < 0 ? -errno : 0;
 }
 
-int catalog_slot_take(const char *dir, const char *source, struct catalog_slot *ret)
+static int inherit_lock(struct catalog_slot *slot, const struct catalog_claim *claim)
+{
+        slot->number = claim->slot;
+        slot->lock_fd = fcntl(claim->lock_fd, F_DUPFD_CLOEXEC, 0);
+        return slot->lock_fd < 0 ? -errno : 0;
+}
+
+/* CLAIM: NULL, or of who had it before. */
+static int take_slot(const char *dir, const char *source, const struct catalog_claim *claim,
+                     struct catalog_slot *ret)
 {
         struct catalog_slot slot = { .dir_fd = -1, .lock_fd = -1 };
         int r = open_source_folder(dir, source, &slot);
 
         if (r == 0)
-                r = lock_slot(&slot);
+                r = claim ? inherit_lock(&slot, claim) : lock_slot(&slot);
         if (r == 0)
                 r = write_source(&slot, source);
         if (r == 0 && asprintf(&slot.path, "%s/slot%u.db", slot.dir, slot.number) < 0) {
@@ -108,6 +119,17 @@ int catalog_slot_take(const char *dir, const char *source, struct catalog_slot *
         }
         *ret = slot;
         return 0;
+}
+
+int catalog_slot_take(const char *dir, const char *source, struct catalog_slot *ret)
+{
+        return take_slot(dir, source, NULL, ret);
+}
+
+int catalog_slot_inherit(const char *dir, const char *source, const struct catalog_claim *claim,
+                         struct catalog_slot *ret)
+{
+        return take_slot(dir, source, claim, ret);
 }
 
 void catalog_slot_suspect(struct catalog_slot *slot)
@@ -175,6 +197,8 @@ static int open_database(const struct catalog_slot *slot, struct db **ret, struc
         if (r < 0)
                 return r;
         r = clean_up(db, ret_version);
+        if (r == 0 && ret_version->rows <= CHECK_ROWS_MAX)
+                r = db_check(db);
         if (r < 0) {
                 db_close(db);
                 return r;
@@ -252,4 +276,19 @@ int catalog_slot_open(struct catalog_slot *slot, struct db **ret_writer, struct 
         *ret_writer = db;
         *ret_version = version;
         return 0;
+}
+
+int catalog_slot_reopen(struct catalog_slot *slot, struct db **ret_writer, struct db_version *ret_version)
+{
+        struct db *db;
+        int r = is_suspect(slot) ? -EBADMSG : db_open_writer(slot->path, &db);
+
+        if (r < 0)
+                return r;
+        r = db_read_version(db, ret_version);
+        if (r < 0)
+                db_close(db);
+        else
+                *ret_writer = db;
+        return r;
 }

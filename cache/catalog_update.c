@@ -35,8 +35,11 @@ int folder_list_add(struct folder_list *list, struct update_folder folder)
 int update_mark(struct catalog_update *update, uint64_t ino, uint8_t flags)
 {
         uint8_t before = ino_map_get(&update->marks, ino);
-        int r = ino_map_set(&update->marks, ino, before | flags);
+        int r;
 
+        if (ino >= update->version.next_ino)
+                return -EBADMSG; /* nobody ever gave that number: the row is damaged, and the map would take memory up to it */
+        r = ino_map_set(&update->marks, ino, before | flags);
         if (r < 0)
                 return r;
         if (ino < update->first_new_ino && !(before & (MARK_CAME | MARK_GONE)) &&
@@ -164,15 +167,17 @@ static int keep_old(struct catalog_update *update, const struct db_row *old)
 
 static int insert(struct catalog_update *update, struct db_row *row, const struct entry *entry)
 {
-        bool link = row->entry.kind == ENTRY_SYMLINK, root = row->entry.parent == 0,
-             shown = row->entry.kind != ENTRY_UNKNOWN;
+        bool root = row->entry.parent == 0, shown = row->entry.kind != ENTRY_UNKNOWN;
+        const void *data;
+        size_t len;
         int r;
 
         if (update->version.next_ino >= CATALOG_INO_MAX)
                 return -EFBIG;
         row->entry.ino = root ? CATALOG_ROOT_INO : update->version.next_ino++;
         row->born = update->generation;
-        r = db_insert(update->db, row, link ? entry->target : NULL, link ? entry->target_len : 0);
+        catalog_row_data(row, entry, &data, &len);
+        r = db_insert(update->db, row, data, len);
         if (r < 0)
                 return r;
         catalog_count_row(&update->version, row, 1);
@@ -196,6 +201,16 @@ void catalog_update_on_replaced(struct catalog_update *update,
         update->on_replaced_arg = arg;
 }
 
+/* Most pieces of a large file's new content may be the old one's. */
+static int note_previous(struct catalog_update *update, const struct content_id *old,
+                         const struct content_id *now)
+{
+        if (old->algorithm != HASH_XXH3_PIECES || now->algorithm != HASH_XXH3_PIECES ||
+            content_id_equal(old, now))
+                return 0;
+        return db_set_previous(update->db, now->bytes, old->bytes, CATALOG_PREVIOUS_MAX);
+}
+
 static void tell_replaced(struct catalog_update *update, const struct db_row *old, const struct db_row *new,
                           const struct entry *entry)
 {
@@ -215,6 +230,8 @@ static int replace(struct catalog_update *update, const struct db_row *old, stru
                 r = update_folder_changed(update, here(update), true);
         if (r == 0)
                 r = insert(update, new, entry);
+        if (r == 0)
+                r = note_previous(update, &old->entry.content, &new->entry.content);
         if (r == 0) {
                 update->modified++;
                 tell_replaced(update, old, new, entry);

@@ -34,7 +34,7 @@ void store_flat_name(const struct content_id *id, char name[STORE_NAME_MAX])
 
 int store_blob_dir(struct store *store, const struct content_id *id)
 {
-        if (id->algorithm != HASH_XXH3 && id->algorithm != HASH_MD5)
+        if (id->algorithm <= HASH_NONE || id->algorithm >= STORE_ALGORITHMS)
                 return -EINVAL;
         return store->blob_fds[id->algorithm];
 }
@@ -72,6 +72,11 @@ static int make_stamp(struct timespec *ret)
                 .tv_nsec = (long)((hash & 0xffffffff) % (uint64_t)NSEC_PER_SEC),
         };
         return 0;
+}
+
+uint64_t store_boot_mark(const struct store *store)
+{
+        return ((uint64_t)store->stamp.tv_sec << 32 | (uint64_t)store->stamp.tv_nsec) | UINT64_C(1) << 63;
 }
 
 static int open_folder(int dirfd, const char *name, int *ret_fd)
@@ -145,6 +150,9 @@ static int set_up(struct store *store, const char *dir)
         lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (store->dir_fd < 0 || lock < 0)
                 return -errno;
+        store->dir = realpath(dir, NULL);
+        if (!store->dir)
+                return -errno;
         r = store_flock(lock, LOCK_EX);
         if (r == 0)
                 r = check_format(store);
@@ -159,7 +167,32 @@ static int set_up(struct store *store, const char *dir)
         if (r == 0)
                 r = room_new(store);
         if (r == 0)
+                r = pieces_table_new(store);
+        if (r == 0)
                 r = store_wait_setup();
+        return r;
+}
+
+int store_mend_format(const char *dir)
+{
+        static const char known[] = "fsyncfs-store ";
+        _cleanup_buffer_ struct buffer text = { 0 };
+        struct store store = { 0 };
+        int r;
+
+        store.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (store.dir_fd < 0)
+                return -errno;
+        r = io_read_file(store.dir_fd, "format", FORMAT_MAX, &text);
+        if (faccessat(store.dir_fd, "blobs", F_OK, 0) < 0 ||
+            faccessat(store.dir_fd, "partial", F_OK, 0) < 0 ||
+            (r == 0 && text.len > 0 && strncmp(text.data, known, strlen(known)) == 0 &&
+             text.data[text.len - 1] == '\n' &&
+             strspn(text.data + strlen(known), "0123456789") == text.len - strlen(known) - 1))
+                r = -EPROTONOSUPPORT;
+        else
+                r = probe_and_format(&store, true);
+        close(store.dir_fd);
         return r;
 }
 
@@ -174,6 +207,7 @@ int store_open(const char *dir, struct store **ret)
         for (size_t i = 0; i < STORE_ALGORITHMS; i++)
                 store->blob_fds[i] = -1;
         mutex_init(&store->mutex);
+        mutex_init(&store->revive_lock);
         condition_init(&store->waiter_left);
         r = set_up(store, dir);
         if (r < 0) {
@@ -188,6 +222,7 @@ void store_free(struct store *store)
 {
         if (!store)
                 return;
+        pieces_table_free(store);
         room_free(store);
         usage_close(store);
         for (size_t i = 0; i < STORE_ALGORITHMS; i++)
@@ -197,7 +232,9 @@ void store_free(struct store *store)
         cleanup_close(&store->partial_fd);
         cleanup_close(&store->dir_fd);
         condition_release(&store->waiter_left);
+        mutex_release(&store->revive_lock);
         mutex_release(&store->mutex);
+        free(store->dir);
         free(store);
 }
 
@@ -225,6 +262,7 @@ static int hash_file(int fd, enum hash_algorithm algorithm, struct content_id *r
         return 0;
 }
 
+/* FD: the blob, or negative if it cannot even be opened. */
 static int quarantine(struct store *store, const struct content_id *id, int fd)
 {
         char path[STORE_BLOB_PATH_MAX], name[STORE_NAME_MAX], text[HASH_TEXT_MAX];
@@ -233,7 +271,7 @@ static int quarantine(struct store *store, const struct content_id *id, int fd)
 
         store_blob_path(id, path);
         store_flat_name(id, name);
-        if (!store_is_current(fd, dirfd, path))
+        if (fd >= 0 && !store_is_current(fd, dirfd, path))
                 return STORE_MISS; /* somebody else moved it, and may have put a good one there */
         usage_begin(store, shard);
         r = renameat(dirfd, path, store->quarantine_fd, name) < 0 && errno != ENOENT ? -errno : 0;
@@ -274,7 +312,7 @@ int store_open_blob(int dirfd, const char *path)
 }
 
 /* The order of eviction need not be exact, so that asking for a blob again and again writes nothing. */
-static void note_use(int fd, const struct stat *st)
+void store_touch(int fd, const struct stat *st)
 {
         static const struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_OMIT } };
         int64_t age_sec = clock_coarse_ns() / NSEC_PER_SEC - st->st_atim.tv_sec;
@@ -294,6 +332,13 @@ void store_note_use(int fd, int64_t ago_ns)
                 (void)futimens(fd, times);
 }
 
+void store_doubt(int fd)
+{
+        static const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } };
+
+        (void)futimens(fd, times);
+}
+
 static int get(struct store *store, const struct content_id *id, bool may_read, int *ret_fd)
 {
         _cleanup_close_ int fd = -1;
@@ -305,6 +350,12 @@ static int get(struct store *store, const struct content_id *id, bool may_read, 
                 return dirfd;
         store_blob_path(id, path);
         fd = store_open_blob(dirfd, path);
+        if (fd == -EMFILE || fd == -ENFILE) {
+                room_drop_held(store);
+                fd = store_open_blob(dirfd, path);
+        }
+        if (fd == -EIO || fd == -EUCLEAN) /* damage of the file system's own */
+                return quarantine(store, id, fd);
         if (fd < 0)
                 return fd == -ENOENT ? STORE_MISS : fd;
         if (fstat(fd, &st) < 0)
@@ -314,7 +365,7 @@ static int get(struct store *store, const struct content_id *id, bool may_read, 
                 if (r != STORE_OK)
                         return r;
         }
-        note_use(fd, &st);
+        store_touch(fd, &st);
         room_unhold(store, id);
         *ret_fd = take_fd(&fd);
         return STORE_OK;

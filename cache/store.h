@@ -16,8 +16,8 @@
  *  S8 A quota fails no write: room is made before, and where none can be made the write goes on beyond the quota. -ENOSPC means that the disk
  *     is full although all that may go has gone.
  *
- * Layout: DIR/format (text, "fsyncfs-store 1"), DIR/blobs/<algorithm>/<2 hex>/<30 hex>, DIR/partial/, DIR/quarantine/, DIR/pins/,
- * DIR/usage. A blob's atime is when it was last asked for, to ten minutes; nothing else moves it.
+ * Layout: DIR/format (text, "fsyncfs-store 1"), DIR/blobs/<algorithm>/<2 hex>/<30 hex> (with ".part": cache/pieces.h), DIR/partial/,
+ * DIR/quarantine/, DIR/pins/, DIR/usage. A blob's atime is when it was last asked for, to ten minutes; nothing else moves it.
  * Thread-safe; processes share it through the file system alone.
  */
 #pragma once
@@ -32,6 +32,9 @@ struct store_writer;
  * build does not know; the folder is probed by writing, so that an unwritable one is found now.
  */
 int store_open(const char *dir, struct store **ret);
+
+/** Writes DIR's format anew if it is damaged, and not just another build's (-EPROTONOSUPPORT): for after store_open has refused it. */
+int store_mend_format(const char *dir);
 
 /** NULL is fine. Writers must have ended. */
 void store_free(struct store *store);
@@ -78,6 +81,9 @@ int store_get(struct store *store, const struct content_id *id, int *ret_fd);
 /** The same without ever reading the blob: quick, for who must not wait for a disk. STORE_UNVERIFIED: store_get would read it. */
 int store_get_verified(struct store *store, const struct content_id *id, int *ret_fd);
 
+/** The blob open as FD could not be read: who asks for it next verifies it first, and quarantines it (S5). */
+void store_doubt(int fd);
+
 /** The blob open as FD, which is about to be closed, was in use until AGO_NS ago: for who keeps blobs open for long. */
 void store_note_use(int fd, int64_t ago_ns);
 
@@ -119,16 +125,21 @@ struct store_stats {
         uint64_t blob_bytes; /* apparent sizes */
         uint64_t pinned;     /* blobs with a pin */
         uint64_t pinned_bytes;
-        uint64_t partials;
+        uint64_t partials;      /* contents that are not whole yet (cache/pieces.h), or being written */
+        uint64_t partial_bytes; /* what they count for */
         uint64_t quarantined;
         uint64_t verified; /* store_verify: blobs whose bytes were read and are right */
-        uint64_t damaged;  /* store_verify: blobs moved to quarantine */
+        uint64_t
+                damaged; /* store_verify: blobs moved to quarantine, and partials with pieces that were wrong */
 };
 
 /** Walks the store and counts. Negative errno if it cannot be read. */
 int store_stat(struct store *store, struct store_stats *ret);
 
-/** Reads every blob and quarantines what does not match; ON_DAMAGED (optional) hears of each. */
+/**
+ * Reads every blob, and every piece that is here of others, and quarantines or forgets what does not match; ON_DAMAGED (optional) hears of
+ * each content.
+ */
 int store_verify(struct store *store, void (*on_damaged)(const char *name, void *arg), void *arg,
                  struct store_stats *ret);
 
@@ -136,9 +147,13 @@ int store_verify(struct store *store, void (*on_damaged)(const char *name, void 
 int store_list(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg),
                void *arg);
 
+/** The same for every content of which some pieces may be here (cache/pieces.h says which). */
+int store_list_parts(struct store *store, int (*each)(const struct content_id *id, void *arg), void *arg);
+
 struct store_usage {
         uint64_t blobs;
-        uint64_t bytes; /* of blobs, each rounded up to STORE_CHARGE_BYTES: what a quota is compared with */
+        uint64_t
+                bytes; /* of blobs, and of what is here of others, rounded up to STORE_CHARGE_BYTES: what a quota is compared with */
         uint64_t reserved; /* what is being written will come to, by all processes */
         uint64_t quota;    /* the smallest of the processes that have the store open; 0: none */
         bool counted;      /* false: BYTES is from before the machine started, or still being counted */
@@ -148,6 +163,9 @@ struct store_usage {
 
 /** What the store holds, without a walk; what is not counted yet will be soon, if the store has limits. */
 void store_get_usage(struct store *store, struct store_usage *ret);
+
+/** The disk is full: evicts BYTES beyond what limits ask. 0: something went; -ENOSPC: nothing may go, or the store has no limits; -EINTR. */
+int store_make_room(struct store *store, uint64_t bytes);
 
 struct store_evicted {
         uint64_t blobs;
@@ -167,5 +185,5 @@ int store_unpin(struct store *store, const struct content_id *id);
 int store_list_pins(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg),
                     void *arg);
 
-/** Removes what is in quarantine/, and what dead writers left. Adds to RET. */
+/** Removes what is in quarantine/, what dead writers left, and parts of which nobody can use anything. Adds to RET. */
 int store_collect(struct store *store, struct store_evicted *ret);

@@ -8,6 +8,7 @@
 #include <signal.h>
 
 #include "base/clock.h"
+#include "cache/part.h"
 
 #define CANDIDATES_MAX 65536u /* of one round: 2.5 MiB; more are found by another */
 
@@ -15,6 +16,7 @@ struct candidate {
         int64_t used_ns;
         uint64_t bytes;
         struct content_id id;
+        bool part;
 };
 
 /* The oldest that make up WANTED bytes; the youngest of them on top (a max-heap by used_ns). */
@@ -81,12 +83,7 @@ static void add(struct oldest *o, const struct candidate *candidate)
                 drop_top(o);
 }
 
-/*
- * Whether anybody but FD has the file open or mapped. The kernel grants a lease for writing to the only opener of a file and to
- * no other, so that whoever opens a blob need not say so. Who opens it right now waits for a moment; the signal that would tell is one that
- * is ignored. On a file system without leases nothing counts as open: safe, as who has a file keeps it (S6).
- */
-static bool is_open_elsewhere(int fd)
+bool store_is_open_elsewhere(int fd)
 {
         if (fcntl(fd, F_SETSIG, SIGURG) < 0)
                 return false;
@@ -112,28 +109,25 @@ static int64_t to_ns(const struct timespec *ts)
 static bool is_open_at(int dirfd, const char *name)
 {
         int fd = store_open_blob(dirfd, name);
-        bool open = fd >= 0 && is_open_elsewhere(fd);
+        bool open = fd >= 0 && store_is_open_elsewhere(fd);
 
         if (fd >= 0)
                 close(fd);
         return open;
 }
 
-static void consider(const struct content_id *id, int dirfd, const char *name, const struct stat *st,
-                     void *arg)
+static void consider(const struct store_found *found, const struct stat *st, uint64_t bytes, void *arg)
 {
         struct round *round = arg;
         struct candidate candidate = {
-                .used_ns = to_ns(&st->st_atim),
-                .bytes = usage_charge((uint64_t)st->st_size),
-                .id = *id,
+                .used_ns = to_ns(&st->st_atim), .bytes = bytes, .id = found->id, .part = found->part
         };
         int64_t age_ns = round->now_ns - to_ns(&st->st_ctim);
 
         if (round->oldest.error < 0 || !is_wanted(&round->oldest, candidate.used_ns) ||
-            pins_find(&round->pins, id) || (age_ns >= 0 && age_ns < round->pass->young_ns))
+            pins_find(&round->pins, &found->id) || (age_ns >= 0 && age_ns < round->pass->young_ns))
                 return;
-        if (round->pass->check_open && is_open_at(dirfd, name))
+        if (round->pass->check_open && is_open_at(found->dirfd, found->name))
                 return;
         add(&round->oldest, &candidate);
 }
@@ -153,34 +147,45 @@ static int find_oldest(struct round *round)
         return r < 0 ? r : round->oldest.error;
 }
 
-/* Takes away the name; the bytes go when FD, or whoever has them, is closed. */
-static bool unlink_blob(struct store *store, const struct candidate *candidate, int fd, const char *path)
+/*
+ * Takes away the name; the bytes go when FD, or whoever has them, is closed. Who opens a part does so under the same lock: it either has it by now,
+ * or finds none. What a part counts for may have changed since it was chosen. Returns how many bytes have gone.
+ */
+static uint64_t unlink_found(struct store *store, const struct candidate *candidate, int fd, const char *path)
 {
         int dirfd = store_blob_dir(store, &candidate->id);
         unsigned shard = usage_shard_of(&candidate->id);
         bool counted = usage_begin(store, shard), gone;
+        uint64_t bytes = candidate->bytes;
+        struct stat st;
 
+        if (candidate->part && fstat(fd, &st) == 0)
+                bytes = part_charge(fd, &st);
         gone = store_is_current(fd, dirfd, path) && !pins_has(store, &candidate->id) &&
-               unlinkat(dirfd, path, 0) == 0;
-        usage_end(store, shard, counted, gone ? -(int64_t)candidate->bytes : 0, gone ? -1 : 0);
-        return gone;
+               !(candidate->part && store_is_open_elsewhere(fd)) && unlinkat(dirfd, path, 0) == 0;
+        usage_end(store, shard, counted, gone ? -(int64_t)bytes : 0, gone && !candidate->part ? -1 : 0);
+        return gone ? bytes : 0;
 }
 
 static void evict_one(struct store *store, const struct candidate *candidate, struct store_evicted *evicted)
 {
-        char path[STORE_BLOB_PATH_MAX];
+        char path[PART_PATH_MAX];
         struct stat st;
+        uint64_t gone;
         int fd;
 
-        store_blob_path(&candidate->id, path);
+        if (candidate->part)
+                part_path(&candidate->id, path);
+        else
+                store_blob_path(&candidate->id, path);
         fd = store_open_blob(store_blob_dir(store, &candidate->id), path);
         if (fd < 0)
                 return;
         /* Used since it was chosen, or put there anew: not the least recently used any more. */
-        if (fstat(fd, &st) == 0 && to_ns(&st.st_atim) == candidate->used_ns && !is_open_elsewhere(fd) &&
-            unlink_blob(store, candidate, fd, path)) {
-                evicted->blobs++;
-                evicted->bytes += candidate->bytes;
+        if (fstat(fd, &st) == 0 && to_ns(&st.st_atim) == candidate->used_ns && !store_is_open_elsewhere(fd)) {
+                gone = unlink_found(store, candidate, fd, path);
+                evicted->blobs += gone > 0;
+                evicted->bytes += gone;
         }
         close(fd);
 }

@@ -171,10 +171,25 @@ int store_remove_dead_partials(struct store *store, struct store_evicted *ret)
         return store_walk_names(store->partial_fd, remove_one, &state);
 }
 
+struct collect_state {
+        struct store *store;
+        struct store_evicted *removed;
+};
+
+static int collect_found(const struct store_found *found, void *arg)
+{
+        struct collect_state *state = arg;
+
+        return found->part ? pieces_collect_part(state->store, found, state->removed) : 0;
+}
+
 int store_collect(struct store *store, struct store_evicted *ret)
 {
         struct remove_state state = { .dirfd = store->quarantine_fd, .removed = ret };
+        struct collect_state parts = { .store = store, .removed = ret };
         int r = store_walk_names(store->quarantine_fd, remove_one, &state);
 
-        return r < 0 ? r : store_remove_dead_partials(store, ret);
+        if (r == 0)
+                r = store_remove_dead_partials(store, ret);
+        return r < 0 ? r : store_walk_all(store, collect_found, &parts);
 }

@@ -132,6 +132,11 @@ static void drop_held(struct room *room, int64_t min_age_ns)
         }
 }
 
+void room_drop_held(struct store *store)
+{
+        drop_held(store->room, 0);
+}
+
 /* ---- how much is too much ---- */
 
 static uint64_t percent_of(uint64_t bytes, unsigned percent)
@@ -391,7 +396,7 @@ int room_take(struct store *store, uint64_t size, bool may_wait)
         return r;
 }
 
-int room_make(struct store *store, uint64_t bytes)
+int store_make_room(struct store *store, uint64_t bytes)
 {
         uint64_t freed;
         int r;
@@ -399,7 +404,12 @@ int room_make(struct store *store, uint64_t bytes)
         if (!atomic_load(&store->room->limited))
                 return -ENOSPC;
         r = await_pass(store->room, bytes, &freed);
-        return r < 0 ? r : freed > 0 ? 0 : -ENOSPC;
+        if (r == 0 && freed == 0)
+                r = -ENOSPC;
+        /* Journaling file systems give blocks back with the next commit, and it would all have to go until then. */
+        if (r == 0)
+                (void)fsync(store->dir_fd);
+        return r;
 }
 
 /* ---- life ---- */

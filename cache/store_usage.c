@@ -6,9 +6,10 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "cache/guarded_map.h"
 
 #define USAGE_NAME  "usage"
-#define USAGE_MAGIC UINT64_C(0x3120656761737566) /* "fusage 1" */
+#define USAGE_MAGIC UINT64_C(0x3220656761737566) /* "fusage 2" */
 #define SLOTS       64u
 #define SLOT_LOCK   USAGE_SHARDS /* the byte of the first slot's lock; below are those of the shards */
 
@@ -33,8 +34,9 @@ struct usage_file {
 struct usage {
         int fd; /* owned; -1: not shared, the disk was full */
         uint64_t mark;
-        struct usage_file *file; /* mapped */
-        struct usage_slot *own;  /* in FILE, or FALLBACK */
+        struct usage_file
+                *file; /* mapped; if somebody truncates it, zeros of this process alone, and counted anew */
+        struct usage_slot *_Atomic own; /* in FILE, or FALLBACK; changed by usage_move alone */
         struct usage_slot fallback;
         struct mutex locks[USAGE_SHARDS]; /* of the shards, among this process's threads */
 };
@@ -115,18 +117,15 @@ int usage_open(struct store *store)
                 return -ENOMEM;
         store->usage = u;
         u->fd = -1;
-        u->mark = ((uint64_t)store->stamp.tv_sec << 32 | (uint64_t)store->stamp.tv_nsec) | UINT64_C(1) << 63;
+        u->mark = store_boot_mark(store);
         for (unsigned i = 0; i < USAGE_SHARDS; i++)
                 mutex_init(&u->locks[i]);
         r = open_file(store, &u->fd);
         if (r < 0 && r != -ENOSPC && r != -EDQUOT)
                 return r;
-        u->file = mmap(NULL, sizeof(*u->file), PROT_READ | PROT_WRITE,
-                       u->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, u->fd, 0);
-        if (u->file == MAP_FAILED) {
-                u->file = NULL;
-                return -errno;
-        }
+        r = guarded_map(u->fd, sizeof(*u->file), (void **)&u->file);
+        if (r < 0)
+                return r;
         take_slot(u);
         return 0;
 }
@@ -142,13 +141,42 @@ void usage_close(struct store *store)
                 atomic_store(&u->own->unwritten, 0);
                 atomic_store(&u->own->quota, 0);
         }
-        if (u->file)
-                munmap(u->file, sizeof(*u->file));
+        guarded_unmap(u->file, sizeof(*u->file));
         cleanup_close(&u->fd);
         for (unsigned i = 0; i < USAGE_SHARDS; i++)
                 mutex_release(&u->locks[i]);
         free(u);
         store->usage = NULL;
+}
+
+/* The locks of bytes belong to the open file, which both descriptors share: FRESH's end gives none up. */
+static void move_locked(struct usage *u, struct usage *fresh)
+{
+        const bool fallback = fresh->own == &fresh->fallback;
+        const size_t slot = fallback ? 0 : (size_t)(fresh->own - fresh->file->slots);
+        int64_t reserved = atomic_load(&u->own->reserved), unwritten = atomic_load(&u->own->unwritten);
+        uint64_t quota = atomic_load(&u->own->quota);
+
+        if (u->fd < 0 || fresh->fd < 0 || dup3(fresh->fd, u->fd, O_CLOEXEC) < 0 ||
+            mmap(u->file, sizeof(*u->file), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, u->fd, 0) ==
+                    MAP_FAILED)
+                return; /* goes on counting for itself alone */
+        u->own = fallback ? &u->fallback : &u->file->slots[slot];
+        atomic_store(&u->own->reserved, reserved);
+        atomic_store(&u->own->unwritten, unwritten);
+        atomic_store(&u->own->quota, quota);
+        fresh->own = NULL;
+}
+
+void usage_move(struct store *store, struct store *fresh) TSA_NONE
+{
+        struct usage *u = store->usage;
+
+        for (unsigned i = 0; i < USAGE_SHARDS; i++)
+                mutex_lock(&u->locks[i]);
+        move_locked(u, fresh->usage);
+        for (unsigned i = 0; i < USAGE_SHARDS; i++)
+                mutex_unlock(&u->locks[i]);
 }
 
 uint64_t usage_charge(uint64_t size)
@@ -210,31 +238,34 @@ void usage_end(struct store *store, unsigned shard, bool counted, int64_t bytes,
 
 struct count_state {
         uint64_t bytes, blobs;
-        usage_blob_fn each;
+        usage_found_fn each;
         void *arg;
 };
 
-static int count_blob(const struct content_id *id, int dirfd, const char *name, void *arg)
+static int count_found(const struct store_found *found, void *arg)
 {
         struct count_state *state = arg;
         struct stat st;
+        uint64_t bytes;
 
-        if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(found->dirfd, found->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
         if (!S_ISREG(st.st_mode))
                 return 0;
-        state->blobs++;
-        state->bytes += usage_charge((uint64_t)st.st_size);
+        bytes = found->part ? pieces_charge(found, &st) : usage_charge((uint64_t)st.st_size);
+        state->blobs += !found->part;
+        state->bytes += bytes;
         if (state->each)
-                state->each(id, dirfd, name, &st, state->arg);
+                state->each(found, &st, bytes, state->arg);
         return 0;
 }
 
-static int count_locked(struct store *store, unsigned shard, usage_blob_fn each, void *arg)
+static int count_locked(struct store *store, unsigned shard, usage_found_fn each, void *arg)
 {
         struct usage_shard *s = &store->usage->file->shards[shard];
         struct count_state state = { .each = each, .arg = arg };
-        int r = store_walk_folder(store, HASH_XXH3 + shard / 256, (uint8_t)(shard % 256), count_blob, &state);
+        int r = store_walk_folder(store, HASH_XXH3 + shard / 256, (uint8_t)(shard % 256), count_found,
+                                  &state);
 
         if (r < 0)
                 return r;
@@ -245,7 +276,7 @@ static int count_locked(struct store *store, unsigned shard, usage_blob_fn each,
         return 0;
 }
 
-int usage_count(struct store *store, unsigned shard, usage_blob_fn each, void *arg)
+int usage_count(struct store *store, unsigned shard, usage_found_fn each, void *arg)
 {
         int r;
 

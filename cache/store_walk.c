@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "cache/part.h"
 #include "cache/store_private.h"
 
 static void cleanup_closedir(DIR **dir)
@@ -56,36 +57,40 @@ int store_walk_names(int dirfd, int (*each)(const char *name, void *arg), void *
         return r;
 }
 
-static int count_name(const char *name, void *arg)
+/* The rest of the id from the name, and whether it is a part's; -EINVAL: not ours. */
+static int parse_name(struct store_found *found)
 {
-        (*(uint64_t *)arg)++;
-        return 0;
+        found->part =
+                found->id.algorithm == HASH_XXH3_PIECES && part_parse_name(found->name, &found->id) == 0;
+        if (found->part)
+                return 0;
+        return hex_decode(found->name, strlen(found->name), found->id.bytes + 1, HASH_BYTES - 1);
 }
 
-int store_walk_folder(struct store *store, enum hash_algorithm algorithm, uint8_t first, store_blob_fn each,
+int store_walk_folder(struct store *store, enum hash_algorithm algorithm, uint8_t first, store_found_fn each,
                       void *arg)
 {
         _cleanup_closedir_ DIR *dir = NULL;
-        struct content_id id = { .algorithm = algorithm, .bytes = { first } };
+        struct store_found found = { .id = { .algorithm = algorithm, .bytes = { first } } };
         char folder[3];
-        const char *name;
         int r;
 
         hex_encode(&first, 1, folder);
         r = open_dir(store->blob_fds[algorithm], folder, &dir);
         if (r < 0)
                 return r == -ENOTDIR || r == -ENOENT ? 0 : r;
-        while ((name = next_name(dir, &r))) {
-                if (hex_decode(name, strlen(name), id.bytes + 1, HASH_BYTES - 1) < 0)
-                        continue; /* not ours */
-                r = each(&id, dirfd(dir), name, arg);
+        found.dirfd = dirfd(dir);
+        while ((found.name = next_name(dir, &r))) {
+                if (parse_name(&found) < 0)
+                        continue;
+                r = each(&found, arg);
                 if (r != 0)
                         break;
         }
         return r;
 }
 
-static int walk_blobs(struct store *store, store_blob_fn each, void *arg)
+int store_walk_all(struct store *store, store_found_fn each, void *arg)
 {
         int r = 0;
 
@@ -100,16 +105,18 @@ struct list_state {
         void *arg;
 };
 
-static int list_blob(const struct content_id *id, int dirfd, const char *name, void *arg)
+static int list_blob(const struct store_found *found, void *arg)
 {
         struct list_state *state = arg;
         struct stat st;
 
-        if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (found->part)
+                return 0;
+        if (fstatat(found->dirfd, found->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
         if (!S_ISREG(st.st_mode))
                 return 0;
-        return state->each(id, (uint64_t)st.st_size, state->arg);
+        return state->each(&found->id, (uint64_t)st.st_size, state->arg);
 }
 
 int store_list(struct store *store, int (*each)(const struct content_id *id, uint64_t size, void *arg),
@@ -117,37 +124,78 @@ int store_list(struct store *store, int (*each)(const struct content_id *id, uin
 {
         struct list_state state = { .each = each, .arg = arg };
 
-        return walk_blobs(store, list_blob, &state);
+        return store_walk_all(store, list_blob, &state);
+}
+
+struct parts_state {
+        int (*each)(const struct content_id *id, void *arg);
+        void *arg;
+};
+
+static int list_part(const struct store_found *found, void *arg)
+{
+        struct parts_state *state = arg;
+
+        return found->part ? state->each(&found->id, state->arg) : 0;
+}
+
+int store_list_parts(struct store *store, int (*each)(const struct content_id *id, void *arg), void *arg)
+{
+        struct parts_state state = { .each = each, .arg = arg };
+
+        return store_walk_all(store, list_part, &state);
 }
 
 struct stat_state {
+        struct store *store;
         struct store_stats stats;
         struct pins pins;
 };
 
-static void stat_blob(const struct content_id *id, int dirfd, const char *name, const struct stat *st,
-                      void *arg)
+static void stat_found(const struct store_found *found, const struct stat *st, uint64_t bytes, void *arg)
 {
         struct stat_state *state = arg;
 
+        if (found->part) {
+                state->stats.partials++;
+                state->stats.partial_bytes += bytes;
+                return;
+        }
         state->stats.blobs++;
         state->stats.blob_bytes += (uint64_t)st->st_size;
-        if (pins_find(&state->pins, id)) {
+        if (pins_find(&state->pins, &found->id)) {
                 state->stats.pinned++;
                 state->stats.pinned_bytes += (uint64_t)st->st_size;
         }
 }
 
+static int stat_partial(const char *name, void *arg)
+{
+        struct stat_state *state = arg;
+        struct stat st;
+
+        state->stats.partials++;
+        if (fstatat(state->store->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                state->stats.partial_bytes += usage_charge((uint64_t)st.st_size);
+        return 0;
+}
+
+static int count_name(const char *name, void *arg)
+{
+        (*(uint64_t *)arg)++;
+        return 0;
+}
+
 int store_stat(struct store *store, struct store_stats *ret)
 {
-        struct stat_state state = { 0 };
+        struct stat_state state = { .store = store };
         int r = pins_load(store, &state.pins);
 
         for (unsigned i = 0; r == 0 && i < USAGE_SHARDS; i++)
-                r = usage_count(store, i, stat_blob, &state);
+                r = usage_count(store, i, stat_found, &state);
         pins_release(&state.pins);
         if (r == 0)
-                r = store_walk_names(store->partial_fd, count_name, &state.stats.partials);
+                r = store_walk_names(store->partial_fd, stat_partial, &state);
         if (r == 0)
                 r = store_walk_names(store->quarantine_fd, count_name, &state.stats.quarantined);
         if (r == 0)
@@ -162,26 +210,44 @@ struct verify_state {
         uint64_t verified, damaged;
 };
 
-static int verify_blob(const struct content_id *id, int dirfd, const char *name, void *arg)
+static void note_damaged(struct verify_state *state, const struct content_id *id)
 {
-        _cleanup_close_ int fd = store_open_blob(dirfd, name);
-        struct verify_state *state = arg;
         char text[HASH_TEXT_MAX];
+
+        state->damaged++;
+        if (state->on_damaged)
+                state->on_damaged(content_id_format(id, text), state->arg);
+}
+
+static int verify_blob(const struct store_found *found, struct verify_state *state)
+{
+        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name);
         int r;
 
         if (fd < 0)
                 return fd == -ENOENT || fd == -ELOOP ? 0 : fd;
-        r = store_check_blob(state->store, id, fd);
+        r = store_check_blob(state->store, &found->id, fd);
         if (r < 0)
                 return r;
-        if (r == STORE_OK) {
+        if (r == STORE_OK)
                 state->verified++;
-                return 0;
-        }
-        state->damaged++;
-        if (state->on_damaged)
-                state->on_damaged(content_id_format(id, text), state->arg);
+        else
+                note_damaged(state, &found->id);
         return 0;
+}
+
+static int verify_found(const struct store_found *found, void *arg)
+{
+        struct verify_state *state = arg;
+        uint64_t wrong = 0;
+        int r;
+
+        if (!found->part)
+                return verify_blob(found, state);
+        r = pieces_verify_part(state->store, found, &wrong);
+        if (wrong > 0)
+                note_damaged(state, &found->id);
+        return r;
 }
 
 int store_verify(struct store *store, void (*on_damaged)(const char *name, void *arg), void *arg,
@@ -189,7 +255,7 @@ int store_verify(struct store *store, void (*on_damaged)(const char *name, void 
 {
         struct verify_state state = { .store = store, .on_damaged = on_damaged, .arg = arg };
         struct store_stats stats;
-        int r = walk_blobs(store, verify_blob, &state);
+        int r = store_walk_all(store, verify_found, &state);
 
         if (r == 0)
                 r = store_stat(store, &stats);

@@ -10,8 +10,7 @@
 
 #define WAKE_SIGNAL   SIGUSR2
 #define WAKE_AGAIN_NS (10 * NSEC_PER_MSEC)
-#define MAKE_BYTES    (1 << 20)                 /* evicted at least, when the disk is full */
-#define SIZE_LIMIT    ((uint64_t)INT64_MAX / 2) /* so that sums of sizes do not wrap */
+#define MAKE_BYTES    (1 << 20) /* evicted at least, when the disk is full */
 
 struct store_writer {
         struct store *store;
@@ -45,7 +44,7 @@ int store_wait_setup(void)
         return -pthread_once(&once, install_wake);
 }
 
-static bool is_interrupted(struct store *store)
+bool store_is_interrupted(struct store *store)
 {
         bool interrupted;
 
@@ -67,8 +66,7 @@ static void unlink_waiter(struct store *store, struct store_waiter *waiter)
         mutex_unlock(&store->mutex);
 }
 
-/* Waits for the owner of FD's lock to finish or die; store_interrupt ends it with -EINTR. */
-static int wait_for_lock(struct store *store, int fd)
+int store_wait(struct store *store, int (*block)(void *arg), void *arg)
 {
         struct store_waiter self = { .thread = pthread_self() };
         sigset_t wake, saved;
@@ -87,8 +85,8 @@ static int wait_for_lock(struct store *store, int fd)
         sigaddset(&wake, WAKE_SIGNAL);
         pthread_sigmask(SIG_UNBLOCK, &wake, &saved);
         do
-                r = flock(fd, LOCK_EX) < 0 ? -errno : 0;
-        while (r == -EINTR && !is_interrupted(store));
+                r = block(arg);
+        while (r == -EINTR && !store_is_interrupted(store));
         pthread_sigmask(SIG_SETMASK, &saved, NULL);
 
         unlink_waiter(store, &self);
@@ -99,7 +97,7 @@ void store_interrupt(struct store *store)
 {
         mutex_lock(&store->mutex);
         store->interrupted = true;
-        /* A thread just about to enter flock(2) misses its signal: so again, until all have left. */
+        /* A thread just about to enter the kernel misses its signal: so again, until all have left. */
         while (store->waiters) {
                 for (struct store_waiter *w = store->waiters; w; w = w->next)
                         pthread_kill(w->thread, WAKE_SIGNAL);
@@ -107,7 +105,16 @@ void store_interrupt(struct store *store)
                                      clock_monotonic_ns() + WAKE_AGAIN_NS);
         }
         mutex_unlock(&store->mutex);
+        pieces_interrupt(store);
         room_interrupt(store);
+}
+
+/* Until the owner of the lock has finished or died. */
+static int wait_for_owner(void *arg)
+{
+        const int *fd = arg;
+
+        return flock(*fd, LOCK_EX) < 0 ? -errno : 0;
 }
 
 /*
@@ -124,7 +131,7 @@ static int own_partial(struct store *store, const char *name, bool may_wait, int
                 return -errno;
         r = store_flock(fd, LOCK_EX | LOCK_NB);
         if (r == -EWOULDBLOCK)
-                r = may_wait ? wait_for_lock(store, fd) : STORE_BUSY;
+                r = may_wait ? store_wait(store, wait_for_owner, &fd) : STORE_BUSY;
         if (r != 0)
                 return r;
         if (!store_is_current(fd, store->partial_fd, name))
@@ -175,6 +182,7 @@ static int start_partial(struct store_writer *writer)
 static int own(struct store_writer *writer, bool may_wait)
 {
         struct store *store = writer->store;
+        bool revived = false;
         int r;
 
         do {
@@ -183,8 +191,12 @@ static int own(struct store_writer *writer, bool may_wait)
                         return STORE_HAVE;
                 if (r == -ENOSPC && !may_wait)
                         return STORE_BUSY; /* room is made by who may wait for it */
-                if (r == -ENOSPC && room_make(store, MAKE_BYTES) == 0)
+                if (r == -ENOSPC && store_make_room(store, MAKE_BYTES) == 0)
                         r = -EAGAIN;
+                if (r == -ENOENT && !revived) {
+                        revived = true;
+                        r = store_revive(store) == 0 ? -EAGAIN : r;
+                }
         } while (r == -EAGAIN);
         return r;
 }
@@ -208,7 +220,7 @@ static int begin(struct store *store, const struct content_id *id, uint64_t size
 
         if (store_blob_dir(store, id) < 0)
                 return -EINVAL;
-        if (size > SIZE_LIMIT)
+        if (size > STORE_SIZE_LIMIT)
                 return -EFBIG;
         if (store_has(store, id))
                 return STORE_HAVE;
@@ -254,7 +266,8 @@ static int write_all(struct store_writer *writer, const void *data, size_t len)
                 off_t at = lseek(writer->fd, 0, SEEK_CUR);
                 if (at < start)
                         return -EIO;
-                if (room_make(writer->store, MAX(writer->size - (uint64_t)at, (uint64_t)MAKE_BYTES)) < 0)
+                if (store_make_room(writer->store, MAX(writer->size - (uint64_t)at, (uint64_t)MAKE_BYTES)) <
+                    0)
                         return r;
                 r = io_write_all(writer->fd, (const char *)data + (at - start), len - (size_t)(at - start));
         }
@@ -299,8 +312,11 @@ static int name_and_count(struct store_writer *writer)
         unsigned shard = usage_shard_of(&writer->id);
         bool counted = usage_begin(writer->store, shard);
         int r = rename_into_place(writer);
+        int64_t bytes = 0;
 
-        usage_end(writer->store, shard, counted, r == 0 ? (int64_t)usage_charge(writer->size) : 0, r == 0);
+        if (r == 0)
+                bytes = (int64_t)usage_charge(writer->size) - pieces_drop_part(writer->store, &writer->id);
+        usage_end(writer->store, shard, counted, bytes, r == 0);
         return r;
 }
 
@@ -313,7 +329,7 @@ static int publish(struct store_writer *writer)
         if (fchmod(writer->fd, 0400) < 0 || futimens(writer->fd, times) < 0)
                 return -errno;
         r = name_and_count(writer);
-        if (r == -ENOSPC && room_make(writer->store, MAKE_BYTES) == 0)
+        if (r == -ENOSPC && store_make_room(writer->store, MAKE_BYTES) == 0)
                 r = name_and_count(writer);
         if (r == 0)
                 room_hold(writer->store, &writer->id, take_fd(&writer->fd));
