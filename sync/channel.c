@@ -15,15 +15,19 @@ struct channel {
         pthread_t thread;
 };
 
+struct rpc_message *channel_keep(struct channel_message *message)
+{
+        return rpc_stream_keep(message->stream);
+}
+
 static void *receive_main(void *arg)
 {
         struct channel *c = arg;
-        const uint8_t *data;
-        size_t len;
+        struct channel_message message = { .stream = c->stream };
 
         thread_name("fetch-receive");
-        while (c->error == 0 && rpc_stream_receive(c->stream, &data, &len) == RPC_MESSAGE)
-                c->error = c->callbacks.message(data, len, c->callbacks.arg);
+        while (c->error == 0 && rpc_stream_receive(c->stream, &message.data, &message.len) == RPC_MESSAGE)
+                c->error = c->callbacks.message(&message, c->callbacks.arg);
         atomic_store(&c->over, true);
         c->callbacks.ended(c->callbacks.arg);
         return NULL;
@@ -58,6 +62,11 @@ int channel_open(struct session *session, const struct channel_callbacks *callba
 int channel_send(struct channel *channel, const void *message, size_t len)
 {
         return rpc_stream_send(channel->stream, message, len);
+}
+
+bool channel_is_outdated(struct channel *channel)
+{
+        return session_is_outdated(channel->session, channel->stream);
 }
 
 void channel_expire(struct channel *channel)

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,9 +14,19 @@
 
 struct channel;
 
+/** A message that has come, borrowed for the callback. */
+struct channel_message {
+        const uint8_t *data;
+        size_t len;
+        struct rpc_stream *stream;
+};
+
+/** The message itself, which is the caller's from now on (rpc_message_free): its bytes stay where they are. NULL: out of memory. Once a message. */
+struct rpc_message *channel_keep(struct channel_message *message);
+
 struct channel_callbacks {
-        /* A message, borrowed. Negative errno: it makes no sense, and the stream ends with that. */
-        int (*message)(const uint8_t *message, size_t len, void *arg);
+        /* Negative errno: the message makes no sense, and the stream ends with that. */
+        int (*message)(struct channel_message *message, void *arg);
         /* The stream has ended: nothing comes any more. Once, the last; channel_close says why. */
         void (*ended)(void *arg);
         void *arg;
@@ -27,6 +38,9 @@ int channel_open(struct session *session, const struct channel_callbacks *callba
 
 /** Sends a FetchRequest; waits until the transport has taken it. -EPIPE: the stream has ended. */
 int channel_send(struct channel *channel, const void *message, size_t len);
+
+/** Whether another master is in use by now than the stream goes to. */
+bool channel_is_outdated(struct channel *channel);
 
 /** Ends the stream because the master has been silent for too long. Thread-safe. */
 void channel_expire(struct channel *channel);

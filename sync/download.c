@@ -7,6 +7,16 @@
 #include "proto/sync_service.pb-c.h"
 #include "proto/wire.h"
 
+/* A download under way. */
+struct download {
+        const struct download_request *request;
+        uint64_t size; /* how many bytes are to come */
+        uint64_t received;
+        bool complete;                                        /* the final marker has come */
+        int (*take)(const void *data, size_t len, void *arg); /* some of them, in order */
+        void *arg;
+};
+
 static int send_request(struct session *session, const struct download_request *d, struct rpc_stream *stream)
 {
         const struct source *source = session_get_source(session);
@@ -27,41 +37,36 @@ static int send_request(struct session *session, const struct download_request *
                 request.fsyncfs_protocol = WIRE_PROTOCOL;
                 request.hash_algorithm = d->content.algorithm;
                 request.digest = (ProtobufCBinaryData){ HASH_BYTES, (uint8_t *)d->content.bytes };
+                request.offset = d->offset;
+                request.length = d->length;
         }
         return wire_send_only(stream, &request.base);
 }
 
-/* One message into the writer. *RECEIVED counts the content's bytes so far; *COMPLETE is set by the final
- * marker. */
-static int take_chunk(const struct download_request *d, const struct wire_download_chunk *chunk,
-                      struct store_writer *writer, uint64_t *received, bool *complete)
+static int take_chunk(struct download *d, const struct wire_download_chunk *chunk)
 {
         int r;
 
         if (chunk->error)
                 return -ESTALE; /* a stock master's way to say that it cannot read the file (any more) */
-        if (*complete && chunk->data_len > 0)
+        if (d->complete && chunk->data_len > 0)
                 return -EPROTO;
-        if (chunk->total_bytes != 0 && (uint64_t)chunk->total_bytes != d->size)
+        if (chunk->total_bytes != 0 && (uint64_t)chunk->total_bytes != d->request->size)
                 return -ESTALE;
         if (chunk->data_len == 0 && !chunk->is_complete)
                 return -EPROTO; /* or a peer could keep a read waiting for ever */
-        *received += chunk->data_len;
-        if (*received > d->size)
+        if (chunk->data_len > d->size - d->received)
                 return -ESTALE; /* it has grown since; a liar ends the same way */
-        r = store_write(writer, chunk->data, chunk->data_len);
-        *complete = *complete || chunk->is_complete;
+        d->received += chunk->data_len;
+        r = d->take(chunk->data, chunk->data_len, d->arg);
+        d->complete = d->complete || chunk->is_complete;
         if (r == 0 && chunk->data_len > 0)
-                d->progress(chunk->data_len, d->progress_arg);
+                d->request->progress(chunk->data_len, d->request->progress_arg);
         return r;
 }
 
-static int receive_content(struct rpc_stream *stream, const struct download_request *d,
-                           struct store_writer *writer)
+static int receive_content(struct rpc_stream *stream, struct download *d)
 {
-        uint64_t received = 0;
-        bool complete = false;
-
         for (;;) {
                 struct wire_download_chunk chunk;
                 const uint8_t *data;
@@ -71,41 +76,57 @@ static int receive_content(struct rpc_stream *stream, const struct download_requ
                 if (r < 0)
                         return r;
                 if (r == RPC_END)
-                        return complete && received == d->size ? 0 : -EPIPE;
+                        return d->complete && d->received == d->size ? 0 : -EPIPE;
                 r = wire_download_chunk_parse(data, len, &chunk);
                 if (r < 0)
                         return -EPROTO;
-                r = take_chunk(d, &chunk, writer, &received, &complete);
+                r = take_chunk(d, &chunk);
                 if (r < 0)
                         return r;
         }
 }
 
+static int exchange(struct session *session, struct download *d, struct failure *failure)
+{
+        const struct download_request *request = d->request;
+        struct failure ended = { 0 };
+        struct rpc_stream *stream;
+        int r = session_stream(session, WIRE_METHOD_DOWNLOAD, &stream, failure), status;
+
+        if (r < 0)
+                return r;
+        r = send_request(session, request, stream);
+        if (r == 0)
+                r = receive_content(stream, d);
+        status = session_finish(session, stream, &ended);
+        if (status < 0 &&
+            (r == 0 || r == -EPIPE)) /* it ended early because the call failed: that says more */
+                return failure_set(failure, status, "%s", ended.text);
+        if (r < 0) {
+                r = r == -EPIPE ? -EPROTO : r;
+                return failure_set(failure, r, "download of '%.*s' failed: %s",
+                                   (int)MIN(request->path_len, (size_t)200), request->path,
+                                   r == -EPROTO ? "the master's answer is malformed or cut short"
+                                                : strerror(-r));
+        }
+        return 0;
+}
+
+static int take_into_store(const void *data, size_t len, void *arg)
+{
+        struct store_writer *writer = arg;
+
+        return store_write(writer, data, len);
+}
+
 int download_run(struct session *session, const struct download_request *request, struct store_writer *writer,
                  struct failure *failure)
 {
-        struct rpc_stream *stream;
-        struct failure ended = { 0 };
-        int r, status;
+        struct download d = {
+                .request = request, .size = request->size, .take = take_into_store, .arg = writer
+        };
+        int r = exchange(session, &d, failure);
 
-        r = session_stream(session, WIRE_METHOD_DOWNLOAD, &stream, failure);
-        if (r < 0) {
-                store_write_abort(writer);
-                return r;
-        }
-        r = send_request(session, request, stream);
-        if (r == 0)
-                r = receive_content(stream, request, writer);
-        status = session_finish(session, stream, &ended);
-        if (status < 0 && (r == 0 || r == -EPIPE)) {
-                r = status; /* the stream ended early because the call failed: that says more */
-                failure_set(failure, r, "%s", ended.text);
-        } else if (r < 0) {
-                r = r == -EPIPE ? -EPROTO : r;
-                failure_set(failure, r, "download of '%.*s' failed: %s",
-                            (int)MIN(request->path_len, (size_t)200), request->path,
-                            r == -EPROTO ? "the master's answer is malformed or cut short" : strerror(-r));
-        }
         if (r < 0) {
                 store_write_abort(writer);
                 return r;
@@ -116,4 +137,24 @@ int download_run(struct session *session, const struct download_request *request
                                    "what the master sent for '%.*s' does not match its hash",
                                    (int)MIN(request->path_len, (size_t)200), request->path);
         return r;
+}
+
+static int take_into_memory(const void *data, size_t len, void *arg)
+{
+        uint8_t **at = arg;
+
+        if (len > 0)
+                memcpy(*at, data, len);
+        *at += len;
+        return 0;
+}
+
+int download_range(struct session *session, const struct download_request *request, uint8_t *data,
+                   struct failure *failure)
+{
+        struct download d = {
+                .request = request, .size = request->length, .take = take_into_memory, .arg = &data
+        };
+
+        return exchange(session, &d, failure);
 }

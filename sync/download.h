@@ -1,5 +1,5 @@
 /*
- * One content from the master into the store: a StreamFileDownload call, checked as it comes.
+ * Contents from a master by StreamFileDownload calls, checked as they come: all of one into the store, or some of its bytes into memory.
  */
 #pragma once
 
@@ -12,7 +12,8 @@ struct download_request {
         const char *path; /* within the workspace; path_len bytes, borrowed */
         size_t path_len;
         struct content_id content;
-        uint64_t size;
+        uint64_t size;           /* of the content */
+        uint64_t offset, length; /* download_range: what is wanted of it */
         /* Called after every chunk that arrived, with its length. */
         void (*progress)(size_t bytes, void *arg);
         void *progress_arg;
@@ -26,3 +27,10 @@ struct download_request {
  */
 int download_run(struct session *session, const struct download_request *request, struct store_writer *writer,
                  struct failure *failure);
+
+/**
+ * Fetches `length` bytes at `offset`, more than none and within the content, into DATA. From masters of ours only. Errors as download_run; what came is
+ * the caller's to verify.
+ */
+int download_range(struct session *session, const struct download_request *request, uint8_t *data,
+                   struct failure *failure);

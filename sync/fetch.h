@@ -4,24 +4,30 @@
  * thread: whoever waits is called back. Every wait ends: with the content, with an error, by its deadline, or
  * by fetch_interrupt.
  *
- * Thread-safe. Callbacks come from the fetch's own threads or from fetch_want, never under its lock.
+ * A content of a master of ours that has pieces (base/pieces.h) is wanted piece by piece, by who has it open as a struct fetch_large.
+ *
+ * Thread-safe. Callbacks come from the fetch's own threads or from fetch_want and fetch_want_piece, never under its lock.
  */
 #pragma once
 
 #include <stdatomic.h>
 
 #include "cache/catalog.h"
-#include "cache/store.h"
+#include "cache/pieces.h"
 #include "sync/session.h"
+#include "sync/window.h"
 
 struct fetch;
 struct fetch_job;
+struct fetch_large;
 
-/** Whole and verified; immutable. Whoever keeps it beyond `done` takes a reference. */
+/** A small content or a piece, whole and verified; immutable. Whoever keeps it beyond `done` takes a reference. */
 struct fetch_content {
         atomic_uint refs;
         size_t len;
-        uint8_t data[];
+        const uint8_t *data;
+        struct rpc_message *message; /* owned: DATA lies in it; NULL: in OWN */
+        uint8_t own[];
 };
 
 struct fetch_content *fetch_content_ref(struct fetch_content *content);
@@ -67,8 +73,10 @@ struct fetch_options {
 };
 
 struct fetch_stats {
-        uint64_t files, bytes; /* downloaded and verified */
-        uint64_t failures;     /* waits that ended with an error other than an interrupt */
+        uint64_t files,
+                bytes; /* downloaded and verified; a large content counts as a file with its first piece */
+        uint64_t adopted_bytes; /* of pieces taken over from the content that a file had before */
+        uint64_t failures;      /* waits that ended with an error other than an interrupt */
 };
 
 int fetch_new(const struct fetch_options *options, struct fetch **ret);
@@ -76,14 +84,15 @@ int fetch_new(const struct fetch_options *options, struct fetch **ret);
 /** Ends every wait with -ECANCELED and stops the threads; fetch_want fails with it from now on. NULL is fine. */
 void fetch_stop(struct fetch *fetch);
 
-/** Stops if need be, frees. NULL is fine. */
+/** Stops if need be, frees. No large content may be open any more. NULL is fine. */
 void fetch_free(struct fetch *fetch);
 
 /**
  * Waits for the content of file ENTRY, or for the children of folder ENTRY, which is pending; LOCAL: it is in the store and only has to be verified.
  * DONE and CLASS are set by the caller before. 0: `done` will be called, maybe it was already, from this very call if the bytes are at hand. Negative
  * errno (-EINTR after an earlier fetch_interrupt, -EHOSTUNREACH, -ENOMEM; -EOPNOTSUPP: nothing can be had from this master but what a task waits for):
- * it will not. A wait that is not of class FETCH_READ may end with -EBUSY: another process is fetching it.
+ * it will not. A wait that is not of class FETCH_READ may end with -EBUSY: another process is fetching it. Of a content that has pieces all of it is
+ * downloaded: fetch_want_piece is the better way.
  */
 int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, bool local,
                struct fetch_waiter *waiter);
@@ -91,6 +100,39 @@ int fetch_want(struct fetch *fetch, const struct catalog_entry *entry, bool loca
 /** Has WAITER end soon with -EINTR, also if fetch_want has not been called yet. Does not block, calls nothing
  * back itself. */
 void fetch_interrupt(struct fetch *fetch, struct fetch_waiter *waiter);
+
+/* ---- contents that have pieces ---- */
+
+/**
+ * Opens the content of ENTRY, of which not all is here: STORE_OK with a reference in RET; STORE_HAVE: all of it is here; STORE_MISS: nothing is, and the
+ * mount is offline. Negative errno as store_pieces_open. Looks into store and catalog; never waits for a master.
+ */
+int fetch_large_open(struct fetch *fetch, const struct catalog_entry *entry, struct fetch_large **ret);
+
+struct fetch_large *fetch_large_ref(struct fetch_large *large);
+
+/** NULL is fine. */
+void fetch_large_unref(struct fetch_large *large);
+
+/** What is here of it; borrowed. */
+struct store_pieces *fetch_large_pieces(const struct fetch_large *large);
+
+uint64_t fetch_large_size(const struct fetch_large *large);
+
+/**
+ * Waits for piece INDEX of LARGE, as fetch_want. A wait without an error and without `content` says that it is worth looking again: the piece is in the
+ * store, or all of the content is, or (rarely) it has to be wanted once more.
+ */
+int fetch_want_piece(struct fetch *fetch, struct fetch_large *large, uint64_t index,
+                     struct fetch_waiter *waiter);
+
+/** Whether it was read to its end, since its beginning was read. */
+bool fetch_large_ended(const struct fetch_large *large);
+
+/** A task reads LEN bytes at OFFSET of LARGE: wants what comes next if it reads on and on (sync/window.h). Does not block. */
+void fetch_read_ahead(struct fetch *fetch, struct fetch_large *large, uint64_t offset, size_t len);
+
+/* ---- */
 
 /** Whether CONTENT is in memory, verified, on its way into the store. */
 bool fetch_holds(struct fetch *fetch, const struct content_id *content);

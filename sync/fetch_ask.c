@@ -4,13 +4,14 @@
 #include "sync/fetch_private.h"
 
 /*
- * Jobs become wants of a message. A content's partial file is locked before it is asked for, so that it comes once to a machine however
- * many mounts want it.
+ * Jobs become wants of a message. A content's partial file is locked before it is asked for, or the piece claimed, so that it comes once to a
+ * machine however many mounts want it.
  */
 
 #define FIELD_SPIDER 1 /* of a FetchRequest */
 #define FIELD_NODE   2
 #define FIELD_CANCEL 4
+#define FIELD_HURRY  5
 
 static int append_text(struct buffer *message, uint32_t field, const char *text)
 {
@@ -31,11 +32,21 @@ int fetch_ask_begin(struct fetch *f, struct buffer *message)
         return r < 0 ? r : append_text(message, FIELD_NODE, session_get_node(f->options.session));
 }
 
-int fetch_ask_cancel(uint64_t id, struct buffer *message)
+static int append_id(uint32_t number, uint64_t id, struct buffer *message)
 {
-        uint8_t field[2 * WIRE_VARINT_MAX], *end = wire_write_number(field, FIELD_CANCEL, id);
+        uint8_t field[2 * WIRE_VARINT_MAX], *end = wire_write_number(field, number, id);
 
         return buffer_append(message, field, (size_t)(end - field));
+}
+
+int fetch_ask_cancel(uint64_t id, struct buffer *message)
+{
+        return append_id(FIELD_CANCEL, id, message);
+}
+
+int fetch_ask_hurry(uint64_t id, struct buffer *message)
+{
+        return append_id(FIELD_HURRY, id, message);
 }
 
 static int append_want(const struct fetch_job *job, const struct buffer *path, struct buffer *message)
@@ -49,14 +60,20 @@ static int append_want(const struct fetch_job *job, const struct buffer *path, s
                 .digest = job->key.content.bytes,
                 .digest_len = HASH_BYTES,
                 .size = job->size,
-                .offset = job->received,
                 .urgent = job->urgent,
+                .list = job->lists,
         };
         uint8_t *at;
         int r = buffer_reserve(message, FETCH_WANT_MAX(path->len));
 
         if (r < 0)
                 return r;
+        if (job->large) {
+                want.size = job->large->size;
+                want.offset = job->list_only ? want.size - 1
+                                             : job->offset; /* no bytes at all cannot be asked for */
+                want.length = job->list_only ? 1 : job->size;
+        }
         at = (uint8_t *)message->data + message->len;
         message->len += (size_t)(fetch_want_write(at, &want) - at);
         return 0;
@@ -66,21 +83,24 @@ static int append_want(const struct fetch_job *job, const struct buffer *path, s
 static int find_path(struct fetch *f, const struct fetch_job *job, struct buffer *ret)
 {
         _cleanup_buffer_ struct buffer path = { 0 };
-        int r = catalog_path(f->options.catalog, job->ino, &path);
+        int r = catalog_path(f->options.catalog, atomic_load(&job->ino), &path);
 
         if (r == CATALOG_OK)
                 r = source_join(session_get_source(f->options.session), path.data, path.len, ret);
         return r == 0 ? ASK_SENT : ASK_THREAD;
 }
 
-static int lock_partial(struct fetch *f, struct fetch_job *job)
+static int lock_content(struct fetch *f, struct fetch_job *job)
 {
-        int r;
+        return job->writer || job->unstored
+                       ? STORE_OK
+                       : store_write_try(f->options.store, &job->key.content, job->size, &job->writer);
+}
 
-        if (job->writer)
-                return ASK_SENT;
-        job->received = 0;
-        r = store_write_try(f->options.store, &job->key.content, job->size, &job->writer);
+static int lock(struct fetch *f, struct fetch_job *job)
+{
+        int r = job->large ? fetch_claim_piece(job, false) : lock_content(f, job);
+
         if (r == STORE_OK)
                 return ASK_SENT;
         return r == STORE_HAVE ? ASK_HAVE : r == STORE_BUSY ? ASK_BUSY : ASK_THREAD;
@@ -89,7 +109,7 @@ static int lock_partial(struct fetch *f, struct fetch_job *job)
 enum fetch_ask_result fetch_ask(struct fetch *f, struct fetch_job *job, struct buffer *message)
 {
         _cleanup_buffer_ struct buffer path = { 0 };
-        int r = lock_partial(f, job);
+        int r = lock(f, job);
 
         if (r == ASK_SENT)
                 r = find_path(f, job, &path);

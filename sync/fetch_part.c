@@ -4,8 +4,8 @@
 #include "sync/fetch_private.h"
 
 /*
- * What the master sends, on the receiving thread. A content that is whole in one part is verified in memory, given to whoever waits, and only then
- * written; of a larger one each piece is written as it comes. A master that is at fault costs a content another try by itself
+ * What the master sends, on the receiving thread. A small content or a piece is whole in one part: it is verified in memory, given to whoever waits, and
+ * only then written. A piece may come with the list of all pieces' hashes before it. A master that is at fault costs a content another try by itself
  * (fetch_run.c), which also knows how to say what is wrong.
  */
 
@@ -16,8 +16,6 @@ static struct fetch_job *claim(struct fetch *f, const struct fetch_part *part)
 
         mutex_lock(&f->lock);
         HASH_FIND(hh_id, f->asked, &part->id, sizeof(part->id), job);
-        if (job && job->dropped)
-                job = NULL;
         if (job)
                 job->busy = true;
         mutex_unlock(&f->lock);
@@ -39,82 +37,105 @@ static void unclaim(struct fetch *f, struct fetch_job *job)
 /* The master is done with it, but it is not here: a thread tries again, with VERDICT for its first try. */
 static void refuse(struct fetch *f, struct fetch_job *job, int verdict)
 {
-        store_write_abort(TAKE_PTR(job->writer));
-        job->received = 0;
+        bool wants_list = job->lists && !store_pieces_listed(job->large->pieces);
+
+        fetch_let_go(job);
         mutex_lock(&f->lock);
         fetch_forget_asked(f, job);
-        job->verdict = verdict;
+        job->refused = true;
+        /* No list, but maybe the content: that counts as no try of the piece. */
+        job->verdict = wants_list && verdict != -ESTALE ? 0 : verdict;
         fetch_hand_over(f, job);
         mutex_unlock(&f->lock);
 }
 
-/* It is over, well (ERROR 0: it is in the store) or badly, and nothing more comes. */
-static void end_job(struct fetch *f, struct fetch_job *job, int error)
+/* ---- the list ---- */
+
+static int take_list(struct fetch *f, struct fetch_job *job, const struct fetch_part *part)
+{
+        struct store_pieces *pieces = job->lists ? job->large->pieces : NULL;
+        uint64_t len = pieces ? pieces_count(job->large->size) * HASH_BYTES : 0;
+        int r;
+
+        if (part->last || part->data_len == 0 || part->offset != job->list.len ||
+            part->data_len > len - job->list.len) {
+                refuse(f, job, -EPROTO);
+                return -EPROTO;
+        }
+        if (buffer_append(&job->list, part->data, part->data_len) < 0) {
+                refuse(f, job, 0);
+                return 0;
+        }
+        if (job->list.len == len) {
+                r = store_pieces_set_list(pieces, (const uint8_t *)job->list.data, len);
+                if (r != STORE_OK) {
+                        refuse(f, job, r == STORE_MISMATCH ? -EBADMSG : 0);
+                        return 0;
+                }
+                mutex_lock(&f->lock);
+                fetch_ungate(f);
+                mutex_unlock(&f->lock);
+        }
+        unclaim(f, job);
+        return 0;
+}
+
+/* The list is here, and that was all that was asked for: now it shows whether the piece is needed. */
+static void go_on_with_list(struct fetch *f, struct fetch_job *job)
 {
         mutex_lock(&f->lock);
         fetch_forget_asked(f, job);
-        job->state = JOB_RUNNING;
-        HASH_DEL(f->jobs, job);
-        fetch_end_waits(f, job, error, NULL);
-        mutex_unlock(&f->lock);
-        free(job);
-}
-
-/* It cannot be kept, and the master goes on sending: the sending thread takes it back. */
-static void drop_job(struct fetch *f, struct fetch_job *job, int error)
-{
-        char name[HASH_TEXT_MAX];
-
-        log_limited(LOG_LEVEL_ERROR, "fetch", "cannot write %s to the cache: %s",
-                    content_id_format(&job->key.content, name), strerror(-error));
-        store_write_abort(TAKE_PTR(job->writer));
-        mutex_lock(&f->lock);
-        job->dropped = true;
-        HASH_DEL(f->jobs, job);
-        fetch_end_waits(f, job, fetch_read_error(error), NULL);
-        job->busy = false;
-        f->abandoned = true;
-        condition_signal(&f->send);
+        fetch_place(f, job);
         mutex_unlock(&f->lock);
 }
 
-static void count_content(struct fetch *f, const struct fetch_job *job)
+/* ---- the bytes ---- */
+
+void fetch_count(struct fetch *f, const struct fetch_job *job)
 {
-        atomic_fetch_add(&f->files, 1);
+        if (!job->large || !atomic_exchange(&job->large->counted, true))
+                atomic_fetch_add(&f->files, 1);
         atomic_fetch_add(&f->bytes, job->size);
-        atomic_store(&f->proved, true);
 }
 
-/* ---- whole in one part ---- */
-
-static struct fetch_content *content_new(const struct fetch_part *part)
+/* The hash that JOB's bytes must have; NULL: it is not known, as the list is not here. */
+static const uint8_t *expected_hash(const struct fetch_job *job)
 {
-        struct fetch_content *content = malloc(sizeof(*content) + part->data_len);
-
-        if (!content)
-                return NULL;
-        atomic_init(&content->refs, 1);
-        content->len = part->data_len;
-        memcpy(content->data, part->data, part->data_len);
-        return content;
+        if (!job->large)
+                return job->key.content.bytes;
+        return store_pieces_listed(job->large->pieces)
+                       ? store_pieces_hash(job->large->pieces, job->key.piece - 1)
+                       : NULL;
 }
 
-static void take_whole(struct fetch *f, struct fetch_job *job, const struct fetch_part *part)
+/* What fills its message takes it over, being the last that is read of it; the rest is copied, for it would keep all of the message. */
+static struct fetch_content *content_of(struct channel_message *message, const struct fetch_part *part)
 {
+        return part->data_len > message->len / 2 &&
+                               part->data + part->data_len == message->data + message->len
+                       ? fetch_content_take(message, part->data, part->data_len)
+                       : fetch_content_new(part->data, part->data_len);
+}
+
+static void take_whole(struct fetch *f, struct fetch_job *job, const struct fetch_part *part,
+                       struct channel_message *message)
+{
+        const uint8_t *expected = expected_hash(job);
         struct fetch_content *content;
         uint8_t digest[HASH_BYTES];
 
         hash_xxh3(part->data, part->data_len, digest);
-        if (memcmp(digest, job->key.content.bytes, HASH_BYTES) != 0) {
-                refuse(f, job, -EBADMSG);
+        if (!expected || memcmp(digest, expected, HASH_BYTES) != 0) {
+                refuse(f, job, expected ? -EBADMSG : -EPROTO);
                 return;
         }
-        content = content_new(part);
+        content = content_of(message, part);
         if (!content) {
                 refuse(f, job, 0);
                 return;
         }
-        count_content(f, job);
+        fetch_count(f, job);
+        atomic_store(&f->proved, true);
         mutex_lock(&f->lock);
         fetch_forget_asked(f, job);
         job->state = JOB_RUNNING;
@@ -124,66 +145,41 @@ static void take_whole(struct fetch *f, struct fetch_job *job, const struct fetc
         mutex_unlock(&f->lock);
 }
 
-/* ---- piece by piece ---- */
-
-static void finish_pieces(struct fetch *f, struct fetch_job *job)
+/* Whether PART is all that is still owed for JOB. */
+static bool is_whole(const struct fetch_job *job, const struct fetch_part *part)
 {
-        int r = store_write_commit(TAKE_PTR(job->writer));
-
-        if (r == STORE_MISMATCH) {
-                refuse(f, job, -EBADMSG);
-                return;
-        }
-        if (r == 0)
-                count_content(f, job);
-        end_job(f, job, r == 0 ? 0 : fetch_read_error(r));
+        if (job->list_only)
+                return part->last && part->data_len == 1 && part->offset == job->large->size - 1 &&
+                       store_pieces_listed(job->large->pieces);
+        return part->last && part->offset == job->offset && part->data_len == job->size;
 }
 
-static int take_piece(struct fetch *f, struct fetch_job *job, const struct fetch_part *part)
+static int take_part(struct fetch *f, struct fetch_job *job, const struct fetch_part *part,
+                     struct channel_message *message)
 {
-        int r;
-
-        if (part->offset != job->received || part->data_len > job->size - job->received ||
-            (part->data_len == 0 && !part->last) ||
-            (part->last && part->data_len != job->size - job->received)) {
-                refuse(f, job, -EPROTO);
-                return -EPROTO;
-        }
-        atomic_store(&job->writing, true);
-        r = store_write(job->writer, part->data, part->data_len);
-        if (r < 0) {
-                drop_job(f, job, r);
-                return 0;
-        }
-        job->received += part->data_len;
-        if (part->last)
-                finish_pieces(f, job);
-        else
-                unclaim(f, job);
-        return 0;
-}
-
-static int take_part(struct fetch *f, struct fetch_job *job, const struct fetch_part *part)
-{
-        struct rpc_status status = { .code = part->status };
-
         fetch_note_progress(part->data_len, job);
         fetch_note_away(f, job, 0);
         if (part->status != 0) {
-                refuse(f, job, status.code == RPC_FAILED_PRECONDITION ? -ESTALE : 0);
+                refuse(f, job, part->status == RPC_FAILED_PRECONDITION ? -ESTALE : 0);
                 return 0;
         }
-        if (part->last && part->offset == 0 && job->received == 0 && part->data_len == job->size) {
-                take_whole(f, job, part);
-                return 0;
+        if (part->list)
+                return take_list(f, job, part);
+        if (!is_whole(job, part)) {
+                refuse(f, job, -EPROTO);
+                return -EPROTO;
         }
-        return take_piece(f, job, part);
+        if (job->list_only)
+                go_on_with_list(f, job);
+        else
+                take_whole(f, job, part, message);
+        return 0;
 }
 
-int fetch_take_message(const uint8_t *message, size_t len, void *fetch)
+int fetch_take_message(struct channel_message *message, void *fetch)
 {
         struct fetch *f = fetch;
-        struct wire_reader reader = fetch_reply_open(message, len);
+        struct wire_reader reader = fetch_reply_open(message->data, message->len);
         struct fetch_part part;
         int r;
 
@@ -192,7 +188,7 @@ int fetch_take_message(const uint8_t *message, size_t len, void *fetch)
                 struct fetch_job *job = claim(f, &part);
 
                 if (job)
-                        r = take_part(f, job, &part);
+                        r = take_part(f, job, &part, message);
                 if (r < 0)
                         return r;
         }

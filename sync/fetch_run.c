@@ -1,167 +1,94 @@
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/log.h"
-#include "sync/download.h"
 #include "sync/fetch_private.h"
-#include "sync/folder.h"
+
+/*
+ * The threads that take one job each, and what becomes of a job after a try. A job that has to wait for its next try rests, and holds no thread.
+ */
 
 #define SMALL_BYTES   (UINT64_C(1) << 20)
-#define SMALL_SHARE   4 /* one thread in so many takes small contents only: large ones must not hold them up */
+#define SMALL_SHARE   4 /* one thread in so many takes small contents only */
 #define DAMAGED_TRIES 2 /* a content that does not match its hash is fetched once more */
 
-/* Whether the content is here after all: verified now, if it was not since the machine started. */
-static bool verify_local(struct fetch *f, const struct fetch_job *job)
-{
-        int fd;
+/* ---- one job ---- */
 
-        if (store_get(f->options.store, &job->key.content, &fd) != STORE_OK)
-                return false;
-        close(fd);
-        return true;
+/* What is to become of a job. */
+enum next {
+        NEXT_END,   /* it is over */
+        NEXT_AGAIN, /* another try at once */
+        NEXT_REST,  /* another try later */
+};
+
+/* The job's file is to be had under another number from now on. */
+static void move_to(struct fetch_job *job, uint64_t ino)
+{
+        atomic_store(&job->ino, ino);
+        if (job->large)
+                atomic_store(&job->large->ino, ino);
 }
 
-/* Brings what is in a folder that is still pending. 0, or negative errno as folder_run. */
-static int fetch_folder(struct fetch *f, struct fetch_job *job, const struct buffer *path,
-                        struct failure *failure)
+/* 0: another file of the catalog has the content, and that is where to look; -ESTALE. */
+static int find_other_file(struct fetch *f, struct fetch_job *job)
 {
-        struct folder_request request = {
-                .ino = job->ino,
-                .path = path->data,
-                .path_len = path->len,
-                .digest = job->key.content.bytes,
-                .progress = fetch_note_progress,
-                .progress_arg = job,
-        };
-        int64_t progress_ns = atomic_load(&job->progress_ns);
+        _cleanup_buffer_ struct buffer path = { 0 };
         struct catalog_entry entry;
-        int r;
 
-        if (catalog_get(f->options.catalog, job->ino, &entry) == CATALOG_OK && !entry.pending)
-                return 0;
-        if (f->options.offline)
-                return failure_set(failure, -EHOSTUNREACH, "not in the catalog, and mounted with 'offline'");
-        r = folder_run(f->options.session, f->options.catalog, &request, failure);
-        /* No load is open to take it: the master has done its part, and yet nothing has moved. */
-        if (r == -EAGAIN)
-                atomic_store(&job->progress_ns, progress_ns);
-        else
-                fetch_note_away(f, job, fetch_worth_retrying(r) ? r : 0);
-        return r;
-}
-
-/* Begins to write the content and downloads it from PATH. 0, or negative errno as download_run. */
-static int fetch_from(struct fetch *f, struct fetch_job *job, const struct buffer *path,
-                      struct failure *failure)
-{
-        struct download_request request = {
-                .path = path->data,
-                .path_len = path->len,
-                .content = job->key.content,
-                .size = job->size,
-                .progress = fetch_note_progress,
-                .progress_arg = job,
-        };
-        struct store_writer *writer;
-        int r;
-
-        if (job->key.folder)
-                return fetch_folder(f, job, path, failure);
-        if (atomic_load(&job->local)) {
-                if (verify_local(f, job))
-                        return 0;
-                atomic_store(&job->progress_ns,
-                             clock_monotonic_ns()); /* from here on the master's time counts */
-                atomic_store(&job->local, false);
-        }
-        if (f->options.offline)
-                return failure_set(failure, -EHOSTUNREACH, "not in the cache, and mounted with 'offline'");
-        r = store_write_begin(f->options.store, &job->key.content, job->size, &writer);
-        if (r == STORE_HAVE)
-                return 0;
-        if (r < 0)
-                return failure_set(failure, r, "cannot write to the cache: %s", strerror(-r));
-        atomic_store(&job->writing, true);
-        r = download_run(f->options.session, &request, writer, failure);
-        atomic_store(&job->writing, false);
-        fetch_note_away(f, job, fetch_worth_retrying(r) ? r : 0);
-        if (r == 0) {
-                atomic_fetch_add(&f->files, 1);
-                atomic_fetch_add(&f->bytes, job->size);
-        }
-        return r;
-}
-
-/* The master's file has moved on: bring the catalog up to date and look for another file with this content.
- */
-static int find_elsewhere(struct fetch *f, struct fetch_job *job, struct buffer *path)
-{
-        struct buffer found = { 0 };
-
-        if (!f->options.refresh || f->options.refresh(f->options.refresh_arg) < 0)
+        if (catalog_find_content(f->options.catalog, &job->key.content, &path) != CATALOG_OK ||
+            catalog_find_path(f->options.catalog, path.data, path.len, &entry) != CATALOG_OK)
                 return -ESTALE;
-        if (job->key.folder) /* the sync has brought it; if not, the next try fails again */
-                return 0;
-        if (catalog_find_content(f->options.catalog, &job->key.content, &found) != CATALOG_OK) {
-                buffer_release(&found);
-                return -ESTALE;
-        }
-        buffer_release(path);
-        *path = found;
+        move_to(job, entry.ino);
         return 0;
 }
 
-/* Waits before the next try, with jitter; false: nobody waits for the content any more, or stopping. */
-static bool back_off(struct fetch *f, struct fetch_job *job, unsigned *ms)
+/*
+ * The master's file has moved on: bring the catalog up to date and look for another file with this content. 0, -ESTALE; -EAGAIN: a first version is on its
+ * way, which must be here before the next one: waiting for it here would keep the threads from those that can be had; or the master in use is behind
+ * this version, and another one may have the content.
+ */
+static int find_elsewhere(struct fetch *f, struct fetch_job *job)
 {
-        uint32_t random = 0;
-        int64_t until;
-        bool go_on;
+        struct catalog_version version;
+        int r;
 
-        getrandom(&random, sizeof(random), 0);
-        until = clock_monotonic_ns() + (*ms / 2 + random % *ms) * NSEC_PER_MSEC;
-        *ms = MIN(*ms * 2, (unsigned)FETCH_BACKOFF_MAX_MS);
-        mutex_lock(&f->lock);
-        while (!f->stopping && job->waiters && condition_wait_until(&f->backoff, &f->lock, until) == 0)
-                continue;
-        go_on = !f->stopping && job->waiters;
-        mutex_unlock(&f->lock);
-        return go_on;
+        catalog_get_version(f->options.catalog, &version);
+        if (version.loading)
+                return -EAGAIN;
+        r = f->options.refresh ? f->options.refresh(f->options.refresh_arg) : -ESTALE;
+        if (r < 0)
+                return r == -EAGAIN ? r : -ESTALE;
+        return job->key.folder ? 0 : find_other_file(f, job); /* of a folder the sync has brought all */
 }
 
-static int fetch_content(struct fetch *f, struct fetch_job *job, struct buffer *path, struct failure *failure)
+static enum next after_stale(struct fetch *f, struct fetch_job *job)
 {
-        unsigned backoff_ms = FETCH_BACKOFF_FIRST_MS;
-        bool looked_elsewhere = false;
-        int damaged = 0, r;
+        int r;
 
-        job->gave_up = false;
-        buffer_truncate(path, 0);
-        r = catalog_path(f->options.catalog, job->ino, path);
-        if (r != CATALOG_OK)
-                return r < 0 ? r : -ESTALE;
-        for (;;) {
-                r = job->verdict < 0 ? job->verdict : fetch_from(f, job, path, failure);
-                job->verdict = 0;
-                /* A stock master cannot say that a file has changed since its scan: it shows as a wrong hash.
-                 */
-                if (r == -EBADMSG && !looked_elsewhere &&
-                    session_get_dialect(f->options.session) == SESSION_STOCK)
-                        r = -ESTALE;
-                if (r == -EBADMSG || r == -EPROTO) {
-                        if (++damaged == DAMAGED_TRIES)
-                                return r;
-                } else if (r == -ESTALE && !looked_elsewhere) {
-                        looked_elsewhere = true;
-                        if (find_elsewhere(f, job, path) < 0)
-                                return -ESTALE;
-                } else if (fetch_worth_retrying(r) && !f->options.offline) {
-                        job->gave_up = !back_off(f, job, &backoff_ms);
-                        if (job->gave_up)
-                                return r;
-                } else {
-                        return r;
-                }
+        if (job->looked_elsewhere) {
+                if (!job->refused || job->looked_twice)
+                        return NEXT_END;
+                job->looked_twice = true;
+                return NEXT_AGAIN;
+        }
+        r = find_elsewhere(f, job);
+        if (r == -EAGAIN)
+                return NEXT_REST;
+        job->looked_elsewhere = true;
+        job->refused = false;
+        return r < 0 ? NEXT_END : NEXT_AGAIN;
+}
+
+/* After a try that ended with ERROR; may wait for a sync. */
+static enum next after_failure(struct fetch *f, struct fetch_job *job, int error)
+{
+        switch (error) {
+        case -EBADMSG:
+        case -EPROTO:
+                return ++job->damaged == DAMAGED_TRIES ? NEXT_END : NEXT_AGAIN;
+        case -ESTALE:
+                return after_stale(f, job);
+        default:
+                return fetch_worth_retrying(error) && !f->options.offline ? NEXT_REST : NEXT_END;
         }
 }
 
@@ -185,54 +112,103 @@ int fetch_read_error(int error)
         }
 }
 
+/* One try; PATH is where the content is to be had. */
+static int try_once(struct fetch *f, struct fetch_job *job, struct buffer *path, struct failure *failure)
+{
+        int r;
+
+        buffer_truncate(path, 0);
+        r = catalog_path(f->options.catalog, atomic_load(&job->ino), path);
+        if (r != CATALOG_OK)
+                return r < 0 ? r : -ESTALE;
+        r = job->verdict < 0 ? job->verdict : fetch_try(f, job, path, failure);
+        job->verdict = 0;
+        /* A stock master cannot say that a file has changed since its scan: it shows as a wrong hash. */
+        if (r == -EBADMSG && !job->looked_elsewhere &&
+            session_get_dialect(f->options.session) == SESSION_STOCK)
+                return -ESTALE;
+        return r;
+}
+
+/* JOB is over with RESULT, and not here if that is negative. */
+static void end_job(struct fetch *f, struct fetch_job *job, int result, const char *path,
+                    const struct failure *failure) TSA_REQUIRES(f->lock)
+{
+        struct content_id content = job->key.content;
+        char name[HASH_TEXT_MAX];
+        int r = f->stopping ? -ECANCELED : fetch_read_error(result);
+
+        if (r == 0 && job->content) {
+                fetch_end_waits(f, job, 0, job->content);
+                fetch_store(f, job);
+                return;
+        }
+        fetch_end_job(f, job, r);
+        if (r < 0 && r != -ECANCELED)
+                log_limited(LOG_LEVEL_ERROR, "fetch", "cannot fetch '%s' (%s): %s", path ? path : "?",
+                            content_id_format(&content, name),
+                            r == -ESTALE ? "the master no longer has this content"
+                                         : failure_text(failure, r));
+}
+
 static void run_job(struct fetch *f, struct fetch_job *job)
 {
         _cleanup_buffer_ struct buffer path = { 0 };
         struct failure failure = { 0 };
-        char name[HASH_TEXT_MAX];
+        enum next next = NEXT_END;
         int r;
 
-        for (;;) {
-                r = fetch_content(f, job, &path, &failure);
-                mutex_lock(&f->lock);
-                /* Somebody may want it again since nobody did. */
-                if (f->stopping || !job->gave_up || !job->waiters)
-                        break;
-                mutex_unlock(&f->lock);
+        do {
+                r = try_once(f, job, &path, &failure);
+                if (r < 0)
+                        next = after_failure(f, job, r);
+        } while (r < 0 && next == NEXT_AGAIN);
+        mutex_lock(&f->lock);
+        if (r == TRIED_CHANNEL) {
+                job->refused = false;
+                fetch_place(f, job);
+        } else if (r == TRIED_WHOLE) {
+                fetch_want_whole_instead(f, job);
+        } else if (r < 0 && next == NEXT_REST && !f->stopping) {
+                fetch_let_go(job);
+                fetch_rest(f, job);
+        } else {
+                end_job(f, job, r, path.data, &failure);
         }
-        HASH_DEL(f->jobs, job);
-        r = f->stopping ? -ECANCELED : fetch_read_error(r);
-        fetch_end_waits(f, job, r, NULL);
         mutex_unlock(&f->lock);
-        if (r < 0 && r != -ECANCELED)
-                log_limited(LOG_LEVEL_ERROR, "fetch", "cannot fetch '%s' (%s): %s",
-                            path.data ? path.data : "?", content_id_format(&job->key.content, name),
-                            r == -ESTALE ? "the master no longer has this content"
-                                         : failure_text(&failure, r));
-        free(job);
 }
 
+/* ---- the threads ---- */
+
+/* What a thread is there for: what waits for no master must not wait for those that do, nor small contents for large ones. */
+enum takes {
+        TAKES_LOCAL, /* only what is here and has to be verified */
+        TAKES_SMALL, /* that, and contents that are not large */
+        TAKES_ALL,
+};
+
 /* What a thread may take of one class; what is here already comes first. */
-static struct fetch_job *next_of(struct fetch_job *queue, bool small_only)
+static struct fetch_job *next_of(struct fetch_job *queue, enum takes takes)
 {
         struct fetch_job *job;
 
         DL_FOREACH (queue, job)
                 if (atomic_load(&job->local))
                         return job;
+        if (takes == TAKES_LOCAL)
+                return NULL;
         DL_FOREACH (queue, job)
-                if (!small_only || job->size <= SMALL_BYTES)
+                if (takes == TAKES_ALL || job->size <= SMALL_BYTES)
                         return job;
         return NULL;
 }
 
-/* The next job for a thread that takes all, or for one that is kept for small contents. NULL: none. */
-static struct fetch_job *next_job(struct fetch *f, bool small_only) TSA_REQUIRES(f->lock)
+static struct fetch_job *next_job(struct fetch *f, enum takes takes) TSA_REQUIRES(f->lock)
 {
         struct fetch_job *job = NULL;
 
         for (int class = 0; class < FETCH_CLASSES && !job; class ++)
-                job = next_of(f->waiting[class], small_only);
+                job = next_of(f->waiting[class], takes);
         return job;
 }
 
@@ -246,13 +222,17 @@ void fetch_hand_over(struct fetch *f, struct fetch_job *job)
 void *fetch_thread_main(void *fetch)
 {
         struct fetch *f = fetch;
-        bool small_only;
+        enum takes takes;
+        unsigned n;
 
         thread_name("fetch");
         mutex_lock(&f->lock);
-        small_only = f->n_small++ < f->options.threads / SMALL_SHARE;
+        n = f->n_started++;
+        takes = n == 0 && f->options.threads > 1        ? TAKES_LOCAL
+                : n <= f->options.threads / SMALL_SHARE ? TAKES_SMALL
+                                                        : TAKES_ALL;
         while (!f->stopping) {
-                struct fetch_job *job = next_job(f, small_only);
+                struct fetch_job *job = next_job(f, takes);
 
                 if (!job) {
                         condition_wait(&f->work, &f->lock);
@@ -260,12 +240,12 @@ void *fetch_thread_main(void *fetch)
                 }
                 DL_DELETE(f->waiting[job->class], job);
                 if (!job->waiters) { /* all of them gave up before its turn came */
-                        HASH_DEL(f->jobs, job);
-                        free(job);
+                        fetch_free_job(f, job);
                         continue;
                 }
                 job->state = JOB_RUNNING;
-                fetch_note_turn(f, job);
+                if (job->backoff_ms == FETCH_BACKOFF_FIRST_MS) /* a try after a rest is no progress */
+                        fetch_note_turn(f, job);
                 mutex_unlock(&f->lock);
                 run_job(f, job);
                 mutex_lock(&f->lock);

@@ -1,6 +1,6 @@
 #include <string.h>
-#include <sys/random.h>
 
+#include "base/backoff.h"
 #include "base/log.h"
 #include "sync/fetch_private.h"
 
@@ -9,15 +9,7 @@
  * and closes the stream; when that breaks, what was asked for goes back to the head of the queue, with what has come of it.
  */
 
-#define WINDOW_WANTS      1024
-#define WINDOW_BYTES      (UINT64_C(16) << 20)
-#define AHEAD_DIVISOR     2 /* of the window, for what no task waits for: so that a read is never far behind */
-#define SHARE_MAX         (UINT64_C(1) << 20) /* a large content shares the stream: it counts as its next piece */
-#define STORING_BYTES_MAX (UINT64_C(32) << 20)
-#define STORING_MAX       1024
-#define BATCH_MAX         64
-#define BATCH_AHEAD_MAX   32
-#define BAD_STREAMS_MAX   3 /* streams in a row that ended badly and brought nothing */
+#define BAD_STREAMS_MAX 3 /* streams in a row that ended badly and brought nothing */
 
 struct sender {
         struct buffer message; /* owned */
@@ -29,102 +21,13 @@ struct sender {
         bool expired; /* the stream was told to end, because the master is silent */
 };
 
-/* ---- the window ---- */
-
-static bool has_room(const struct fetch *f, enum fetch_class class) TSA_REQUIRES(f->lock)
-{
-        unsigned held_max = f->options.held_max > 0 ? f->options.held_max : UINT32_MAX;
-        unsigned held = f->n_asked + f->n_storing;
-
-        if (f->n_asked >= WINDOW_WANTS || f->asked_bytes >= WINDOW_BYTES || held >= held_max ||
-            f->storing_bytes >= STORING_BYTES_MAX)
-                return false;
-        if (class == FETCH_READ)
-                return true;
-        return f->n_asked_ahead < WINDOW_WANTS / AHEAD_DIVISOR &&
-               f->asked_ahead_bytes < WINDOW_BYTES / AHEAD_DIVISOR && held < held_max / AHEAD_DIVISOR &&
-               f->n_storing < STORING_MAX && f->storing_bytes < STORING_BYTES_MAX / AHEAD_DIVISOR;
-}
-
-/* What may be asked for now; what is only wanted ahead comes in batches, not one for each that has come. */
-static bool may_ask(const struct fetch *f) TSA_REQUIRES(f->lock)
-{
-        if (f->queued[FETCH_READ])
-                return has_room(f, FETCH_READ);
-        return (f->queued[FETCH_AHEAD] || f->queued[FETCH_PREFETCH]) && has_room(f, FETCH_AHEAD) &&
-               f->n_asked_ahead <= WINDOW_WANTS / AHEAD_DIVISOR - BATCH_AHEAD_MAX;
-}
-
-static void wake_sender(struct fetch *f) TSA_REQUIRES(f->lock)
-{
-        if (may_ask(f))
-                condition_signal(&f->send);
-}
-
-void fetch_enqueue(struct fetch *f, struct fetch_job *job)
-{
-        job->state = JOB_QUEUED;
-        DL_APPEND(f->queued[job->class], job);
-        if (job->class == FETCH_READ)
-                f->fresh = true;
-        wake_sender(f);
-}
-
-static void add_asked(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
-{
-        job->state = JOB_ASKED;
-        job->sent_ns = clock_monotonic_ns();
-        job->share = MIN(job->size - job->received, SHARE_MAX);
-        HASH_ADD(hh_id, f->asked, id, sizeof(job->id), job);
-        f->n_asked++;
-        f->asked_bytes += job->share;
-        if (!job->urgent) {
-                f->n_asked_ahead++;
-                f->asked_ahead_bytes += job->share;
-        }
-        fetch_note_turn(f, job);
-        f->abandoned = f->abandoned || !job->waiters; /* all gave up a moment ago */
-}
-
-void fetch_forget_asked(struct fetch *f, struct fetch_job *job)
-{
-        HASH_DELETE(hh_id, f->asked, job);
-        f->n_asked--;
-        f->asked_bytes -= job->share;
-        if (!job->urgent) {
-                f->n_asked_ahead--;
-                f->asked_ahead_bytes -= job->share;
-        }
-        job->id = 0;
-        job->busy = false;
-        wake_sender(f);
-}
-
 /* ---- jobs that leave the queue ---- */
 
-/* JOB, which is in no queue and which nobody waits for. */
-static void forget_job(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
+/* REFUSED: the channel does not bring it. Otherwise it may, once what is in the way has been waited for. */
+static void hand_over(struct fetch *f, struct fetch_job *job, bool refused) TSA_REQUIRES(f->lock)
 {
-        if (!job->dropped)
-                HASH_DEL(f->jobs, job);
-        store_write_abort(job->writer);
-        free(job);
-}
-
-/* JOB, which is in no queue, is over without a thread. */
-static void end_job(struct fetch *f, struct fetch_job *job, int error) TSA_REQUIRES(f->lock)
-{
-        job->state = JOB_RUNNING;
-        HASH_DEL(f->jobs, job);
-        fetch_end_waits(f, job, error, NULL);
-        store_write_abort(job->writer);
-        free(job);
-}
-
-static void hand_over(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
-{
-        store_write_abort(TAKE_PTR(job->writer));
-        job->received = 0;
+        fetch_let_go(job);
+        job->refused = refused;
         fetch_hand_over(f, job);
 }
 
@@ -134,37 +37,12 @@ static void hand_over_queued(struct fetch *f) TSA_REQUIRES(f->lock)
                 while (f->queued[class]) {
                         struct fetch_job *job = f->queued[class];
                         DL_DELETE(f->queued[class], job);
-                        hand_over(f, job);
+                        hand_over(f, job, true);
                 }
         }
 }
 
 /* ---- asking ---- */
-
-/* The next jobs to ask for, as a list of at most BATCH_MAX: of the most urgent class that has any. */
-static struct fetch_job *take_batch(struct fetch *f) TSA_REQUIRES(f->lock)
-{
-        struct fetch_job *batch = NULL;
-        unsigned n = 0;
-
-        for (int class = 0; class < FETCH_CLASSES && n == 0; class ++) {
-                while (f->queued[class] && has_room(f, class) &&
-                       n < (class == FETCH_READ ? BATCH_MAX : BATCH_AHEAD_MAX)) {
-                        struct fetch_job *job = f->queued[class];
-
-                        DL_DELETE(f->queued[class], job);
-                        if (!job->waiters) { /* all of them gave up before its turn came */
-                                forget_job(f, job);
-                                continue;
-                        }
-                        job->state = JOB_STARTING;
-                        job->urgent = class == FETCH_READ;
-                        DL_APPEND(batch, job);
-                        n++;
-                }
-        }
-        return batch;
-}
 
 /* JOB, of the batch, has its want in the message, or goes another way. */
 static void ask_one(struct fetch *f, struct sender *s, struct fetch_job *job)
@@ -175,13 +53,15 @@ static void ask_one(struct fetch *f, struct sender *s, struct fetch_job *job)
         result = fetch_ask(f, job, &s->message);
         mutex_lock(&f->lock);
         if (result == ASK_SENT)
-                add_asked(f, job);
-        else if (result == ASK_HAVE)
-                end_job(f, job, 0);
-        else if (result == ASK_BUSY && job->class != FETCH_READ)
-                end_job(f, job, -EBUSY);
+                fetch_add_asked(f, job);
         else
-                hand_over(f, job);
+                fetch_forget_list(f, job);
+        if (result == ASK_HAVE)
+                fetch_end_job(f, job, 0);
+        else if (result == ASK_BUSY && job->class != FETCH_READ)
+                fetch_end_job(f, job, -EBUSY);
+        else if (result != ASK_SENT)
+                hand_over(f, job, result == ASK_THREAD);
         mutex_unlock(&f->lock);
 }
 
@@ -195,28 +75,46 @@ static void ask_batch(struct fetch *f, struct sender *s, struct fetch_job *batch
         }
 }
 
+static void free_abandoned(struct fetch *f, struct fetch_job **queue) TSA_REQUIRES(f->lock)
+{
+        struct fetch_job *job, *next;
+
+        DL_FOREACH_SAFE (*queue, job, next) {
+                if (job->waiters)
+                        continue;
+                DL_DELETE(*queue, job);
+                fetch_free_job(f, job);
+        }
+}
+
 /* Takes back what nobody waits for any more: the file it was to be written to is locked, and others may want it. */
 static void cancel_abandoned(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
 {
         struct fetch_job *job, *next;
 
         f->abandoned = false;
-        for (int class = 0; class < FETCH_CLASSES; class ++) {
-                DL_FOREACH_SAFE (f->queued[class], job, next) {
-                        if (job->waiters)
-                                continue;
-                        DL_DELETE(f->queued[class], job);
-                        forget_job(f, job);
-                }
-        }
+        for (int class = 0; class < FETCH_CLASSES; class ++)
+                free_abandoned(f, &f->queued[class]);
+        free_abandoned(f, &f->gated);
         HASH_ITER (hh_id, f->asked, job, next) {
                 if (job->waiters || job->busy)
                         continue;
                 if (fetch_ask_cancel(job->id, &s->message) < 0)
                         continue;
                 fetch_forget_asked(f, job);
-                forget_job(f, job);
+                fetch_free_job(f, job);
         }
+}
+
+/* Tells the master which of those that were asked for ahead a task waits for by now: it may have megabytes to send before. */
+static void hurry(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
+{
+        struct fetch_job *job, *next;
+
+        f->hurried = false;
+        HASH_ITER (hh_id, f->asked, job, next)
+                if (fetch_has_to_hurry(f, job) && fetch_ask_hurry(job->id, &s->message) == 0)
+                        fetch_make_urgent(f, job);
 }
 
 /* ---- the stream's life ---- */
@@ -243,12 +141,7 @@ static void note_all_away(struct fetch *f, int error) TSA_REQUIRES(f->lock)
 /* The master is away: the next try comes after a pause, with jitter. */
 static void back_off(struct fetch *f, struct sender *s, int error) TSA_REQUIRES(f->lock)
 {
-        uint32_t random = 0;
-
-        getrandom(&random, sizeof(random), 0);
-        s->not_before_ns =
-                clock_monotonic_ns() + (s->backoff_ms / 2 + random % s->backoff_ms) * NSEC_PER_MSEC;
-        s->backoff_ms = MIN(s->backoff_ms * 2, (unsigned)FETCH_BACKOFF_MAX_MS);
+        s->not_before_ns = backoff_next_ns(&s->backoff_ms, FETCH_BACKOFF_MAX_MS);
         f->fresh = false;
         note_all_away(f, error);
 }
@@ -258,6 +151,16 @@ static void give_up_channel(struct fetch *f, const char *why) TSA_REQUIRES(f->lo
         atomic_store(&f->no_channel, true);
         hand_over_queued(f);
         log_debug("contents are fetched one by one: %s", why);
+}
+
+/* A stream has ended that brought nothing: if that happens again and again it is not for want of a connection. */
+static void count_bad_stream(struct fetch *f, struct sender *s, int error, const struct failure *failure)
+        TSA_REQUIRES(f->lock)
+{
+        if (++s->bad_streams < BAD_STREAMS_MAX)
+                return;
+        log_warning("the master's Fetch does not work: %s", failure_text(failure, error));
+        give_up_channel(f, "it does not work");
 }
 
 /* ERROR ended the stream, or kept it from being opened; what was asked for is in the queue again, or with the threads. */
@@ -280,10 +183,8 @@ static void judge(struct fetch *f, struct sender *s, int error, const struct fai
         }
         /* The threads say what is wrong, content by content. */
         hand_over_queued(f);
-        if (error != -EACCES && error != -ENOENT && ++s->bad_streams >= BAD_STREAMS_MAX) {
-                log_warning("the master's Fetch does not work: %s", failure_text(failure, error));
-                give_up_channel(f, "it does not work");
-        }
+        if (error != -EACCES && error != -ENOENT)
+                count_bad_stream(f, s, error, failure);
 }
 
 /* What was asked for on the stream that broke, to the head of the queue in its order, or to the threads. */
@@ -293,13 +194,13 @@ static void take_back(struct fetch *f, bool retry) TSA_REQUIRES(f->lock)
 
         HASH_ITER (hh_id, f->asked, job, next) {
                 fetch_forget_asked(f, job);
-                if (job->dropped || !job->waiters) {
-                        forget_job(f, job);
+                if (!job->waiters) {
+                        fetch_free_job(f, job);
                 } else if (retry) {
                         job->state = JOB_QUEUED;
                         DL_APPEND(back[job->class], job);
                 } else {
-                        hand_over(f, job);
+                        hand_over(f, job, true);
                 }
         }
         for (int class = 0; class < FETCH_CLASSES; class ++) {
@@ -311,17 +212,39 @@ static void take_back(struct fetch *f, bool retry) TSA_REQUIRES(f->lock)
 static void mend(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
 {
         struct failure failure = { 0 };
+        bool owes;
         int r;
 
         mutex_unlock(&f->lock);
         r = channel_close(TAKE_PTR(f->channel), &failure);
         mutex_lock(&f->lock);
-        if (r == 0 && f->asked) /* it closed the stream properly, but owes us something */
-                r = -EHOSTUNREACH;
+        owes = r == 0 && f->asked; /* it closed the stream properly, and before its time */
+        if (owes)
+                r = failure_set(&failure, -EHOSTUNREACH, "it ends the stream before all has come");
         f->broken = false;
         s->begun = s->expired = false;
         take_back(f, fetch_worth_retrying(r));
+        if (owes && !atomic_load(&f->proved) && !f->stopping)
+                count_bad_stream(f, s, r, &failure);
         judge(f, s, r, &failure);
+}
+
+/* Another master is in use by now, and what was asked for is still to come over this stream: what else is wanted waits for it. */
+static bool is_draining(const struct fetch *f) TSA_REQUIRES(f->lock)
+{
+        return f->channel && f->asked && channel_is_outdated(f->channel);
+}
+
+/* The stream is sound, and goes to a master that is not the one to use. */
+static void leave_stream(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
+{
+        mutex_unlock(&f->lock);
+        channel_close(TAKE_PTR(f->channel), NULL);
+        mutex_lock(&f->lock);
+        f->broken = false;
+        s->begun = s->expired = false;
+        s->backoff_ms = FETCH_BACKOFF_FIRST_MS;
+        s->bad_streams = 0;
 }
 
 static int open_stream(struct fetch *f, struct failure *failure)
@@ -333,7 +256,7 @@ static int open_stream(struct fetch *f, struct failure *failure)
         };
         int r = session_connect(f->options.session, failure);
 
-        if (r == 0 && session_get_dialect(f->options.session) == SESSION_STOCK)
+        if (r == 0 && !session_fetches(f->options.session))
                 r = -EOPNOTSUPP;
         return r < 0 ? r : channel_open(f->options.session, &callbacks, &f->channel, failure);
 }
@@ -344,6 +267,8 @@ static bool need_stream(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
         struct failure failure = { 0 };
         int r;
 
+        if (f->channel && channel_is_outdated(f->channel))
+                leave_stream(f, s);
         if (f->channel)
                 return true;
         s->tried_ns = clock_monotonic_ns();
@@ -384,7 +309,8 @@ static bool is_silent(const struct fetch *f) TSA_REQUIRES(f->lock)
 /* Nothing to do now: waits until there may be. */
 static void wait_for_work(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
 {
-        int64_t until = may_ask(f) ? next_try(f, s) : s->expired ? 0 : silence_ends(f);
+        bool may_ask = fetch_may_ask(f) && !is_draining(f);
+        int64_t until = may_ask ? next_try(f, s) : s->expired ? 0 : silence_ends(f);
 
         if (until == 0)
                 condition_wait(&f->send, &f->lock);
@@ -414,7 +340,7 @@ static void ask(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
                 return;
         }
         s->begun = true;
-        batch = take_batch(f);
+        batch = fetch_take_batch(f);
         mutex_unlock(&f->lock);
         ask_batch(f, s, batch);
         mutex_lock(&f->lock);
@@ -434,7 +360,12 @@ void *fetch_sender_main(void *fetch)
                 } else if (f->abandoned) {
                         cancel_abandoned(f, &s);
                         send_message(f, &s);
-                } else if (may_ask(f) && next_try(f, &s) <= clock_monotonic_ns()) {
+                } else if (f->hurried) {
+                        hurry(f, &s);
+                        send_message(f, &s);
+                } else if (f->ungated) {
+                        fetch_ungate(f);
+                } else if (fetch_may_ask(f) && !is_draining(f) && next_try(f, &s) <= clock_monotonic_ns()) {
                         ask(f, &s);
                 } else if (f->channel && !s.expired && is_silent(f)) {
                         s.expired = true;

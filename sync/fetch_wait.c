@@ -1,18 +1,8 @@
+
+#include "base/backoff.h"
 #include "sync/fetch_private.h"
 
 #define GRACE_MS 1000 /* the least that a want waits, so that each gives an absent master one more chance */
-
-struct fetch_content *fetch_content_ref(struct fetch_content *content)
-{
-        atomic_fetch_add_explicit(&content->refs, 1, memory_order_relaxed);
-        return content;
-}
-
-void fetch_content_unref(struct fetch_content *content)
-{
-        if (content && atomic_fetch_sub_explicit(&content->refs, 1, memory_order_acq_rel) == 1)
-                free(content);
-}
 
 void fetch_unlink_waiter(struct fetch *f, struct fetch_waiter *w)
 {
@@ -21,7 +11,8 @@ void fetch_unlink_waiter(struct fetch *f, struct fetch_waiter *w)
         DL_DELETE(job->waiters, w);
         DL_DELETE2(f->deadlines, w, deadline_prev, deadline_next);
         w->ending = true;
-        if (!job->waiters && (job->state == JOB_ASKED || job->state == JOB_QUEUED)) {
+        if (!job->waiters &&
+            (job->state == JOB_ASKED || job->state == JOB_QUEUED || job->state == JOB_GATED)) {
                 f->abandoned = true;
                 condition_signal(&f->send);
         }
@@ -69,19 +60,35 @@ static void insert_deadline(struct fetch *f, struct fetch_waiter *w, int64_t dea
                 condition_signal(&f->tick);
 }
 
-/* When something last moved for JOB; while it stands in the queue, for those before it. 0: nothing did. */
-static int64_t last_progress(const struct fetch *f, const struct fetch_job *job)
+/*
+ * Whether JOB, asked for, still has others before it: on a slow link megabytes, so that what comes of them is progress for it. When all that was asked for
+ * until then should be here it counts as if its turn came now, once: a master that sends everything else for ever must not hold its waits for ever.
+ */
+static bool has_others_before(const struct fetch *f, struct fetch_job *job)
 {
+        uint64_t due = atomic_load(&job->due);
+
+        if (atomic_load(&f->received) < due)
+                return true;
+        if (due > 0 && atomic_compare_exchange_strong(&job->due, &due, 0))
+                atomic_store(&job->progress_ns, clock_monotonic_ns());
+        return false;
+}
+
+/* When something last moved for JOB, or for those that come before it. 0: nothing did. */
+static int64_t last_progress(const struct fetch *f, struct fetch_job *job)
+{
+        bool waits = has_others_before(f, job);
         int64_t own = atomic_load(&job->progress_ns);
 
-        return own > 0 ? own : atomic_load(&f->progress_ns);
+        return own == 0 || waits ? MAX(own, atomic_load(&f->progress_ns)) : own;
 }
 
 /*
  * When a new wait for JOB ends if nothing moves: the time-out counts from when the master last gave something, not from each want
  * afresh. A kernel that repeats a failed read, or a task that goes on to the next file, must not wait for it all over again.
  */
-static int64_t first_deadline(const struct fetch *f, const struct fetch_job *job) TSA_REQUIRES(f->lock)
+static int64_t first_deadline(const struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
 {
         int64_t now = clock_monotonic_ns(), since = MAX(job->asked_ns, last_progress(f, job));
         int64_t away_since = atomic_load(&f->away_since_ns);
@@ -100,10 +107,11 @@ void fetch_link_waiter(struct fetch *f, struct fetch_job *job, struct fetch_wait
         insert_deadline(f, w, first_deadline(f, job));
 }
 
-/* Another process of this machine may be fetching the content: then its partial grows. */
+/* Another process of this machine may be fetching the content: then there is more of it. */
 static bool grows_elsewhere(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
 {
-        uint64_t bytes = store_partial_size(f->options.store, &job->key.content);
+        uint64_t bytes = job->large ? store_pieces_present(job->large->pieces)
+                                    : store_partial_size(f->options.store, &job->key.content);
         bool grows = bytes > job->partial_bytes;
 
         job->partial_bytes = bytes;
@@ -115,7 +123,8 @@ static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRE
 {
         int64_t deadline = last_progress(f, w->job) + timeout_ns(f);
 
-        if (w->interrupted)
+        /* Who looks something up in a folder waits for the time-out in all, however much of it comes meanwhile (promise 2). */
+        if (w->interrupted || w->job->key.folder)
                 return false;
         if (deadline <= w->deadline_ns) {
                 if (!atomic_load(&w->job->local) && !grows_elsewhere(f, w->job))
@@ -145,6 +154,35 @@ static struct fetch_waiter *take_expired(struct fetch *f, int *ret_error) TSA_RE
         }
 }
 
+/* ---- jobs that rest ---- */
+
+void fetch_rest(struct fetch *f, struct fetch_job *job)
+{
+        job->rest_until_ns = backoff_next_ns(&job->backoff_ms, FETCH_BACKOFF_MAX_MS);
+        job->state = JOB_RESTING;
+        DL_APPEND(f->resting, job);
+        condition_signal(&f->tick);
+}
+
+/* Gives those to the threads whose time has come; when the next one's will; INT64_MAX: there is none. */
+static int64_t end_rests(struct fetch *f) TSA_REQUIRES(f->lock)
+{
+        int64_t now = clock_monotonic_ns(), first = INT64_MAX;
+        struct fetch_job *job, *next;
+
+        DL_FOREACH_SAFE (f->resting, job, next) {
+                if (job->rest_until_ns > now) {
+                        first = MIN(first, job->rest_until_ns);
+                        continue;
+                }
+                DL_DELETE(f->resting, job);
+                fetch_hand_over(f, job);
+        }
+        return first;
+}
+
+/* ---- the thread ---- */
+
 void *fetch_timer_main(void *fetch)
 {
         struct fetch *f = fetch;
@@ -154,16 +192,21 @@ void *fetch_timer_main(void *fetch)
         while (!f->stopping) {
                 int error = 0;
                 struct fetch_waiter *w = take_expired(f, &error);
+                int64_t until;
 
                 if (w) {
                         mutex_unlock(&f->lock);
                         fetch_end_wait(f, w, error);
                         mutex_lock(&f->lock);
-                } else if (f->deadlines) {
-                        condition_wait_until(&f->tick, &f->lock, f->deadlines->deadline_ns);
-                } else {
-                        condition_wait(&f->tick, &f->lock);
+                        continue;
                 }
+                until = end_rests(f);
+                if (f->deadlines)
+                        until = MIN(until, f->deadlines->deadline_ns);
+                if (until < INT64_MAX)
+                        condition_wait_until(&f->tick, &f->lock, until);
+                else
+                        condition_wait(&f->tick, &f->lock);
         }
         mutex_unlock(&f->lock);
         return NULL;
@@ -189,6 +232,7 @@ void fetch_note_progress(size_t bytes, void *job)
 
         atomic_store(&j->progress_ns, now);
         atomic_store(&j->fetch->progress_ns, now);
+        atomic_fetch_add(&j->fetch->received, bytes);
         atomic_store(&j->fetch->away_since_ns, 0);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/path.h"
+#include "base/pieces.h"
 
 /* A path from the wire as the log may show it: cut, and safe even if it holds a NUL. */
 static int refuse(struct failure *failure, const char *path, size_t len, const char *why)
@@ -33,6 +34,17 @@ static int check_path(const struct entry *e, struct failure *failure)
         return 0;
 }
 
+/* A tiny file's bytes: all of them, or none. Whether they are the right ones the catalog finds out. */
+static int read_data(const Grpc__FileInfo *info, struct entry *e, struct failure *failure)
+{
+        if (info->content.len == 0)
+                return 0;
+        if (info->content.len != e->size || e->size > ENTRY_TINY_MAX)
+                return refuse(failure, e->path, e->path_len, "its bytes are not as many as its size says");
+        e->data = info->content.data;
+        return 0;
+}
+
 static int read_own_content(const Grpc__FileInfo *info, struct entry *e, struct failure *failure)
 {
         if (info->file_size < 0 || (uint64_t)info->file_size > ENTRY_SIZE_MAX)
@@ -45,11 +57,11 @@ static int read_own_content(const Grpc__FileInfo *info, struct entry *e, struct 
         }
         if (e->kind != ENTRY_FILE || e->unknown)
                 return 0;
-        if (info->hash_algorithm != HASH_XXH3 || info->digest.len != HASH_BYTES)
+        if (info->hash_algorithm != content_algorithm(e->size) || info->digest.len != HASH_BYTES)
                 return refuse(failure, e->path, e->path_len, "its hash is missing or of an unknown kind");
-        e->content.algorithm = HASH_XXH3;
+        e->content.algorithm = (enum hash_algorithm)info->hash_algorithm;
         memcpy(e->content.bytes, info->digest.data, HASH_BYTES);
-        return 0;
+        return read_data(info, e, failure);
 }
 
 int incoming_read_own(const Grpc__FileInfo *info, struct entry *ret, struct failure *failure)
@@ -135,7 +147,7 @@ struct text_block {
 };
 
 struct incoming {
-        struct entry *entries; /* owned; their paths lie in blocks */
+        struct entry *entries; /* owned; their paths, targets and data lie in blocks */
         size_t count, capacity;
         struct text_block *blocks; /* owned */
         uint64_t bytes;
@@ -160,7 +172,7 @@ void incoming_free(struct incoming *incoming)
         free(incoming);
 }
 
-static char *keep_text(struct incoming *l, const char *text, size_t len)
+static void *keep_text(struct incoming *l, const void *text, size_t len)
 {
         char *kept;
 
@@ -181,9 +193,10 @@ static char *keep_text(struct incoming *l, const char *text, size_t len)
 
 int incoming_add(struct incoming *incoming, const struct entry *entry)
 {
+        size_t data_len = entry->data ? entry->size : 0;
         struct entry copy = *entry;
 
-        incoming->bytes += sizeof(copy) + entry->path_len + entry->target_len;
+        incoming->bytes += sizeof(copy) + entry->path_len + entry->target_len + data_len;
         if (incoming->bytes > INCOMING_BYTES_MAX)
                 return -EFBIG;
         if (incoming->count == incoming->capacity) {
@@ -196,7 +209,8 @@ int incoming_add(struct incoming *incoming, const struct entry *entry)
         }
         copy.path = keep_text(incoming, entry->path, entry->path_len);
         copy.target = keep_text(incoming, entry->target, entry->target_len);
-        if (!copy.path || !copy.target)
+        copy.data = data_len > 0 ? keep_text(incoming, entry->data, data_len) : NULL;
+        if (!copy.path || !copy.target || (data_len > 0 && !copy.data))
                 return -ENOMEM;
         incoming->entries[incoming->count++] = copy;
         return 0;

@@ -396,6 +396,11 @@ uint64_t intake_get_revision(const struct intake *intake)
         return intake->revision;
 }
 
+bool intake_is_listed_in_full(const struct intake *intake)
+{
+        return intake->named && intake->base == 0 && !intake->unchanged && !intake->notice;
+}
+
 uint64_t intake_get_base(const struct intake *intake)
 {
         return intake->base;

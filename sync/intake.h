@@ -59,6 +59,9 @@ void intake_get_digest(const struct intake *intake, uint8_t ret[HASH_BYTES]);
 uint64_t intake_get_revision(const struct intake *intake);
 uint64_t intake_get_base(const struct intake *intake);
 
+/** Whether what came names a version and lists it in full, rather than as a difference from the one that is here. */
+bool intake_is_listed_in_full(const struct intake *intake);
+
 struct intake_result {
         struct catalog_changes changes; /* release with catalog_changes_release */
         uint64_t entries;               /* received */

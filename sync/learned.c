@@ -1,5 +1,7 @@
 #include "sync/learned.h"
 
+#include <string.h>
+
 #include "base/log.h"
 #include "sync/learned_private.h"
 
@@ -156,6 +158,20 @@ static uint64_t bytes_to_bring(struct store *store)
         return usage.quota > 0 ? MIN(usage.quota / 2 + 1, BRING_BYTES_MAX) : BRING_BYTES_MAX;
 }
 
+/* False: there is none. */
+static bool get_list(struct learned *l)
+{
+        struct failure failure = { 0 };
+        int r = session_learns(l->options.session) ? learned_ask(l, &failure) : 0;
+
+        mutex_lock(&l->lock);
+        l->asking = false;
+        mutex_unlock(&l->lock);
+        if (r < 0 && r != -ECANCELED)
+                log_info("no list of what will be read: %s", failure_text(&failure, r));
+        return r == 0 && l->n_paths > 0;
+}
+
 static void bring_list(struct learned *l)
 {
         const struct prefetch_options options = {
@@ -166,19 +182,35 @@ static void bring_list(struct learned *l)
                 .bytes_max = bytes_to_bring(l->options.store),
         };
         const struct prefetch_list list = { .next = next_file, .note = note_event, .arg = l };
-        struct failure failure = { 0 };
-        int r = learned_ask(l, &failure);
+        int r = prefetch_new_list(&options, &list, &l->prefetch);
 
-        mutex_lock(&l->lock);
-        l->asking = false;
-        mutex_unlock(&l->lock);
-        if (r == 0 && l->n_paths > 0)
-                r = prefetch_new_list(&options, &list, &l->prefetch);
-        if (r < 0 && r != -ECANCELED)
-                log_info("no list of what will be read: %s", failure_text(&failure, r));
+        if (r < 0)
+                log_info("what is on the list is not brought: %s", strerror(-r));
 }
 
 /* ---- the thread ---- */
+
+/* Until there is a master to be asked, or the mount stands without one. */
+static void wait_for_master(struct learned *l)
+{
+        mutex_lock(&l->lock);
+        while (!l->connected && !l->begun && !l->stopping)
+                condition_wait(&l->change, &l->lock);
+        mutex_unlock(&l->lock);
+}
+
+/* False: stopping. */
+static bool wait_for_tree(struct learned *l)
+{
+        bool stopping;
+
+        mutex_lock(&l->lock);
+        while (!l->begun && !l->stopping)
+                condition_wait(&l->change, &l->lock);
+        stopping = l->stopping;
+        mutex_unlock(&l->lock);
+        return !stopping;
+}
 
 /* False: stopping. */
 static bool wait_for_names(struct learned *l)
@@ -216,10 +248,13 @@ static void *learned_main(void *arg)
 {
         struct learned *l = arg;
         struct failure failure = { 0 };
+        bool listed;
         int r = 0;
 
         thread_name("learned");
-        if (wait_for_names(l) && session_learns(l->options.session))
+        wait_for_master(l);
+        listed = get_list(l);
+        if (wait_for_tree(l) && listed && wait_for_names(l))
                 bring_list(l);
         wait_for_record(l);
         if (session_learns(l->options.session) && session_is_online(l->options.session))
@@ -256,6 +291,26 @@ int learned_new(const struct learned_options *options, struct learned **ret)
         }
         *ret = l;
         return 0;
+}
+
+static void set_flag(struct learned *l, bool *flag)
+{
+        mutex_lock(&l->lock);
+        *flag = true;
+        condition_broadcast(&l->change);
+        mutex_unlock(&l->lock);
+}
+
+void learned_connected(struct learned *learned)
+{
+        if (learned)
+                set_flag(learned, &learned->connected);
+}
+
+void learned_begin(struct learned *learned)
+{
+        if (learned)
+                set_flag(learned, &learned->begun);
 }
 
 void learned_stop(struct learned *learned)

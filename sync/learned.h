@@ -29,7 +29,14 @@ struct learned_stats {
         uint64_t wasted;  /* fetched, and not read by now */
 };
 
+/** Asks for nothing yet. */
 int learned_new(const struct learned_options *options, struct learned **ret);
+
+/** The session has connected: the list is asked for, while the tree is still on its way. Does not block. NULL is fine. */
+void learned_connected(struct learned *learned);
+
+/** The catalog has its first version, maybe still loading, and the fetch may be used: what is on the list is brought. Does not block. NULL is fine. */
+void learned_begin(struct learned *learned);
 
 /**
  * Sends the report that is due, unless it takes longer than a second; brings nothing more. Before session_interrupt, and before the fetch is freed.

@@ -25,12 +25,14 @@ struct learned_file {
 struct learned {
         struct learned_options options;
         struct mutex lock;
-        struct condition change; /* stopping, or the thread has ended, or the record is full */
-        struct learned_file *files TSA_GUARDED(lock);                    /* owned; by ino */
+        struct condition change;                      /* one of the flags below has changed */
+        struct learned_file *files TSA_GUARDED(lock); /* owned; by ino */
         struct learned_file *order[LEARNED_FILES_MAX] TSA_GUARDED(lock); /* as they were read first */
         unsigned n_order TSA_GUARDED(lock);
         int64_t last_ns TSA_GUARDED(lock); /* when the last of them was; 0: none was */
         bool recording TSA_GUARDED(lock);
+        bool connected TSA_GUARDED(lock); /* there is a master to be asked */
+        bool begun TSA_GUARDED(lock);     /* there is a tree */
         bool stopping TSA_GUARDED(lock);
         bool late TSA_GUARDED(lock);   /* the report is not sent any more */
         bool asking TSA_GUARDED(lock); /* for the list: of no use once we are stopping */

@@ -2,40 +2,22 @@
 
 #include <string.h>
 
-#include "base/lock.h"
 #include "base/log.h"
+#include "sync/prefetch_private.h"
 #include "sync/tree_cursor.h"
 
-#define AHEAD_MAX       256 /* contents on their way */
+#define AHEAD_MAX       1024 /* contents on their way */
 #define STOCK_AHEAD_MAX 4
 #define WINDOW_FIRST    ((uint64_t)1 << 20) /* bytes on their way, beside one content that is larger */
+#define LIST_FIRST      ((uint64_t)2 << 20) /* as WINDOW_FIRST, of a list: a task is about to wait for just that */
 #define WINDOW_MIN      ((uint64_t)256 << 10)
 #define WINDOW_MAX      ((uint64_t)8 << 20)
 #define QUEUE_NS                                                                                             \
         (100 *                                                                                               \
          NSEC_PER_MSEC) /* so much later than the quickest: what is on its way waits for itself, and would have a read wait */
-#define BUSY_TRIES 5   /* walks over what another process was fetching */
-#define BUSY_MS    500 /* between them */
-
-struct prefetch {
-        struct prefetch_options options;
-        struct prefetch_list list; /* without `next`: a tree, TOP's */
-        struct catalog_entry top;
-        uint64_t asked_bytes; /* owned by the thread, as is the next */
-        int64_t free_ns;      /* when the rate lets the next one go */
-        struct mutex lock;
-        struct condition room; /* a content has come, or stopping */
-        struct prefetch_view view TSA_GUARDED(lock);
-        unsigned ahead TSA_GUARDED(lock);
-        uint64_t ahead_bytes TSA_GUARDED(lock), window TSA_GUARDED(lock); /* on their way, and at most */
-        int64_t quickest_ns TSA_GUARDED(lock);                            /* from asking to having */
-        int64_t cut_ns TSA_GUARDED(lock); /* when the window was made smaller last */
-        unsigned busy TSA_GUARDED(lock);  /* contents that another process was fetching */
-        unsigned ahead_max;               /* owned by the thread */
-        bool stopping TSA_GUARDED(lock);
-        int64_t began_ns;
-        pthread_t thread;
-};
+#define BATCH_FILES 64
+#define BUSY_TRIES  5   /* walks over what another process was fetching */
+#define BUSY_MS     500 /* between them */
 
 /* One content on its way; freed by its `done`. */
 struct wanted {
@@ -45,14 +27,14 @@ struct wanted {
         int64_t asked_ns;
 };
 
-static void note(struct prefetch *p, uint64_t ino, enum prefetch_event event)
+void prefetch_note(struct prefetch *p, uint64_t ino, enum prefetch_event event)
 {
         if (p->list.note)
                 p->list.note(ino, event, p->list.arg);
 }
 
-/* The first failure is what people are told; a full disk is nobody's momentary trouble, so it ends the whole. */
-static void note_failure(struct prefetch *p, int error) TSA_REQUIRES(p->lock)
+/* A full disk is nobody's momentary trouble, so it ends the whole. */
+void prefetch_note_failure(struct prefetch *p, int error)
 {
         if (error == -EBUSY) {
                 p->busy++;
@@ -66,17 +48,17 @@ static void note_failure(struct prefetch *p, int error) TSA_REQUIRES(p->lock)
 }
 
 /*
- * W has come. A task's read goes before all that is not on its way yet, but on a slow line not before what is: so no more than the line carries in a moment
+ * A task's read goes before all that is not on its way yet, but on a slow line not before what is: so no more than the line carries in a moment
  * should be. It grows as long as contents come quickly, and shrinks once in each round when they do not.
  */
-static void adapt_window(struct prefetch *p, const struct wanted *w) TSA_REQUIRES(p->lock)
+void prefetch_adapt(struct prefetch *p, uint64_t size, int64_t asked_ns)
 {
-        int64_t now = clock_monotonic_ns(), took = now - w->asked_ns;
+        int64_t now = clock_monotonic_ns(), took = now - asked_ns;
 
         p->quickest_ns = MIN(p->quickest_ns, took);
         if (took <= p->quickest_ns + QUEUE_NS) {
-                p->window = MIN(p->window + w->size, WINDOW_MAX);
-        } else if (w->asked_ns > p->cut_ns) {
+                p->window = MIN(p->window + size, WINDOW_MAX);
+        } else if (asked_ns > p->cut_ns) {
                 p->window = MAX(p->window / 2, WINDOW_MIN);
                 p->cut_ns = now;
         }
@@ -87,16 +69,16 @@ static void wanted_done(struct fetch_waiter *waiter, int error)
         struct wanted *w = (struct wanted *)waiter;
         struct prefetch *p = w->prefetch;
 
-        note(p, w->ino, error < 0 ? PREFETCH_FAILED : PREFETCH_HERE);
+        prefetch_note(p, w->ino, error < 0 ? PREFETCH_FAILED : PREFETCH_HERE);
         mutex_lock(&p->lock);
         if (error < 0) {
-                note_failure(p, error);
+                prefetch_note_failure(p, error);
         } else {
                 p->view.files++;
                 p->view.bytes += w->size;
                 p->view.fetched_files++;
                 p->view.fetched_bytes += w->size;
-                adapt_window(p, w);
+                prefetch_adapt(p, w->size, w->asked_ns);
         }
         p->ahead--;
         p->ahead_bytes -= w->size;
@@ -105,8 +87,7 @@ static void wanted_done(struct fetch_waiter *waiter, int error)
         free(w); /* P may be gone */
 }
 
-/* For a content of SIZE bytes more. False: stopping. */
-static bool wait_for_room(struct prefetch *p, uint64_t size)
+bool prefetch_wait_for_room(struct prefetch *p, uint64_t size)
 {
         bool stopping;
 
@@ -119,8 +100,8 @@ static bool wait_for_room(struct prefetch *p, uint64_t size)
         return !stopping;
 }
 
-/* Waits until the rate lets SIZE bytes more go: evenly, so that what shares the line is never held up for long. */
-static void keep_rate(struct prefetch *p, uint64_t size)
+/* Evenly, so that what shares the line is never held up for long. */
+void prefetch_keep_rate(struct prefetch *p, uint64_t size)
 {
         uint64_t rate = p->options.rate_bytes;
         int64_t now = clock_monotonic_ns();
@@ -152,7 +133,7 @@ static void want(struct prefetch *p, const struct catalog_entry *file)
                 w->ino = file->ino;
                 w->size = file->size;
                 w->asked_ns = clock_monotonic_ns();
-                note(p, file->ino, PREFETCH_ASKED);
+                prefetch_note(p, file->ino, PREFETCH_ASKED);
                 r = fetch_want(p->options.fetch, file, false, &w->waiter);
         }
         /* A stock master knows no order: few at a time, so that a read is never far behind. */
@@ -163,11 +144,11 @@ static void want(struct prefetch *p, const struct catalog_entry *file)
         }
         if (r == 0)
                 return;
-        note(p, file->ino, PREFETCH_FAILED);
+        prefetch_note(p, file->ino, PREFETCH_FAILED);
         mutex_lock(&p->lock);
         p->ahead -= w != NULL;
         p->ahead_bytes -= w ? file->size : 0;
-        note_failure(p, r);
+        prefetch_note_failure(p, r);
         if (r == -EOPNOTSUPP)
                 p->stopping = true;
         mutex_unlock(&p->lock);
@@ -176,63 +157,89 @@ static void want(struct prefetch *p, const struct catalog_entry *file)
 
 /* ---- walks ---- */
 
-struct walk {
-        struct prefetch *prefetch;
-        bool counting; /* only to know how much there is */
-};
-
-static int visit(const struct catalog_entry *file, void *arg)
+static bool is_here(const struct prefetch *p, const struct catalog_entry *file)
 {
-        const struct walk *walk = arg;
-        struct prefetch *p = walk->prefetch;
-        bool stopping;
+        return file->size == 0 || file->tiny || store_has(p->options.store, &file->content);
+}
 
-        if (walk->counting) {
-                bool here = file->size == 0 || store_has(p->options.store, &file->content);
-                mutex_lock(&p->lock);
-                p->view.total_files++;
-                p->view.total_bytes += file->size;
-                p->view.files += here;
-                p->view.bytes += here ? file->size : 0;
-                stopping = p->stopping;
-                mutex_unlock(&p->lock);
-                return stopping;
-        }
-        if (file->size == 0 || store_has(p->options.store, &file->content))
+/* FILE is one of those that there are. Non-zero: stopping. */
+static int count(struct prefetch *p, const struct catalog_entry *file)
+{
+        bool here = is_here(p, file), stopping;
+
+        mutex_lock(&p->lock);
+        p->view.total_files++;
+        p->view.total_bytes += file->size;
+        p->view.files += here;
+        p->view.bytes += here ? file->size : 0;
+        stopping = p->stopping;
+        mutex_unlock(&p->lock);
+        return stopping;
+}
+
+/* Has FILE brought, if need be, as soon as it may be. Non-zero: stopping. */
+static int bring(struct prefetch *p, const struct catalog_entry *file)
+{
+        if (is_here(p, file))
                 return 0;
         if (p->options.bytes_max > 0 && file->size > p->options.bytes_max - p->asked_bytes)
                 return 0;
-        keep_rate(p, file->size);
-        if (!wait_for_room(p, file->size))
-                return 1;
         p->asked_bytes += file->size;
+        if (file->content.algorithm == HASH_XXH3_PIECES) {
+                int r = prefetch_pieces(p, file);
+
+                if (r != -EOPNOTSUPP)
+                        return r;
+        }
+        prefetch_keep_rate(p, file->size);
+        if (!prefetch_wait_for_room(p, file->size))
+                return 1;
         want(p, file);
         return 0;
 }
 
 static int walk_list(struct prefetch *p)
 {
-        struct walk walk = { .prefetch = p };
         struct catalog_entry file;
         int r;
 
         do
                 r = p->list.next(&file, p->list.arg);
-        while (r == 0 && (r = visit(&file, &walk)) == 0);
+        while (r == 0 && (r = bring(p, &file)) == 0);
         return MIN(r, 0);
 }
 
-static int walk_all(struct prefetch *p, bool counting)
+/* Files are taken from the catalog first and seen to afterwards: a look into it holds a snapshot, and what is waited for may take long. */
+struct batch {
+        struct catalog_entry files[BATCH_FILES];
+        unsigned n;
+};
+
+static int take_file(const struct catalog_entry *file, void *arg)
 {
-        struct walk walk = { .prefetch = p, .counting = counting };
+        struct batch *batch = arg;
+
+        batch->files[batch->n++] = *file;
+        return batch->n == BATCH_FILES;
+}
+
+static int walk_all(struct prefetch *p, int (*visit)(struct prefetch *p, const struct catalog_entry *file))
+{
         struct tree_cursor cursor = tree_cursor_at(&p->top);
+        struct batch batch;
         int r = 0;
 
         cursor.top = p->top.ino;
         if (p->top.kind == ENTRY_FILE)
-                visit(&p->top, &walk);
-        while (p->top.kind == ENTRY_DIRECTORY && r == 0 && wait_for_room(p, 0))
-                r = tree_cursor_next(&cursor, p->options.catalog, visit, &walk);
+                visit(p, &p->top);
+        while (p->top.kind == ENTRY_DIRECTORY && r == 0 && prefetch_wait_for_room(p, 0)) {
+                bool stopping = false;
+
+                batch.n = 0;
+                r = tree_cursor_next(&cursor, p->options.catalog, take_file, &batch);
+                for (unsigned i = 0; i < batch.n && r >= 0 && !stopping; i++)
+                        stopping = visit(p, &batch.files[i]);
+        }
         return MIN(r, 0);
 }
 
@@ -254,13 +261,13 @@ static unsigned take_busy(struct prefetch *p)
 
 static int bring_tree(struct prefetch *p)
 {
-        int r = walk_all(p, true);
+        int r = walk_all(p, count);
 
         mutex_lock(&p->lock);
         p->view.counted = r == 0;
         mutex_unlock(&p->lock);
         for (int i = 0; r == 0 && i < BUSY_TRIES; i++) {
-                r = walk_all(p, false);
+                r = walk_all(p, bring);
                 if (take_busy(p) == 0)
                         break;
         }
@@ -339,6 +346,7 @@ int prefetch_new_list(const struct prefetch_options *options, const struct prefe
         if (!p)
                 return -ENOMEM;
         p->list = *list;
+        p->window = LIST_FIRST;
         return begin(p, 0, ret);
 }
 

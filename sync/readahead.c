@@ -286,6 +286,7 @@ static int take_found(const struct catalog_entry *entry, void *arg)
         file->ino = entry->ino;
         file->size = entry->size;
         file->content = entry->content;
+        file->tiny = entry->tiny;
         search->found[search->count++] = (struct found){ .file = file, .folder = entry->parent };
         search->bytes += entry->size;
         return search->count == search->wanted || search->bytes >= search->bytes_max;

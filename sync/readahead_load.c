@@ -14,6 +14,7 @@ struct load {
         struct content_id content;
         size_t size;
         bool push;                   /* otherwise it has only to be here */
+        bool tiny;                   /* its bytes came with its entry */
         struct fetch_content *bytes; /* a reference; NULL: not in memory */
 };
 
@@ -51,6 +52,7 @@ static bool choose(struct readahead *ra, struct planned_file *file, struct load 
                 .content = file->content,
                 .size = file->size,
                 .push = may_push,
+                .tiny = file->tiny,
                 .bytes = file->bytes ? fetch_content_ref(file->bytes) : NULL,
         };
         file->state = ITEM_LOADING;
@@ -119,13 +121,19 @@ static int start_fetch(struct readahead *ra, const struct load *load, bool local
         return r;
 }
 
-/* The bytes of LOAD in BUFFER (READAHEAD_FILE_MAX long): STORE_OK, STORE_MISS, STORE_UNVERIFIED or negative errno. */
+/* The bytes of LOAD, from the catalog or the store, in BUFFER (READAHEAD_FILE_MAX long): STORE_OK, STORE_MISS, STORE_UNVERIFIED or negative errno. */
 static int read_store(struct readahead *ra, const struct load *load, void *buffer)
 {
+        const struct catalog_entry entry = {
+                .ino = load->ino, .kind = ENTRY_FILE, .size = load->size, .content = load->content
+        };
         _cleanup_close_ int fd = -1;
+        size_t len;
         ssize_t n;
         int r;
 
+        if (load->tiny && catalog_get_tiny(ra->options.catalog, &entry, buffer, &len) == CATALOG_OK)
+                return STORE_OK;
         if (!load->push)
                 return store_has(ra->options.store, &load->content) ? STORE_OK : STORE_MISS;
         r = store_get_verified(ra->options.store, &load->content, &fd);

@@ -50,6 +50,7 @@ struct planned_file {
         enum item_state state;
         bool marker;
         bool present; /* the content is in the store, or in `bytes` */
+        bool tiny;    /* it came with the entry */
         bool pushed;
         struct fetch_content *bytes;      /* a reference; NULL: not in memory */
         struct planned_file *prev, *next; /* among the reader's, in order */

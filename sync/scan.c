@@ -55,9 +55,24 @@ int scan_send_request(struct session *session, struct rpc_stream *stream, const 
 
 /* ---- one exchange ---- */
 
+/* A version that is listed in full need not follow the one there is: who scans decides. */
+static int check_version(const struct scan_options *options, const struct intake *intake, const char *master,
+                         struct failure *failure)
+{
+        uint8_t digest[HASH_BYTES];
+
+        if (!options->accepts || !intake_is_listed_in_full(intake))
+                return 0;
+        intake_get_digest(intake, digest);
+        if (options->accepts(digest, master, options->accepts_arg))
+                return 0;
+        return failure_set(failure, -EAGAIN, "master %s has an older version, which was here before", master);
+}
+
 static int receive(const struct scan_options *options, struct rpc_stream *stream, struct intake *intake,
                    struct failure *failure)
 {
+        const char *master = session_get_address(options->session, stream);
         struct wire_arena arena;
         int r;
 
@@ -77,6 +92,8 @@ static int receive(const struct scan_options *options, struct rpc_stream *stream
                           : failure_set(failure, -EPROTO,
                                         "the master's listing is refused: a malformed message");
                 wire_arena_clear(&arena);
+                if (r == 0)
+                        r = check_version(options, intake, master, failure);
                 if (r < 0)
                         break;
         }
@@ -86,7 +103,7 @@ static int receive(const struct scan_options *options, struct rpc_stream *stream
 
 /* The exchange with the master, from the request to the stream's end; what came is in INTAKE. */
 static int exchange(const struct scan_options *options, const struct scan_request *request,
-                    struct intake *intake, struct failure *failure)
+                    struct intake *intake, const char **ret_master, struct failure *failure)
 {
         struct rpc_stream *stream;
         struct failure ended = { 0 };
@@ -94,6 +111,7 @@ static int exchange(const struct scan_options *options, const struct scan_reques
 
         if (r < 0)
                 return r;
+        *ret_master = session_get_address(options->session, stream);
         r = scan_send_request(options->session, stream, request);
         if (r >= 0)
                 r = receive(options, stream, intake, failure);
@@ -181,7 +199,7 @@ static int exchange_resumed(struct scan *scan)
                         request.known = &scan->known;
                 set_resume(scan, &request);
                 *scan->failure = (struct failure){ 0 };
-                r = exchange(o, &request, scan->intake, scan->failure);
+                r = exchange(o, &request, scan->intake, &scan->result->master, scan->failure);
                 if (!is_broken(r))
                         return r;
                 offset = 0;

@@ -14,14 +14,21 @@ struct scan_options {
         struct store *
                 store; /* with one, files that are in it and change get their new content before the switch; NULL: none do */
         struct progress *progress;
+        /*
+         * Optional: whether the version DIGEST, listed in full by MASTER (session_get_address), may take the place of the one there
+         * is. If not, the scan ends with -EAGAIN as soon as it is named.
+         */
+        bool (*accepts)(const uint8_t digest[HASH_BYTES], const char *master, void *arg);
+        void *accepts_arg;
         bool stat_pass; /* the master must look at all its files, whatever its watcher says */
 };
 
 struct scan_result {
         struct intake_result intake;
-        bool unchanged;   /* the catalog holds the master's version already */
-        bool fell_back;   /* the digest did not fit at first: the listing was asked for once more, in full */
-        unsigned resumed; /* how often the transfer broke off and went on */
+        bool unchanged; /* the catalog holds the master's version already */
+        bool fell_back; /* the digest did not fit at first: the listing was asked for once more, in full */
+        const char *master; /* that the last answer came from; NULL: none did */
+        unsigned resumed;   /* how often the transfer broke off and went on */
 };
 
 /** Releases what RESULT owns. */
@@ -29,7 +36,7 @@ void scan_result_release(struct scan_result *result);
 
 /**
  * Brings the catalog to the master's present version. Blocks. Negative errno with a line in FAILURE; the catalog then still holds the
- * version from before. -EPROTO: the master's listing is wrong in itself; -ENOENT: no such spider or folder.
+ * version from before. -EAGAIN: `accepts` says no; -EPROTO: the master's listing is wrong in itself; -ENOENT: no such spider or folder.
  */
 int scan_run(const struct scan_options *options, struct scan_result *ret, struct failure *failure);
 

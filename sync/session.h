@@ -1,6 +1,7 @@
 /*
- * The worker's connection to its master: which one of SOURCE's masters, what it speaks, and whether it is
- * there. Connects when first needed; gRPC reconnects by itself afterwards. Thread-safe.
+ * The worker's connection to its masters: which one of SOURCE's is in use (sync/masters.h), what it speaks, and whether it is
+ * there. Connects when first needed; gRPC reconnects by itself afterwards. A stream stays with the master it was opened to: it ends as
+ * lost if that is away, and comes to its own end if only another one is used from now on. Thread-safe.
  */
 #pragma once
 
@@ -8,6 +9,7 @@
 
 #include "base/failure.h"
 #include "proto/rpc.h"
+#include "sync/masters.h"
 #include "sync/source.h"
 
 struct session;
@@ -21,10 +23,17 @@ enum session_dialect {
 struct session_options {
         const struct source *source; /* borrowed for the session's life */
         const char *token_file;      /* NULL: no token; read once, by session_new */
-        int timeout_ms;              /* for a connection, and for each message of a call */
+        bool tls;                    /* to all masters but those on unix sockets */
+        struct rpc_tls_files
+                tls_files; /* with `tls`; read once, by session_new. No ca: the CAs that this machine trusts */
+        int timeout_ms;    /* for a connection, and for each message of a call */
+        bool tasks_early; /* what tasks wait for will be asked for soon: its connection is made beside the first */
+        /* Optional. Once, when the first master has answered; on the thread that connected, under no lock. Must not block. */
+        void (*connected)(void *arg);
+        void *connected_arg;
 };
 
-/** No connection is made yet. -errno with a line in FAILURE if the token file is unusable. */
+/** No connection is made yet. -errno with a line in FAILURE if a file is unusable. */
 int session_new(const struct session_options *options, struct session **ret, struct failure *failure);
 
 /** Ends all streams under way; session_stream fails with -ECANCELED from now on. For shutting down;
@@ -35,15 +44,15 @@ void session_interrupt(struct session *session);
 void session_free(struct session *session);
 
 /**
- * Connects to the first master that answers, unless that was done already, and asks what it speaks. Blocks up
- * to the time-out for each master. Negative errno with a line in FAILURE that names the master and the
- * reason.
+ * Connects to the first master that answers, and asks what it speaks, unless that was done already and it is not in doubt. Blocks, the first
+ * time up to the time-out, later some seconds for each master. Negative errno with a line in FAILURE that names the master and the
+ * reason; once there was a connection only -EHOSTUNREACH, -EACCES or -ECANCELED.
  */
 int session_connect(struct session *session, struct failure *failure);
 
 /**
  * After a call failed with -EHOSTUNREACH: waits for the connection to come back, as session_connect does for the first one. 0: the call
- * is worth another try.
+ * is worth another try. A TLS that fails is -EHOSTUNREACH.
  */
 int session_reconnect(struct session *session, struct failure *failure);
 
@@ -57,10 +66,31 @@ int session_stream(struct session *session, const char *method, struct rpc_strea
  */
 int session_finish(struct session *session, struct rpc_stream *stream, struct failure *failure);
 
+/** What all masters speak: those of the other kind than the first that answered are not used. */
 enum session_dialect session_get_dialect(const struct session *session);
+
+struct session_master {
+        const char *address; /* borrowed from the session */
+        struct master_health health;
+};
+
+/** SOURCE's masters and how each is: how many. */
+size_t session_get_masters(struct session *session, struct session_master ret[SOURCE_MASTERS_MAX]);
+
+/** The master that STREAM, not finished yet, goes to: one pointer for each master; borrowed from the session. */
+const char *session_get_address(struct session *session, const struct rpc_stream *stream);
+
+/** Whether another master is in use than STREAM, not finished yet, goes to. */
+bool session_is_outdated(struct session *session, const struct rpc_stream *stream);
+
+/** Whether ADDRESS, of session_get_address, is not the first of SOURCE's masters. */
+bool session_is_stand_in(const struct session *session, const char *address);
 
 /** Whether the master takes reports of what was read, and knows lists learned from them (Workspace.Report, Workspace.Learned). */
 bool session_learns(const struct session *session);
+
+/** Whether the master gives contents over one stream (Workspace.Fetch). */
+bool session_fetches(const struct session *session);
 
 /** A message has come over a stream that stays open: the master is there, whatever became of earlier exchanges. Cheap. */
 void session_note_heard(struct session *session);

@@ -19,6 +19,7 @@
 struct miss {
         uint64_t ino, folder;
         int64_t at_ns;
+        bool tiny; /* none: its bytes came with its entry */
 };
 
 /* A folder of which a file had to come. */
@@ -95,7 +96,7 @@ static int want(struct siblings *s, const struct catalog_entry *file)
         struct wanted *w;
         int r;
 
-        if (store_has(s->options.store, &file->content))
+        if (file->tiny || store_has(s->options.store, &file->content))
                 return 0;
         w = calloc(1, sizeof(*w));
         if (!w)
@@ -194,7 +195,7 @@ static void take_miss(struct siblings *s, const struct miss *miss)
 
         if (!shortly)
                 folder->done = false;
-        else if (!folder->done && folder->last != miss->ino)
+        else if (!folder->done && !miss->tiny && folder->last != miss->ino)
                 folder->done = bring(s, miss->folder, folder->last, miss->ino);
         folder->last = miss->ino;
         folder->at_ns = miss->at_ns;
@@ -224,7 +225,7 @@ static void *siblings_main(void *arg)
         return NULL;
 }
 
-void siblings_note_miss(struct siblings *siblings, const struct catalog_entry *entry)
+static void note(struct siblings *siblings, const struct catalog_entry *entry, bool tiny)
 {
         if (entry->size > FILE_MAX)
                 return;
@@ -232,10 +233,21 @@ void siblings_note_miss(struct siblings *siblings, const struct catalog_entry *e
         if (siblings->n_misses < MISSES_MAX) {
                 siblings->misses[siblings->n_misses++] = (struct miss){ .ino = entry->ino,
                                                                         .folder = entry->parent,
-                                                                        .at_ns = clock_monotonic_ns() };
+                                                                        .at_ns = clock_monotonic_ns(),
+                                                                        .tiny = tiny };
                 condition_signal(&siblings->work);
         }
         mutex_unlock(&siblings->lock);
+}
+
+void siblings_note_miss(struct siblings *siblings, const struct catalog_entry *entry)
+{
+        note(siblings, entry, false);
+}
+
+void siblings_note_tiny(struct siblings *siblings, const struct catalog_entry *entry)
+{
+        note(siblings, entry, true);
 }
 
 void siblings_get_stats(struct siblings *siblings, struct siblings_stats *ret)

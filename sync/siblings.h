@@ -1,6 +1,6 @@
 /*
  * The first run ever on a slow link: a task reads many small files of a folder, in an order of its own (an interpreter's imports), and each costs a round
- * trip. When the second of them has to come from the master shortly after the first, the folder's other small files are asked for as well, as read-ahead into
+ * trip. When the second of them has to come from the master shortly after the first was read, the folder's other small files are asked for as well, as read-ahead into
  * the store. Readers that go by the folder's order are read-ahead's (sync/readahead.h), unless the folder is so small that this costs no more.
  *
  * Thread-safe. Nothing waits for it.
@@ -31,5 +31,8 @@ void siblings_free(struct siblings *siblings);
 
 /** File ENTRY is read, and its content has to come from the master. Quick; does not block. */
 void siblings_note_miss(struct siblings *siblings, const struct catalog_entry *entry);
+
+/** File ENTRY is read, and its bytes came with its entry: it can be the first of the two, but not the second. Quick; does not block. */
+void siblings_note_tiny(struct siblings *siblings, const struct catalog_entry *entry);
 
 void siblings_get_stats(struct siblings *siblings, struct siblings_stats *ret);

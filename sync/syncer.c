@@ -2,14 +2,15 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "base/backoff.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "proto/wire.h"
 #include "sync/watch.h"
 
 #define TICK_MS            100
+#define HAD_MAX            64   /* versions of which it is known that they were here */
 #define RETRY_MS           5000 /* after a sync failed that nobody will ask for again */
 #define RETRY_MAX_MS       60000
 #define MESSAGE_MEMORY_MAX ((size_t)64 << 20)
@@ -39,6 +40,10 @@ struct syncer {
         bool synced; /* once at least; owned by the thread */
         pthread_t thread;
         bool started;
+        /* Where the version there is comes from, and those that were here, the oldest overwritten first; owned by who has the turn. */
+        const char *origin; /* of session_get_address; NULL: not known */
+        uint8_t had[HAD_MAX][HASH_BYTES];
+        unsigned n_had;
         struct watch *_Atomic watch; /* owned; made by the thread after the first sync */
         _Atomic uint64_t syncs, pushes, full_scans, full_listings, delta_entries, resumed;
         _Atomic uint64_t fetched_files, fetched_bytes;
@@ -114,6 +119,41 @@ static void take_result(struct syncer *s, struct intake_result *result, const ch
         s->options.on_changes(&result->changes, s->options.on_changes_arg);
 }
 
+/* ---- which version to take ---- */
+
+/* The version that is in the catalog now is MASTER's, too. */
+static void note_origin(struct syncer *s, const char *master)
+{
+        struct catalog_version version;
+
+        catalog_get_version(s->options.catalog, &version);
+        if (!version.valid)
+                return;
+        if (s->n_had == 0 || memcmp(s->had[(s->n_had - 1) % HAD_MAX], version.digest, HASH_BYTES) != 0)
+                memcpy(s->had[s->n_had++ % HAD_MAX], version.digest, HASH_BYTES);
+        s->origin = master;
+}
+
+static bool was_here(const struct syncer *s, const uint8_t digest[HASH_BYTES])
+{
+        for (unsigned i = 0; i < MIN(s->n_had, (unsigned)HAD_MAX); i++)
+                if (memcmp(s->had[i], digest, HASH_BYTES) == 0)
+                        return true;
+        return false;
+}
+
+/*
+ * Revisions of different masters cannot be compared. One that stands in for the first may lag behind it: what it lists must not take the
+ * mount back to a version that was here before. The first master's word is always taken, as is a way back that one and the same master went.
+ */
+static bool accepts(const uint8_t digest[HASH_BYTES], const char *master, void *arg)
+{
+        const struct syncer *s = arg;
+
+        return !s->origin || s->origin == master || !session_is_stand_in(s->options.session, master) ||
+               !was_here(s, digest);
+}
+
 /* ---- asking the master ---- */
 
 static int sync_now(struct syncer *s, bool stat_pass, struct failure *failure)
@@ -123,11 +163,15 @@ static int sync_now(struct syncer *s, bool stat_pass, struct failure *failure)
                 .catalog = s->options.catalog,
                 .store = s->synced ? s->options.store : NULL, /* before the mount nothing is in use */
                 .progress = &s->progress,
+                .accepts = accepts,
+                .accepts_arg = s,
                 .stat_pass = stat_pass,
         };
         struct scan_result result;
         int r = scan_run(&options, &result, failure);
 
+        if (r == 0)
+                note_origin(s, result.master);
         if (r == 0 && result.unchanged)
                 atomic_fetch_add(&s->syncs, 1);
         else if (r == 0)
@@ -170,10 +214,8 @@ static int feed(struct intake *intake, const struct watch_push *push, struct fai
 static int64_t spread_ns(const struct progress *progress)
 {
         uint64_t span_ms = SPREAD_MIN_MS + atomic_load(&progress->total_entries) / SPREAD_PER_MS;
-        uint32_t random = 0;
 
-        getrandom(&random, sizeof(random), 0);
-        return (int64_t)(random % MIN(span_ms, (uint64_t)SPREAD_MAX_MS)) * NSEC_PER_MSEC;
+        return random_below((uint32_t)MIN(span_ms, (uint64_t)SPREAD_MAX_MS)) * NSEC_PER_MSEC;
 }
 
 /* 0: the catalog has the version; 1: it has to be asked for, as when another master with numbers of its own pushes it. */
@@ -187,7 +229,7 @@ static int take_version(struct syncer *s, struct intake *intake, const struct ca
         intake_get_digest(intake, digest);
         if (memcmp(digest, version->digest, HASH_BYTES) == 0)
                 return 0;
-        if (intake_get_revision(intake) <= version->revision)
+        if (intake_is_listed_in_full(intake) || intake_get_revision(intake) <= version->revision)
                 return 1;
         r = intake_commit(intake, false, &result, failure);
         if (r == 0)
@@ -234,6 +276,8 @@ static int apply(struct syncer *s, const struct watch_push *push, struct failure
         } else {
                 r = take_version(s, intake, &version, failure);
         }
+        if (r == 0 && intake_get_state(intake) != INTAKE_NOTICE)
+                note_origin(s, push->master);
         intake_free(intake);
         return r;
 }
@@ -342,7 +386,7 @@ static void *syncer_main(void *arg)
                         turn_give(s);
                 }
                 s->synced = s->synced || r == 0;
-                if (s->synced)
+                if (r == 0) /* before, it is not known what kind of master it is */
                         begin_watching(s);
                 /* A mount that stands must not stay behind for what may be over in a moment: nobody will push the same again. */
                 if (r < 0 && r != -ECANCELED && (s->synced ? s->options.push : can_be_shown(s)))
@@ -419,6 +463,17 @@ int syncer_first(struct syncer *syncer, const struct syncer_wait *wait, struct f
         }
         mutex_unlock(&syncer->lock);
         return r;
+}
+
+void syncer_go_on(struct syncer *syncer)
+{
+        struct catalog_version version;
+
+        catalog_get_version(syncer->options.catalog, &version);
+        /* The thread sleeps, and will until it is asked. */
+        syncer->synced = version.valid && !version.loading;
+        if (!syncer->synced || syncer->options.push || syncer->options.refresh_sec > 0)
+                make_due(syncer, clock_monotonic_ns());
 }
 
 void syncer_get_stats(struct syncer *syncer, struct syncer_stats *ret)

@@ -53,6 +53,12 @@ struct syncer_wait {
 int syncer_first(struct syncer *syncer, const struct syncer_wait *wait, struct failure *failure);
 
 /**
+ * In place of syncer_first, where a process that died had brought the catalog to a version that is shown already: what it would have gone on with, a load, watching, refreshes,
+ * is begun, and not waited for.
+ */
+void syncer_go_on(struct syncer *syncer);
+
+/**
  * Asks for a sync that begins now or later and waits for its end; STAT_PASS: in which the master looks at all its files. 0 or the scan's
  * error, with a line in FAILURE.
  */

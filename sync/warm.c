@@ -38,8 +38,11 @@ void warm_note(const struct content_id *old, const struct entry *now, void *arg)
 {
         struct warm *w = arg;
 
-        if (now->size == 0 || w->noted_files == WARM_FILES_MAX ||
-            now->size > WARM_BYTES_MAX - w->noted_bytes || !store_has(w->store, old))
+        /* What comes by pieces can be read from its first piece on, and most of them may be here. */
+        if (now->size == 0 || now->data || now->content.algorithm == HASH_XXH3_PIECES)
+                return;
+        if (w->noted_files == WARM_FILES_MAX || now->size > WARM_BYTES_MAX - w->noted_bytes ||
+            !store_has(w->store, old))
                 return;
         /* Out of memory: then this one is fetched when it is read, as all others are. */
         if (incoming_add(w->files, now) < 0)

@@ -2,8 +2,8 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "base/backoff.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "proto/wire.h"
@@ -21,6 +21,7 @@ struct watch {
         atomic_bool open;
         struct buffer messages; /* owned by the thread, as is what follows */
         size_t n_messages;
+        const char *master; /* of the stream; borrowed from the session */
         pthread_t thread;
 };
 
@@ -62,10 +63,11 @@ static int keep(struct watch *w, const uint8_t *data, size_t len)
 
 static int take_message(struct watch *w, struct wire_arena *arena, const uint8_t *data, size_t len)
 {
-        struct watch_push push = { .messages = &w->messages };
+        struct watch_push push = { .messages = &w->messages, .master = w->master };
         int verdict = judge(arena, data, len), r;
 
         atomic_store(&w->open, true);
+        session_note_heard(w->options.session);
         if (verdict < 0 || verdict == WATCH_HEARTBEAT)
                 return MIN(verdict, 0);
         r = keep(w, data, len);
@@ -107,6 +109,7 @@ static void watch_once(struct watch *w, struct failure *failure)
 
         if (r < 0)
                 return;
+        w->master = session_get_address(session, stream);
         catalog_get_version(w->options.catalog, &known);
         r = scan_send_request(session, stream, &request);
         if (r == 0)
@@ -120,14 +123,10 @@ static void watch_once(struct watch *w, struct failure *failure)
 }
 
 /* False: stopping. */
-static bool pause_between(struct watch *w, unsigned ms)
+static bool pause_until(struct watch *w, int64_t until)
 {
-        uint32_t random = 0;
-        int64_t until;
         bool stopping;
 
-        getrandom(&random, sizeof(random), 0);
-        until = clock_monotonic_ns() + (ms / 2 + random % ms) * NSEC_PER_MSEC;
         mutex_lock(&w->lock);
         while (!w->stopping && condition_wait_until(&w->wake, &w->lock, until) == 0)
                 continue;
@@ -154,9 +153,8 @@ static void *watch_main(void *arg)
                         backoff_ms = BACKOFF_FIRST_MS;
                 log_limited(LOG_LEVEL_INFO, "watch", "%s: the master's pushes have ended: %s; asking again",
                             name, failure.text[0] ? failure.text : "it closed the stream");
-                if (!pause_between(w, backoff_ms))
+                if (!pause_until(w, backoff_next_ns(&backoff_ms, BACKOFF_MAX_MS)))
                         return NULL;
-                backoff_ms = MIN(backoff_ms * 2, (unsigned)BACKOFF_MAX_MS);
         }
 }
 

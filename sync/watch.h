@@ -17,6 +17,7 @@ struct watch;
 struct watch_push {
         const struct buffer *messages;
         size_t n;
+        const char *master; /* who pushes: session_get_address */
 };
 
 struct watch_options {
