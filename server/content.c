@@ -2,21 +2,30 @@
 
 #include <string.h>
 
-static bool row_names(const struct tree_row *row, const struct content_id *id)
+#include "base/io.h"
+#include "base/pieces.h"
+
+/* What file ROW holds, by ALGORITHM if that is MD5. False: it is not known. */
+static bool row_content(const struct tree_row *row, enum hash_algorithm algorithm, struct content_id *ret)
 {
-        if (row->kind != ENTRY_FILE)
+        if (row->kind != ENTRY_FILE || (algorithm == HASH_MD5 && !row->has_md5))
                 return false;
-        if (id->algorithm == HASH_MD5)
-                return row->has_md5 && memcmp(row->md5, id->bytes, HASH_BYTES) == 0;
-        return memcmp(row->digest, id->bytes, HASH_BYTES) == 0;
+        *ret = tree_row_content(row);
+        if (algorithm != HASH_MD5)
+                return true;
+        ret->algorithm = HASH_MD5;
+        memcpy(ret->bytes, row->md5, HASH_BYTES);
+        return true;
 }
 
 void content_missed(struct versions *versions, const char *spider, const char *path,
                     const struct content_id *wanted)
 {
+        struct content_id held;
         struct tree_row row;
 
-        if (versions_find(versions, spider, path, &row) == TREE_OK && row_names(&row, wanted))
+        if (versions_find(versions, spider, path, &row) == TREE_OK &&
+            row_content(&row, wanted->algorithm, &held) && content_id_equal(&held, wanted))
                 versions_suspect(versions, spider, path);
 }
 
@@ -28,13 +37,51 @@ bool content_known(struct versions *versions, const char *spider, const char *pa
 
         if (versions_find(versions, spider, path, &row) != TREE_OK)
                 return false;
-        if (row.kind != ENTRY_FILE || row.unknown || row.racy || !tree_stamp_equal(&row.stamp, &stamp))
+        if (row.unknown || row.racy || !tree_stamp_equal(&row.stamp, &stamp))
                 return false;
-        if (algorithm == HASH_MD5 && !row.has_md5)
-                return false;
-        ret->algorithm = algorithm;
-        memcpy(ret->bytes, algorithm == HASH_MD5 ? row.md5 : row.digest, HASH_BYTES);
-        return true;
+        return row_content(&row, algorithm, ret);
+}
+
+struct content_piece content_piece_at(uint64_t size, uint64_t offset)
+{
+        uint64_t count = pieces_count(size), index = MIN(offset / PIECE_BYTES, count > 0 ? count - 1 : 0);
+
+        return (struct content_piece){ .begin = index * PIECE_BYTES, .len = piece_len(size, index) };
+}
+
+const uint8_t *content_piece_hash(const struct content_id *id, const struct buffer *list,
+                                  const struct content_piece *piece)
+{
+        if (id->algorithm != HASH_XXH3_PIECES)
+                return id->bytes;
+        return (const uint8_t *)list->data + piece->begin / PIECE_BYTES * HASH_BYTES;
+}
+
+int content_read_unproved(int fd, const struct content_piece *piece, uint8_t *buf)
+{
+        ssize_t n = io_pread_all(fd, buf, piece->len, (off_t)piece->begin);
+
+        if (n < 0)
+                return (int)n;
+        return (size_t)n < piece->len ? -ESTALE : 0;
+}
+
+bool content_proves(const uint8_t *data, size_t len, const uint8_t hash[HASH_BYTES])
+{
+        uint8_t found[HASH_BYTES];
+
+        hash_xxh3(data, len, found);
+        return memcmp(found, hash, HASH_BYTES) == 0;
+}
+
+int content_read_piece(int fd, const struct content_id *id, const struct buffer *list,
+                       const struct content_piece *piece, uint8_t *buf)
+{
+        int r = content_read_unproved(fd, piece, buf);
+
+        if (r < 0)
+                return r;
+        return content_proves(buf, piece->len, content_piece_hash(id, list, piece)) ? 0 : -ESTALE;
 }
 
 bool content_unchanged(int fd, const struct stat *st)

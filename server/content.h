@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+#include "base/buffer.h"
 #include "base/hash.h"
 #include "server/versions.h"
 
@@ -19,6 +20,31 @@ bool content_known(struct versions *versions, const char *spider, const char *pa
  */
 void content_missed(struct versions *versions, const char *spider, const char *path,
                     const struct content_id *wanted);
+
+/** A run of bytes that is verified by itself: a piece of a large content, or all of a small one. */
+struct content_piece {
+        uint64_t begin;
+        size_t len;
+};
+
+/** The piece of a content of SIZE bytes that OFFSET, at most SIZE, lies in, or that ends there. */
+struct content_piece content_piece_at(uint64_t size, uint64_t offset);
+
+/** The hash that PIECE of content ID must have, borrowed from ID or from LIST: the hashes of its pieces, proved; of a small one not needed. */
+const uint8_t *content_piece_hash(const struct content_id *id, const struct buffer *list,
+                                  const struct content_piece *piece);
+
+/** Reads PIECE from the open file FD into BUF. -ESTALE: the file is too short for it; errors of read(2). */
+int content_read_unproved(int fd, const struct content_piece *piece, uint8_t *buf);
+
+/** True if the LEN bytes of DATA have the HASH of a piece. */
+bool content_proves(const uint8_t *data, size_t len, const uint8_t hash[HASH_BYTES]);
+
+/**
+ * Both: reads PIECE of content ID, with its LIST, and verifies it. 0; -ESTALE: the file holds something else there; errors of read(2).
+ */
+int content_read_piece(int fd, const struct content_id *id, const struct buffer *list,
+                       const struct content_piece *piece, uint8_t *buf);
 
 /** True if the open file FD still has the stamp of ST. */
 bool content_unchanged(int fd, const struct stat *st);

@@ -6,10 +6,22 @@
 
 #include "server/content.h"
 
+#define LISTS_MAX ((size_t)16 << 20) /* bytes of lists of files that nobody is being sent */
+
+static struct buffer take_list(struct buffer *list)
+{
+        struct buffer taken = *list;
+
+        *list = (struct buffer){ 0 };
+        return taken;
+}
+
 static void file_free(struct fetch_file *file)
 {
         if (file->fd >= 0)
                 close(file->fd);
+        buffer_release(&file->list);
+        buffer_release(&file->found_list);
         free(file->path);
         free(file);
 }
@@ -29,13 +41,39 @@ void fetch_files_release(struct fetch_files *files)
 
 /* ---- hashing ---- */
 
+static bool is_unwanted(void *arg)
+{
+        struct fetch_file *file = arg;
+
+        return atomic_load(&file->phase) == FETCH_FILE_UNWANTED || atomic_load(&file->files->closed);
+}
+
+/* A list is hashed for because the tree had lost it. What cannot be kept is made again. */
+static void keep_list(const struct fetch_file *file)
+{
+        const struct fetch_files *files = file->files;
+
+        if (file->error == 0 && file->found_list.len > 0)
+                (void)versions_store_list(files->master->versions, files->spider, &file->found.id,
+                                          (const uint8_t *)file->found_list.data, file->found_list.len);
+}
+
 static void hash_run(struct pool_job *job)
 {
         struct fetch_file *file = (struct fetch_file *)((char *)job - offsetof(struct fetch_file, job));
         struct fetch_files *files = file->files;
+        const struct file_hash_asker asker = { .pool = files->master->pool,
+                                               .unwanted = is_unwanted,
+                                               .arg = file };
+        int phase = FETCH_FILE_HASHING;
 
-        file->error = file_hash(file->fd, HASH_XXH3, files->master->pool, &file->hashed);
-        atomic_store(&file->answered, true);
+        file->error = file_hash(file->fd, false, &asker, &file->found, &file->found_list);
+        keep_list(file);
+        if (!atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_HASHED)) {
+                close(take_fd(&file->fd));
+                file->error = -ECANCELED;
+                atomic_store(&file->phase, FETCH_FILE_HASHED);
+        }
         files->let_go(files);
 }
 
@@ -47,20 +85,51 @@ static void begin_hashing(struct fetch_files *files, struct fetch_file *file)
         pool_submit(files->master->pool, &file->job);
 }
 
-/* True if FILE's content is known, or cannot be. */
+/* True if no job has FILE in hand. */
 static bool is_settled(struct fetch_file *file)
 {
         if (!file->hashing)
                 return true;
-        if (!atomic_load(&file->answered))
+        if (atomic_load(&file->phase) != FETCH_FILE_HASHED)
                 return false;
         file->hashing = false;
         if (file->error >= 0) {
-                file->st = file->hashed.st;
-                file->id = file->hashed.id;
-                file->racy = file->hashed.racy;
+                file->hashed = true;
+                file->st = file->found.st;
+                file->id = file->found.id;
+                file->racy = file->found.racy;
+                file->trusted = !file->racy;
+                file->list = take_list(&file->found_list);
         }
         return true;
+}
+
+/* Leaves FILE, which is being hashed, to its job. False: that has ended meanwhile. */
+static bool leave_to_job(struct fetch_file *file)
+{
+        int phase = FETCH_FILE_HASHING;
+
+        return atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_UNWANTED);
+}
+
+/* ---- letting go ---- */
+
+/* Lists are kept for the next want of the same file, but not any number of bytes. */
+static void trim_lists(struct fetch_files *files)
+{
+        struct fetch_file *file;
+        size_t total = 0;
+
+        DL_FOREACH (files->list, file)
+                total += file->users == 0 ? file->list.len : 0;
+        DL_FOREACH (files->list, file) {
+                if (total <= LISTS_MAX)
+                        return;
+                if (file->users > 0)
+                        continue;
+                total -= file->list.len;
+                buffer_release(&file->list);
+        }
 }
 
 /* What nobody is being sent is closed: a file that is removed must not take up its master's disk for as long as a worker is there. */
@@ -70,10 +139,18 @@ void fetch_files_detach(struct fetch_files *files, struct fetch_item *item)
 
         if (!file || --file->users > 0)
                 return;
-        if (file->dated)
+        if (!is_settled(file)) {
+                if (leave_to_job(file))
+                        return;
+                (void)is_settled(file);
+        }
+        if (file->dated) {
                 file_drop(files, file);
-        else if (is_settled(file))
+                return;
+        }
+        if (file->fd >= 0)
                 close(take_fd(&file->fd));
+        trim_lists(files);
 }
 
 /* ---- attaching ---- */
@@ -160,31 +237,68 @@ static int file_open(struct fetch_files *files, int folder, const char *path, st
         return 0;
 }
 
-/* What a file held when it was looked at last. */
+/* What is left of a file that is opened anew. */
 struct verdict {
-        bool known;
-        struct stat st;
         struct content_id id;
+        struct buffer list; /* of ID; owned */
+        bool hashed;        /* and under ST it held ID */
+        struct stat st;
 };
 
 /* A content that was hashed within a tick of the clock may have changed since: good for those who had it hashed, nobody else. */
-static struct verdict verdict_of(const struct fetch_file *file)
+static struct verdict verdict_of(struct fetch_file *file)
 {
-        return file && file->error >= 0 && !file->racy
-                       ? (struct verdict){ .known = true, .st = file->st, .id = file->id }
-                       : (struct verdict){ 0 };
+        struct verdict verdict = { .id = file->id, .hashed = file->hashed && !file->racy, .st = file->st };
+
+        if (file->users == 0)
+                verdict.list = take_list(&file->list);
+        return verdict;
 }
 
 static bool still_holds(const struct verdict *verdict, const struct stat *st)
 {
         struct tree_stamp then = tree_stamp_of(&verdict->st), now = tree_stamp_of(st);
 
-        return verdict->known && tree_stamp_equal(&then, &now);
+        return verdict->hashed && tree_stamp_equal(&then, &now);
+}
+
+/* Has FILE's `list` of what ITEM wants, from the tree if need be, or `id` say what it holds instead. 0: neither is known. */
+static int find_list(struct fetch_files *files, struct fetch_file *file, const struct fetch_item *item,
+                     struct verdict *earlier)
+{
+        bool same = still_holds(earlier, &file->st), wanted = content_id_equal(&earlier->id, &item->content);
+        int r = TREE_OK;
+
+        file->id = item->content;
+        file->hashed = same && wanted;
+        if (wanted && earlier->list.len > 0)
+                file->list = take_list(&earlier->list);
+        else
+                r = versions_find_list(files->master->versions, files->spider, &item->content, item->size,
+                                       &file->list);
+        if (r == TREE_NONE && same && !wanted) {
+                file->id = earlier->id;
+                file->hashed = true;
+                r = TREE_OK;
+        }
+        return r == TREE_OK;
+}
+
+/* True if FILE was found to hold its `id` under its stamp: by a job, or by the last pass. */
+static bool is_trusted(const struct fetch_files *files, const struct fetch_file *file)
+{
+        struct content_id known;
+
+        if (file->hashed)
+                return true;
+        return content_known(files->master->versions, files->spider, file->path, &file->st, HASH_XXH3_PIECES,
+                             &known) &&
+               content_id_equal(&known, &file->id);
 }
 
 /* Opens what is at the path now. EARLIER: what was known of the file that was there. */
-static int attach_new(struct fetch_files *files, int folder, struct fetch_item *item,
-                      const struct verdict *earlier, const char **ret_why)
+static int attach_new(struct fetch_files *files, int folder, struct fetch_item *item, struct verdict *earlier,
+                      const char **ret_why)
 {
         struct fetch_file *file;
         int r;
@@ -199,33 +313,38 @@ static int attach_new(struct fetch_files *files, int folder, struct fetch_item *
                 *ret_why = "the file has another size now";
                 return FETCH_FILES_STALE;
         }
-        /* The tree first: it may have read the file again after a write that left no stamp. */
-        if (!content_known(files->master->versions, files->spider, item->path, &file->st, HASH_XXH3,
-                           &file->id)) {
-                if (still_holds(earlier, &file->st))
-                        file->id = earlier->id;
-                else
-                        begin_hashing(files, file);
-        }
+        if (find_list(files, file, item, earlier))
+                file->trusted = is_trusted(files, file);
+        else
+                begin_hashing(files, file);
         use(files, file, item);
         return judge(files, item, ret_why);
 }
 
+/* True if ITEM can be sent from FILE as it is. It may have been replaced or written to since: each piece proves itself. */
+static bool serves(const struct fetch_file *file, const struct fetch_item *item)
+{
+        return file->fd >= 0 && file->list.len > 0 && content_id_equal(&file->id, &item->content);
+}
+
 int fetch_files_attach(struct fetch_files *files, int folder, struct fetch_item *item, const char **ret_why)
 {
-        struct verdict verdict;
+        struct verdict verdict = { 0 };
         struct fetch_file *file;
+        int r;
 
         if (item->file)
                 return judge(files, item, ret_why);
         file = find(files, item->path);
         if (file && !is_settled(file))
                 return FETCH_FILES_WAIT;
-        verdict = verdict_of(file);
-        if (verdict.known && file->fd >= 0 && content_id_equal(&verdict.id, &item->content) &&
-            content_unchanged(file->fd, &file->st))
+        if (file && serves(file, item))
                 return use(files, file, item);
-        if (file)
+        if (file) {
+                verdict = verdict_of(file);
                 outdate(files, file);
-        return attach_new(files, folder, item, &verdict, ret_why);
+        }
+        r = attach_new(files, folder, item, &verdict, ret_why);
+        buffer_release(&verdict.list);
+        return r;
 }

@@ -1,17 +1,24 @@
 /*
- * The large files that one Fetch call is sending: open, and known to hold what; of a few others, what they held when they were. All functions but what
- * is said otherwise: by the thread that fills the call's messages.
+ * The large files that one Fetch call is sending, or has sent of late: open while they are being sent, with the list of hashes that proves each of their
+ * pieces. All functions but what is said otherwise: by the thread that fills the call's messages.
  */
 #pragma once
 
 #include <stdatomic.h>
 #include <sys/stat.h>
 
-#include "server/filehash.h"
 #include "server/fetch_queue.h"
+#include "server/filehash.h"
 #include "server/master.h"
 
 #define FETCH_FILES_MAX 16 /* open at a time, for one call */
+
+/* Of a job that hashes a file. */
+enum fetch_file_phase {
+        FETCH_FILE_HASHING,  /* queued or under way */
+        FETCH_FILE_UNWANTED, /* so, but in vain: it closes the file when it ends */
+        FETCH_FILE_HASHED,   /* ended */
+};
 
 struct fetch_file {
         struct fetch_file *prev, *next;
@@ -21,15 +28,20 @@ struct fetch_file {
         unsigned users;            /* wants that are being sent from it */
         bool dated; /* it holds something else than its users may still think: for nobody new */
         bool hashing;
-        struct stat st; /* under which it holds `id` */
-        struct content_id id;
-        bool racy; /* as file_state's */
+        struct stat st; /* when it was opened, or hashed */
+        struct content_id
+                id; /* what it holds; unless `hashed`, what is looked for in it, and each piece is to prove it */
+        bool hashed;
+        bool racy;    /* as file_state's */
+        bool trusted; /* it was found to hold ID under the stamp of `st`, which it had when it was last looked at, and that is not racy */
+        struct buffer list; /* of the hashes of ID's pieces, proved; empty: not known */
 
-        /* The job's, until it has set `answered`. */
+        /* The job's, until its phase is FETCH_FILE_HASHED. */
         struct pool_job job;
         int error;
-        struct file_state hashed;
-        atomic_bool answered;
+        struct file_state found;
+        struct buffer found_list;
+        atomic_int phase;
 };
 
 struct fetch_files {
@@ -37,7 +49,8 @@ struct fetch_files {
         const char *spider;
         struct fetch_file *list; /* used longest ago first */
         unsigned count;
-        /* A job of a file needs all this, and needs it no more, having set `answered`. Any thread. */
+        atomic_bool closed; /* nobody wants any of them any more. Any thread */
+        /* A job of a file needs all this, and needs it no more, having ended its phase. Any thread. */
         void (*hold)(struct fetch_files *files);
         void (*let_go)(struct fetch_files *files);
 };
@@ -48,7 +61,7 @@ enum fetch_files_result {
         FETCH_FILES_STALE = 2, /* RET_WHY says why the file does not hold what is wanted */
 };
 
-/** Gives ITEM, beneath the spider's open FOLDER, its file. Or a negative errno. */
+/** Gives ITEM, beneath the spider's open FOLDER, its file, with the list of what is wanted. Or a negative errno. */
 int fetch_files_attach(struct fetch_files *files, int folder, struct fetch_item *item, const char **ret_why);
 
 /** ITEM needs its file no more; it may have none. */

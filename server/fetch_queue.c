@@ -6,6 +6,7 @@
 
 #include "base/lock.h"
 #include "base/path.h"
+#include "base/pieces.h"
 #include "base/util.h"
 
 #define BUCKETS 512
@@ -30,18 +31,12 @@ int fetch_queue_new(struct fetch_queue **ret)
         return 0;
 }
 
-static void item_free(struct fetch_item *item)
-{
-        hasher_free(item->hasher);
-        free(item);
-}
-
 static void free_list(struct fetch_item *list)
 {
         struct fetch_item *item, *next;
 
         DL_FOREACH_SAFE (list, item, next)
-                item_free(item);
+                free(item);
 }
 
 void fetch_queue_free(struct fetch_queue *queue)
@@ -76,14 +71,20 @@ static void forget_locked(struct fetch_queue *queue, struct fetch_item *item) TS
         queue->count--;
 }
 
+static void put_first_locked(struct fetch_queue *queue, struct fetch_item *item) TSA_REQUIRES(queue->lock)
+{
+        item->place = FETCH_IN_LINE;
+        DL_PREPEND(queue->lines[item->urgent], item);
+}
+
 /* ---- adding ---- */
 
 static const char *refusal(const struct fetch_want *want)
 {
         if (want->id == 0)
                 return "0 is no id";
-        if (want->hash_algorithm != HASH_XXH3 || want->digest_len != HASH_BYTES)
-                return "not a digest by a known algorithm";
+        if (want->hash_algorithm != content_algorithm(want->size) || want->digest_len != HASH_BYTES)
+                return "not a digest by the algorithm for that size";
         if (want->two_paths || want->path_len == 0 ||
             path_check((const char *)want->path, want->path_len) < 0)
                 return "not a path within a workspace";
@@ -106,7 +107,8 @@ static struct fetch_item *item_new(const struct fetch_want *want)
         item->path[path_len] = '\0';
         if (refused)
                 return item;
-        item->content.algorithm = HASH_XXH3;
+        item->content.algorithm = content_algorithm(want->size);
+        item->list = want->list && item->content.algorithm == HASH_XXH3_PIECES;
         memcpy(item->content.bytes, want->digest, HASH_BYTES);
         item->size = want->size;
         item->begin = item->offset = want->offset;
@@ -140,7 +142,7 @@ int fetch_queue_add(struct fetch_queue *queue, const struct fetch_want *want)
         }
         mutex_unlock(&queue->lock);
         if (r < 0)
-                item_free(item);
+                free(item);
         return r;
 }
 
@@ -152,7 +154,10 @@ void fetch_queue_cancel(struct fetch_queue *queue, uint64_t id)
         item = *find_locked(queue, id);
         if (item)
                 item->cancelled = true;
-        if (item && item->place != FETCH_TAKEN && !item->file) {
+        if (item && item->place == FETCH_HELD && item->file) {
+                DL_DELETE(queue->held, item);
+                put_first_locked(queue, item);
+        } else if (item && item->place != FETCH_TAKEN && !item->file) {
                 if (item->place == FETCH_HELD)
                         DL_DELETE(queue->held, item);
                 else
@@ -161,8 +166,23 @@ void fetch_queue_cancel(struct fetch_queue *queue, uint64_t id)
                 gone = item;
         }
         mutex_unlock(&queue->lock);
-        if (gone)
-                item_free(gone);
+        free(gone);
+}
+
+void fetch_queue_hurry(struct fetch_queue *queue, uint64_t id)
+{
+        struct fetch_item *item;
+
+        mutex_lock(&queue->lock);
+        item = *find_locked(queue, id);
+        if (item && !item->urgent) {
+                if (item->place == FETCH_IN_LINE) {
+                        DL_DELETE(queue->lines[false], item);
+                        DL_APPEND(queue->lines[true], item);
+                }
+                item->urgent = true;
+        }
+        mutex_unlock(&queue->lock);
 }
 
 unsigned fetch_queue_count(struct fetch_queue *queue)
@@ -203,12 +223,6 @@ struct fetch_item *fetch_queue_take(struct fetch_queue *queue, uint64_t *ret_tic
         return item;
 }
 
-static void put_first_locked(struct fetch_queue *queue, struct fetch_item *item) TSA_REQUIRES(queue->lock)
-{
-        item->place = FETCH_IN_LINE;
-        DL_PREPEND(queue->lines[item->urgent], item);
-}
-
 void fetch_queue_put_first(struct fetch_queue *queue, struct fetch_item *item)
 {
         mutex_lock(&queue->lock);
@@ -241,7 +255,7 @@ void fetch_queue_finish(struct fetch_queue *queue, struct fetch_item *item)
         mutex_lock(&queue->lock);
         forget_locked(queue, item);
         mutex_unlock(&queue->lock);
-        item_free(item);
+        free(item);
 }
 
 /* The one held shortest first: so the one held longest is first in its line in the end. */

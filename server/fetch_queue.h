@@ -26,20 +26,21 @@ struct fetch_item {
         enum fetch_place place;
         bool known; /* can be found by its id */
         bool cancelled;
+        bool urgent;
 
         /* Set when it was added. */
         uint64_t id;
         const char *refused; /* static; why it is not valid, and then only `id` is; NULL: it is */
         struct content_id content;
         uint64_t size, begin, end;
-        bool urgent;
+        bool list; /* the hashes of the pieces come first */
 
         /* Whoever has taken it may write these; zero at first. */
         bool dropped; /* cancelled, as of when it was taken */
         bool counted;
-        uint64_t offset;         /* of the next piece */
+        uint64_t offset;         /* of what is sent next */
+        size_t list_sent;        /* bytes of the list */
         struct fetch_file *file; /* a reference; the queue must not free it while this is set */
-        struct hasher *hasher;   /* owned */
 
         char path[]; /* checked */
 };
@@ -53,8 +54,11 @@ void fetch_queue_free(struct fetch_queue *queue);
 /** Adds a want, which is copied; one that is not valid is added as `refused`. -EBUSY: too many; -ENOMEM. */
 int fetch_queue_add(struct fetch_queue *queue, const struct fetch_want *want);
 
-/** Nobody waits for ID any more; nothing if it is not there. */
+/** Nobody waits for ID any more; nothing if it is not there. One that is held with a file is first in its line, for its file to be let go. */
 void fetch_queue_cancel(struct fetch_queue *queue, uint64_t id);
+
+/** A read waits for ID by now: it is urgent, last among those. Nothing if it is not there, or was before. */
+void fetch_queue_hurry(struct fetch_queue *queue, uint64_t id);
 
 /** All wants, those taken and held included. */
 unsigned fetch_queue_count(struct fetch_queue *queue);

@@ -1,22 +1,30 @@
 /*
- * Reads what the wants of one Fetch call name, and puts it into messages. A small content is read whole and hashed before a byte of it goes out: nobody has
- * to be asked what the file holds. A large one, or a range of it, is sent if the tree knows the open file's content under its present stamp;
- * otherwise a job of its own hashes the file first, once for all wants of it that there are, while others are served.
+ * Reads what the wants of one Fetch call name, and puts it into messages. A small content was verified against its hash before it goes out, and so was a piece of
+ * a large one, or the range of it that is wanted, against the list of its pieces' hashes; but for a file that still has the stamp under which it was hashed: its
+ * stamp is looked at after each piece, and that must do (the worker verifies what comes). The list is the tree's; if it has none a job of its own hashes the file first,
+ * once for all wants of it that there are, while others are served.
  *
- * Counted: hashing goes on for a while when the call is over. fetch_source_fill and what it touches belong to one thread at a time.
+ * Counted: hashing goes on for a while when the call is over. Filling messages, and what that touches, belong to one thread at a time.
  */
 #pragma once
+
+#include <stdbool.h>
 
 #include "proto/fetch_frame.h"
 #include "server/fetch_queue.h"
 #include "server/master.h"
 
-/** A FetchReply: `head_len` bytes of `head`, then `len` bytes of `block`. */
+/** A FetchReply: `head_len` bytes of `head`, then the `len` bytes of `body`. All zero: there is none. */
 struct fetch_message {
-        struct block *block; /* owned; NULL: there is no message */
+        struct block *block;     /* owned; what the body lies in, or it is being filled; */
+        struct content_run *run; /* or, owned as well: a piece goes out from where it is kept */
+        const uint8_t *body;     /* NULL: it is not to be sent (yet) */
         size_t len, head_len;
         uint8_t head[FETCH_PART_HEAD_MAX];
 };
+
+/** Lets go of what it holds; then there is none. */
+void fetch_message_release(struct fetch_message *message);
 
 struct fetch_source;
 
@@ -37,7 +45,14 @@ const char *fetch_source_spider(const struct fetch_source *source);
 struct fetch_queue *fetch_source_queue(struct fetch_source *source);
 
 /**
- * Fills RET with what is wanted first, as far as it fits; without a block if there is nothing (any more). Blocks on the disk. Fails only if the spider itself
- * cannot be had (errors of workspace_open_folder) or for want of memory; what is wrong with one want is told to the worker in its part.
+ * Fills MESSAGE, that has no body, with what is wanted first, as far as it fits and is in memory. Does not block. True: fetch_source_fill is to go on with it;
+ * otherwise it is to be sent, if it has a body now.
  */
-int fetch_source_fill(struct fetch_source *source, struct fetch_message *ret);
+bool fetch_source_fill_from_memory(struct fetch_source *source, struct fetch_message *message);
+
+/**
+ * Fills MESSAGE, or goes on with it, with what is wanted first, as far as it fits; it has no body if there is nothing (any more). Blocks on the disk. Fails only
+ * if the spider itself cannot be had (errors of workspace_open_folder) or for want of memory, and then there is no message; what is wrong with one want is told to
+ * the worker in its part.
+ */
+int fetch_source_fill(struct fetch_source *source, struct fetch_message *message);

@@ -31,6 +31,8 @@ static void fill_attributes(Grpc__FileInfo *info, const struct entry *e)
                 info->hash_algorithm = e->content.algorithm;
                 info->digest = bytes_of(e->content.bytes, HASH_BYTES);
         }
+        if (e->data)
+                info->content = bytes_of(e->data, (size_t)e->size);
 }
 
 int file_info_append(struct buffer *ret, const struct entry *entry)

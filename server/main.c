@@ -12,6 +12,9 @@
 #include "base/buffer.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "proto/rpc_gate.h"
+#include "server/credentials.h"
+#include "server/listeners.h"
 #include "server/master.h"
 #include "server/metrics_http.h"
 #include "server/options.h"
@@ -21,15 +24,19 @@
         (60 * 60 * 1000) /* a workspace that nobody asks for is given up after this, its watches included */
 #define TICK_SEC 10
 
+#define PEER_CONNECTIONS                                                                                     \
+        4096 /* of one address, unless told otherwise: idle ones cost 16 KiB each, 80 with TLS */
+
+#define CONTENT_BYTES   ((size_t)64 << 20) /* of contents that many want at once, in memory */
+#define CONTENT_IDLE_MS 60000
+
 #define SPOOL_BYTES   (UINT64_C(1) << 30) /* of transfers that nobody is at */
 #define SPOOL_IDLE_MS (10 * 60 * 1000)
-
-#define DEFAULT_ADDRESS      "[::]:9666"
-#define DEFAULT_ADDRESS_IPV4 "0.0.0.0:9666"
 
 /* All that runs. Filled step by step; server_release copes with any part of it. */
 struct server {
         struct options options;
+        struct credentials credentials;
         struct master master;
         struct rpc_server *rpc;
         struct metrics_http *metrics;
@@ -37,12 +44,6 @@ struct server {
         struct buffer index;   /* the folder of all that is kept */
         char name[HOST_NAME_MAX + 1];
 };
-
-static int explain(const char *what, const char *where, int error, const char *hint)
-{
-        log_error("%s '%s': %s%s%s", what, where, strerror(-error), hint[0] ? "; " : "", hint);
-        return error;
-}
 
 static void block_signals(sigset_t *ret)
 {
@@ -95,31 +96,14 @@ static int open_index(struct server *s)
                                  : default_index(&s->index);
 
         if (r < 0)
-                return explain("no place for the index", "$HOME", r, "give one with --index DIR");
+                return complain("no place for the index", "$HOME", r, "give one with --index DIR");
         r = move_old_file(s->index.data);
         if (r >= 0)
                 r = io_mkdir_parents(s->index.data, 0700);
         if (r >= 0 && access(s->index.data, R_OK | W_OK | X_OK) < 0)
                 r = -errno;
-        return r < 0 ? explain("cannot open the index", s->index.data, r,
-                               "give another place with --index DIR")
-                     : 0;
-}
-
-static int open_token(struct server *s)
-{
-        const char *file = s->options.token_file;
-        int r;
-
-        if (!file)
-                return 0;
-        r = token_load(file, &s->master.token);
-        if (r == -EINVAL) {
-                log_error("the token file '%s' is empty; write the token into its first line", file);
-                return r;
-        }
-        return r < 0 ? explain("cannot read the token file", file, r,
-                               "check --token-file and the file's owner and mode")
+        return r < 0 ? complain("cannot open the index", s->index.data, r,
+                                "give another place with --index DIR")
                      : 0;
 }
 
@@ -143,7 +127,7 @@ static int open_versions(struct server *s)
         int r = versions_new(&versions, &m->versions);
 
         if (r == -EPERM || r == -ENOSYS || r == -EOPNOTSUPP)
-                return explain("cannot watch with", watcher_name(s->options.watch), r, "try --watch auto");
+                return complain("cannot watch with", watcher_name(s->options.watch), r, "try --watch auto");
         if (r >= 0)
                 r = stock_views_new(&(struct stock_views_options){ .root = m->root,
                                                                    .pool = m->pool,
@@ -169,13 +153,14 @@ static int open_master(struct server *s)
         int r = workspace_root_open(s->options.workspace, &m->root);
 
         if (r < 0)
-                return explain("cannot open the workspace folder", s->options.workspace, r,
-                               "check --workspace");
-        r = open_token(s);
+                return complain("cannot open the workspace folder", s->options.workspace, r,
+                                "check --workspace");
+        r = credentials_load(&s->options, &s->credentials);
         if (r >= 0)
                 r = open_index(s);
         if (r < 0)
                 return r;
+        m->tokens = s->credentials.tokens;
         m->scan_ttl_ms = s->options.scan_ttl_sec * 1000;
         r = pool_new(0, &m->pool);
         if (r >= 0)
@@ -187,78 +172,26 @@ static int open_master(struct server *s)
         if (r >= 0)
                 r = blocks_new(&m->blocks);
         if (r >= 0)
+                r = content_cache_new(CONTENT_BYTES, &m->contents);
+        if (r >= 0)
                 r = workers_new(&m->workers);
-        return r < 0 ? explain("cannot start", "threads", r, "is there enough memory?") : 0;
+        return r < 0 ? complain("cannot start", "threads", r, "is there enough memory?") : 0;
 }
 
 /* ---- listening ---- */
 
-/* The address as written, but with the port that was chosen. */
-static int set_port(const char *address, int port, struct buffer *ret)
+/* A part of the descriptors is kept from connections: for files, databases and watches. */
+static int open_gate(const struct options *o)
 {
-        const char *colon = strrchr(address, ':');
+        unsigned descriptors = io_raise_open_files(), all = descriptors - descriptors / 4;
+        struct rpc_gate_limits limits = {
+                .descriptors = descriptors,
+                .connections = all,
+                .peer_connections = o->peer_connections ?: MIN(all / 4, PEER_CONNECTIONS),
+        };
+        int r = rpc_gate_open(&limits);
 
-        if (!colon || strncmp(address, "unix:", 5) == 0)
-                return buffer_printf(ret, "%s", address);
-        return buffer_printf(ret, "%.*s:%d", (int)(colon - address), address, port);
-}
-
-static bool is_wildcard(const char *address)
-{
-        return strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0;
-}
-
-/* What workers are told to reach us by: the first address that another machine could use. */
-static int note_address(struct server *s, const char *address, int port)
-{
-        if (s->address.len > 0 || strncmp(address, "unix:", 5) == 0)
-                return 0;
-        if (is_wildcard(address))
-                return buffer_printf(&s->address, "%s:%d", s->name, port);
-        return set_port(address, port, &s->address);
-}
-
-static int listen_on(struct server *s, const char *address)
-{
-        _cleanup_buffer_ struct buffer text = { 0 };
-        int port = 0, r = rpc_server_listen(s->rpc, address, &port);
-
-        if (r < 0)
-                return r;
-        r = set_port(address, port, &text);
-        if (r >= 0)
-                r = note_address(s, address, port);
-        if (r >= 0)
-                log_info("listening on %s", text.data);
-        return r;
-}
-
-static int explain_listen(const char *address, int error)
-{
-        const char *hint = error == -EADDRINUSE
-                                   ? "another server is there; stop it or choose another with --listen"
-                                   : "check --listen: HOST:PORT, [V6]:PORT or unix:PATH";
-
-        return explain("cannot listen on", address, error, hint);
-}
-
-static int listen_default(struct server *s)
-{
-        int r = listen_on(s, DEFAULT_ADDRESS);
-
-        if (r < 0 && r != -EADDRINUSE) /* no IPv6 here */
-                r = listen_on(s, DEFAULT_ADDRESS_IPV4);
-        return r < 0 ? explain_listen(DEFAULT_ADDRESS_IPV4, r) : 0;
-}
-
-static int listen_all(struct server *s)
-{
-        for (size_t i = 0; i < s->options.n_listen; i++) {
-                int r = listen_on(s, s->options.listen[i]);
-                if (r < 0)
-                        return explain_listen(s->options.listen[i], r);
-        }
-        return s->options.n_listen == 0 ? listen_default(s) : 0;
+        return r < 0 ? complain("cannot start", "connections", r, "") : 0;
 }
 
 static int start_metrics(struct server *s)
@@ -271,8 +204,8 @@ static int start_metrics(struct server *s)
                 return 0;
         r = metrics_http_start(address, s->master.workers, &s->metrics, &port);
         if (r < 0)
-                return explain("cannot serve metrics on", address, r, "check --metrics: ADDR:PORT");
-        r = set_port(address, port, &text);
+                return complain("cannot serve metrics on", address, r, "check --metrics: ADDR:PORT");
+        r = listeners_set_port(address, port, &text);
         if (r >= 0)
                 log_info("metrics on %s", text.data);
         return r;
@@ -290,36 +223,22 @@ static int server_start(struct server *s)
         s->name[sizeof(s->name) - 1] = '\0';
         s->master.name = s->name;
         master_rpc_options(&s->master, &rpc_options);
+        rpc_options.tls = s->credentials.tls;
+        rpc_options.limits.peer_calls = s->options.peer_calls;
         r = rpc_server_new(&rpc_options, &s->rpc);
         if (r < 0)
-                return explain("cannot start", "gRPC", r, "");
-        r = listen_all(s);
+                return complain("cannot start", "gRPC", r, "");
+        r = listeners_open(&s->options, s->rpc, s->name, &s->address);
         if (r >= 0)
                 r = start_metrics(s);
         if (r < 0)
                 return r;
         s->master.address = s->address.data ? s->address.data : "";
         r = rpc_server_start(s->rpc);
-        return r < 0 ? explain("cannot start", "gRPC", r, "") : 0;
+        return r < 0 ? complain("cannot start", "gRPC", r, "") : 0;
 }
 
 /* ---- running and stopping ---- */
-
-static void reload_token(struct server *s)
-{
-        int r;
-
-        if (!s->master.token) {
-                log_info("SIGHUP: there is no token file to read");
-                return;
-        }
-        r = token_reload(s->master.token);
-        if (r < 0)
-                log_error("the token file '%s' cannot be read again: %s; the old token stays",
-                          s->options.token_file, r == -EINVAL ? "it is empty" : strerror(-r));
-        else
-                log_info("the token file '%s' was read again", s->options.token_file);
-}
 
 /* Until a signal says stop. */
 static void server_run(struct server *s, const sigset_t *signals)
@@ -334,9 +253,10 @@ static void server_run(struct server *s, const sigset_t *signals)
                         return;
                 }
                 if (signo == SIGHUP)
-                        reload_token(s);
+                        credentials_reload(&s->options, &s->credentials);
                 versions_expire(s->master.versions, MAX(IDLE_MS, s->master.scan_ttl_ms));
                 spools_expire(s->master.spools);
+                content_cache_expire(s->master.contents, CONTENT_IDLE_MS);
         }
 }
 
@@ -360,7 +280,8 @@ static void server_release(struct server *s)
         versions_free(m->versions);
         workers_free(m->workers);
         blocks_free(m->blocks);
-        token_free(m->token);
+        content_cache_free(m->contents);
+        credentials_release(&s->credentials);
         workspace_root_free(m->root);
         buffer_release(&s->index);
         buffer_release(&s->address);
@@ -384,9 +305,10 @@ int main(int argc, char **argv)
         }
         log_setup("fsyncfs-server", s.options.log_level);
         block_signals(&signals);
-        io_raise_open_files();
         rpc_init();
-        r = server_start(&s);
+        r = open_gate(&s.options);
+        if (r >= 0)
+                r = server_start(&s);
         if (r >= 0) {
                 log_info("ready");
                 server_run(&s, &signals);

@@ -1,7 +1,7 @@
 #include "server/master.h"
 
-#include "base/log.h"
 #include "proto/wire.h"
+#include "server/access.h"
 #include "server/metrics.h"
 #include "server/service_download.h"
 #include "server/service_sync.h"
@@ -15,17 +15,6 @@ static const struct rpc_method methods[] = {
         { WIRE_METHOD_LEARNED, &service_learned_ops },
 };
 
-static enum rpc_code authorize(void *service, const char *method, const char *authorization)
-{
-        struct master *master = service;
-
-        if (!master->token || token_matches(master->token, authorization))
-                return RPC_OK;
-        log_limited(LOG_LEVEL_WARNING, "token", "%s refused: %s", method,
-                    authorization ? "wrong token" : "no token was sent");
-        return RPC_UNAUTHENTICATED;
-}
-
 static void observe(void *service, const char *method, enum rpc_code code, int64_t duration_ns)
 {
         metrics_observe_rpc(method, code, duration_ns);
@@ -37,7 +26,8 @@ void master_rpc_options(struct master *master, struct rpc_server_options *ret)
                 .methods = methods,
                 .n_methods = ARRAY_SIZE(methods),
                 .service = master,
-                .authorize = authorize,
+                .guard = master->tokens ? &access_guard : NULL,
+                .guard_context = master->tokens,
                 .observe = observe,
         };
 }

@@ -6,12 +6,13 @@
 
 #include "proto/rpc.h"
 #include "server/blocks.h"
+#include "server/content_cache.h"
 #include "server/learned.h"
 #include "server/parked.h"
 #include "server/pool.h"
 #include "server/spool.h"
 #include "server/stock.h"
-#include "server/token.h"
+#include "server/token_file.h"
 #include "server/versions.h"
 #include "server/watches.h"
 #include "server/workers.h"
@@ -29,11 +30,12 @@ struct master {
         struct watches *watches;
         struct learned *learned;
         struct blocks *blocks;
+        struct content_cache *contents;
         struct workers *workers;
-        struct token *token; /* NULL: everybody may call */
-        int64_t scan_ttl_ms; /* how old a listing stock workers may get */
-        const char *name;    /* of this machine */
-        const char *address; /* HOST:PORT that workers can use; "": none */
+        struct token_file *tokens; /* NULL: everybody may call */
+        int64_t scan_ttl_ms;       /* how old a listing stock workers may get */
+        const char *name;          /* of this machine */
+        const char *address;       /* HOST:PORT that workers can use; "": none */
 };
 
 /** Sets the methods and hooks of a server for MASTER. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "proto/rpc_gate.h"
 #include "proto/wire.h"
 
 #define CODES (RPC_UNAUTHENTICATED + 1)
@@ -80,7 +81,11 @@ int metrics_format(struct buffer *out, unsigned workers)
         if (r >= 0)
                 r = buffer_printf(out,
                                   "# HELP fsyncfs_workers Workers seen in the last minute\n"
-                                  "# TYPE fsyncfs_workers gauge\nfsyncfs_workers %u\n",
-                                  workers);
+                                  "# TYPE fsyncfs_workers gauge\nfsyncfs_workers %u\n"
+                                  "# HELP fsyncfs_connections_refused_total Connections beyond the bounds, "
+                                  "closed as they came\n"
+                                  "# TYPE fsyncfs_connections_refused_total counter\n"
+                                  "fsyncfs_connections_refused_total %llu\n",
+                                  workers, (unsigned long long)rpc_gate_refused());
         return r < 0 ? r : format_durations(out);
 }

@@ -17,7 +17,11 @@
         X(WATCH_OVERFLOWS, "fsyncfs_watch_overflows_total", "Times that the watcher lost events")            \
         X(FILES_HASHED, "fsyncfs_files_hashed_total", "Files read to be hashed")                             \
         X(DOWNLOADS, "fsyncfs_downloads_total", "Downloads begun")                                           \
-        X(BYTES_SENT, "fsyncfs_bytes_sent_total", "Bytes of file contents sent")                             \
+        X(BYTES_SENT, "fsyncfs_bytes_sent_total",                                                            \
+          "Bytes of file contents and of lists of their pieces sent")                                        \
+        X(BYTES_FROM_MEMORY, "fsyncfs_bytes_from_memory_total",                                              \
+          "Of these, bytes of contents that were not read from the disk, as others had wanted them shortly " \
+          "before")                                                                                          \
         X(ENTRIES_SENT, "fsyncfs_entries_sent_total", "Entries of listings sent")                            \
         X(DELTAS, "fsyncfs_deltas_total", "Listings answered by a difference")                               \
         X(FULL_LISTINGS, "fsyncfs_full_listings_total", "Listings answered by everything")                   \

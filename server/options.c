@@ -7,13 +7,15 @@
 #define SCAN_TTL_SEC  60
 #define STAT_PASS_SEC 600
 #define SECONDS_MAX   (24 * 3600)
+#define COUNT_MAX     1000000
 
 static const char help[] =
         "Usage: fsyncfs-server --workspace DIR [OPTION]...\n"
         "Serves the folders beneath DIR, one per spider, to fsyncfs mounts and stock Crawlab workers.\n\n"
         "  --workspace DIR       the folder that holds the spiders' folders\n"
         "  --listen ADDRESS      HOST:PORT, [V6]:PORT or unix:PATH; may be repeated\n"
-        "                        (default: port 9666 of all addresses)\n"
+        "                        (default: port 9666, of all addresses if there are tokens or TLS,\n"
+        "                        otherwise of this machine alone)\n"
         "  --index DIR           where what is known of the workspaces is kept, on a local disk\n"
         "                        (default: /var/lib/fsyncfs/index for root,\n"
         "                        $XDG_STATE_HOME/fsyncfs/index otherwise)\n"
@@ -21,8 +23,16 @@ static const char help[] =
         "                        inotify, or off: then every request walks over the whole workspace\n"
         "  --stat-pass SECONDS   how often a workspace in use is walked over whatever the watcher says\n"
         "                        (default: 600)\n"
-        "  --token-file FILE     workers must send the first line of FILE; SIGHUP reads it again\n"
+        "  --token-file FILE     workers must send one of the tokens in FILE, a line each, followed by the\n"
+        "                        spiders that it opens (none: all); SIGHUP reads it again\n"
+        "  --tls-cert FILE       speak TLS with this certificate; SIGHUP reads it again\n"
+        "  --tls-key FILE        the certificate's key\n"
+        "  --tls-client-ca FILE  workers must show a certificate that a CA in FILE has signed\n"
+        "  --insecure            listen for other machines although there are neither tokens nor TLS\n"
         "  --scan-ttl SECONDS    how old a listing stock workers may get (default: 60)\n"
+        "  --peer-connections N  how many connections one address may have (default: 4096, at most a\n"
+        "                        quarter of what the limit of open files allows)\n"
+        "  --peer-calls N        how many calls one address may have under way (default: 4096)\n"
         "  --metrics ADDR:PORT   serve Prometheus metrics on http://ADDR:PORT/metrics\n"
         "  --log-level LEVEL     error, warning, info (default) or debug\n"
         "  --help, --version\n";
@@ -32,9 +42,15 @@ enum {
         OPT_LISTEN,
         OPT_INDEX,
         OPT_TOKEN,
+        OPT_TLS_CERT,
+        OPT_TLS_KEY,
+        OPT_TLS_CLIENT_CA,
+        OPT_INSECURE,
         OPT_TTL,
         OPT_WATCH,
         OPT_STAT_PASS,
+        OPT_PEER_CONNECTIONS,
+        OPT_PEER_CALLS,
         OPT_METRICS,
         OPT_LOG,
         OPT_HELP,
@@ -46,9 +62,15 @@ static const struct option long_options[] = {
         { "listen", required_argument, NULL, OPT_LISTEN },
         { "index", required_argument, NULL, OPT_INDEX },
         { "token-file", required_argument, NULL, OPT_TOKEN },
+        { "tls-cert", required_argument, NULL, OPT_TLS_CERT },
+        { "tls-key", required_argument, NULL, OPT_TLS_KEY },
+        { "tls-client-ca", required_argument, NULL, OPT_TLS_CLIENT_CA },
+        { "insecure", no_argument, NULL, OPT_INSECURE },
         { "scan-ttl", required_argument, NULL, OPT_TTL },
         { "watch", required_argument, NULL, OPT_WATCH },
         { "stat-pass", required_argument, NULL, OPT_STAT_PASS },
+        { "peer-connections", required_argument, NULL, OPT_PEER_CONNECTIONS },
+        { "peer-calls", required_argument, NULL, OPT_PEER_CALLS },
         { "metrics", required_argument, NULL, OPT_METRICS },
         { "log-level", required_argument, NULL, OPT_LOG },
         { "help", no_argument, NULL, OPT_HELP },
@@ -62,16 +84,31 @@ static enum options_result wrong(const char *what, const char *value)
         return OPTIONS_USAGE;
 }
 
-static int parse_seconds(const char *text, int64_t *ret)
+static int parse_number(const char *text, int64_t least, int64_t most, int64_t *ret)
 {
         char *end;
         long long n;
 
         errno = 0;
         n = strtoll(text, &end, 10);
-        if (errno != 0 || end == text || *end || n < 0 || n > SECONDS_MAX)
+        if (errno != 0 || end == text || *end || n < least || n > most)
                 return -EINVAL;
         *ret = n;
+        return 0;
+}
+
+static int parse_seconds(const char *text, int64_t *ret)
+{
+        return parse_number(text, 0, SECONDS_MAX, ret);
+}
+
+static int parse_count(const char *text, unsigned *ret)
+{
+        int64_t n;
+
+        if (parse_number(text, 1, COUNT_MAX, &n) < 0)
+                return -EINVAL;
+        *ret = (unsigned)n;
         return 0;
 }
 
@@ -120,6 +157,18 @@ static enum options_result take_option(int option, const char *value, struct opt
         case OPT_TOKEN:
                 o->token_file = value;
                 break;
+        case OPT_TLS_CERT:
+                o->tls_cert = value;
+                break;
+        case OPT_TLS_KEY:
+                o->tls_key = value;
+                break;
+        case OPT_TLS_CLIENT_CA:
+                o->tls_client_ca = value;
+                break;
+        case OPT_INSECURE:
+                o->insecure = true;
+                break;
         case OPT_TTL:
                 if (parse_seconds(value, &o->scan_ttl_sec) < 0)
                         return wrong("--scan-ttl needs a number of seconds, 0 to 86400, not", value);
@@ -131,6 +180,14 @@ static enum options_result take_option(int option, const char *value, struct opt
         case OPT_STAT_PASS:
                 if (parse_seconds(value, &o->stat_pass_sec) < 0 || o->stat_pass_sec == 0)
                         return wrong("--stat-pass needs a number of seconds, 1 to 86400, not", value);
+                break;
+        case OPT_PEER_CONNECTIONS:
+                if (parse_count(value, &o->peer_connections) < 0)
+                        return wrong("--peer-connections needs a number, 1 to 1000000, not", value);
+                break;
+        case OPT_PEER_CALLS:
+                if (parse_count(value, &o->peer_calls) < 0)
+                        return wrong("--peer-calls needs a number, 1 to 1000000, not", value);
                 break;
         case OPT_METRICS:
                 o->metrics = value;
@@ -149,6 +206,25 @@ static enum options_result take_option(int option, const char *value, struct opt
                 return OPTIONS_USAGE;
         }
         return OPTIONS_RUN;
+}
+
+/* What can be said only of all of them together. */
+static enum options_result check(const struct options *o)
+{
+        const char *lacking = NULL;
+
+        if (!o->workspace)
+                lacking = "--workspace DIR is missing";
+        else if (o->tls_cert && !o->tls_key)
+                lacking = "--tls-cert needs --tls-key FILE";
+        else if (o->tls_key && !o->tls_cert)
+                lacking = "--tls-key needs --tls-cert FILE";
+        else if (o->tls_client_ca && !o->tls_cert)
+                lacking = "--tls-client-ca needs --tls-cert FILE and --tls-key FILE";
+        if (!lacking)
+                return OPTIONS_RUN;
+        fprintf(stderr, "fsyncfs-server: %s; see fsyncfs-server --help\n", lacking);
+        return OPTIONS_USAGE;
 }
 
 enum options_result options_parse(int argc, char **argv, struct options *ret)
@@ -175,10 +251,8 @@ enum options_result options_parse(int argc, char **argv, struct options *ret)
         }
         if (optind < argc)
                 return wrong("unexpected argument", argv[optind]);
-        if (!o.workspace) {
-                fputs("fsyncfs-server: --workspace DIR is missing; see fsyncfs-server --help\n", stderr);
+        if (check(&o) != OPTIONS_RUN)
                 return OPTIONS_USAGE;
-        }
         *ret = o;
         return OPTIONS_RUN;
 }

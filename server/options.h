@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/log.h"
 #include "server/watcher.h"
 
@@ -14,7 +16,11 @@ struct options {
         size_t n_listen;   /* 0: the default */
         const char *index; /* a folder; NULL: the default */
         const char *token_file;
-        const char *metrics; /* NULL: none */
+        const char *tls_cert, *tls_key, *tls_client_ca; /* NULL: none; cert and key go together */
+        bool insecure;             /* other machines may come without proof and in clear */
+        const char *metrics;       /* NULL: none */
+        unsigned peer_connections; /* of one peer; 0: the default */
+        unsigned peer_calls;       /* likewise, under way */
         int64_t scan_ttl_sec;
         enum watcher_kind watch;
         int64_t stat_pass_sec;

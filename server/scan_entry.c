@@ -19,7 +19,7 @@ void scan_flush(struct scan_lane *lane, struct scan *scan)
         }
         for (size_t i = 0; i < lane->n_changes; i++)
                 free((char *)lane->changes[i].row.target);
-        lane->n_changes = 0;
+        lane->n_changes = lane->details_len = 0;
 }
 
 /* A row for NAME in the folder PARENT; the caller fills in what is not zero. Good until the next flush. */
@@ -33,6 +33,7 @@ static struct tree_row *begin_change(struct scan_lane *lane, struct scan *scan, 
                 scan_flush(lane, scan);
         change = &lane->changes[lane->n_changes++];
         change->op = TREE_PUT;
+        change->detail = NULL;
         row = &change->row;
         memset(row, 0, offsetof(struct tree_row, name));
         row->parent = parent;
@@ -67,8 +68,8 @@ static void forget_watch(struct scan_lane *lane, const struct scan_folder *f, co
                 watcher_forget(pass->watcher, pass->spider, scan_path(lane, f, node->name));
 }
 
-/* The last change begun is the present state of NODE, which is no folder: keeps of it what is news. */
-static void end_change(struct scan_lane *lane, const struct scan_folder *f, const struct scan_node *node,
+/* The last change begun is the present state of NODE, which is no folder: keeps of it what is news. False: nothing is. */
+static bool end_change(struct scan_lane *lane, const struct scan_folder *f, const struct scan_node *node,
                        struct tree_row *row)
 {
         const struct scan_old *old = node->old;
@@ -81,12 +82,14 @@ static void end_change(struct scan_lane *lane, const struct scan_folder *f, cons
         if (old && old->kind == ENTRY_DIRECTORY)
                 forget_watch(lane, f, node);
         if (!old || f->is_new || !same_to_workers(row, old))
-                return;
+                return true;
         if (old->racy == row->racy && old->linked == row->linked &&
-            tree_stamp_equal(&old->stamp, &row->stamp))
+            tree_stamp_equal(&old->stamp, &row->stamp)) {
                 drop_change(lane);
-        else
-                set_op(lane, TREE_RESTAMP);
+                return false;
+        }
+        set_op(lane, TREE_RESTAMP);
+        return true;
 }
 
 static void put_gone(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node)
@@ -159,12 +162,47 @@ static bool is_known(const struct scan_node *node, const struct stat *st)
         return tree_stamp_equal(&old->stamp, &stamp) && old->mode == (st->st_mode & 07777);
 }
 
+/* Makes room for the detail of a change that comes next. */
+static void reserve_detail(struct scan_lane *lane, struct scan *scan, size_t len)
+{
+        if (len > sizeof(lane->details) - lane->details_len)
+                scan_flush(lane, scan);
+}
+
+/* The last change begun is of a file with DETAIL, which is kept until it is told; one that is too large to be kept is told at once. */
+static void give_detail(struct scan_lane *lane, struct scan *scan, const uint8_t *detail, size_t len)
+{
+        struct tree_change *change = &lane->changes[lane->n_changes - 1];
+
+        if (len > sizeof(lane->details)) {
+                change->detail = detail;
+                scan_flush(lane, scan);
+                return;
+        }
+        change->detail = memcpy(lane->details + lane->details_len, detail, len);
+        lane->details_len += len;
+}
+
+/* NODE was read. */
+static void put_file(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node,
+                     const struct file_state *state)
+{
+        struct tree_row *row;
+
+        reserve_detail(lane, f->scan, state->detail_len);
+        row = begin_change(lane, f->scan, f->id, node);
+        set_from_stat(row, &state->st);
+        memcpy(row->digest, state->id.bytes, HASH_BYTES);
+        row->racy = state->racy;
+        if (end_change(lane, f, node, row) && state->detail)
+                give_detail(lane, f->scan, state->detail, state->detail_len);
+}
+
 static int read_file(struct scan_lane *lane, struct scan_folder *f, const struct scan_node *node)
 {
         _cleanup_close_ int fd =
                 openat(f->fd, node->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
         struct file_state state;
-        struct tree_row *row;
         int r;
 
         if (fd < 0)
@@ -172,11 +210,7 @@ static int read_file(struct scan_lane *lane, struct scan_folder *f, const struct
         r = file_hasher_run(lane->hasher, fd, &state);
         if (r < 0)
                 return r;
-        row = begin_change(lane, f->scan, f->id, node);
-        set_from_stat(row, &state.st);
-        memcpy(row->digest, state.id.bytes, HASH_BYTES);
-        row->racy = state.racy;
-        end_change(lane, f, node, row);
+        put_file(lane, f, node, &state);
         return 0;
 }
 

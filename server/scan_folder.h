@@ -102,6 +102,8 @@ struct scan_folder {
 #define SCAN_CHANGES                                                                                         \
         512 /* told to the tree at a time, of whatever folders: its lock is taken that much less often */
 
+#define SCAN_DETAIL_BYTES 65536
+
 /* What a job has in hand: a view of the tree before the pass, and changes not yet told to the tree. */
 struct scan_lane {
         struct scan_lane *next;
@@ -109,6 +111,8 @@ struct scan_lane {
         struct file_hasher *hasher;
         struct tree_change changes[SCAN_CHANGES]; /* targets owned */
         size_t n_changes;
+        uint8_t details[SCAN_DETAIL_BYTES]; /* of the changes, as far as they fit */
+        size_t details_len;
         struct buffer path;
         char block[65536]; /* for listings */
 };

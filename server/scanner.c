@@ -47,11 +47,11 @@ static int lane_new(struct scan *scan, struct scan_lane **ret)
                 return -ENOMEM;
         lane->view = NULL;
         lane->hasher = NULL;
-        lane->n_changes = 0;
+        lane->n_changes = lane->details_len = 0;
         lane->path = (struct buffer){ 0 };
         r = tree_view_take(scan->pass.tree, &lane->view);
         if (r >= 0)
-                r = file_hasher_new(HASH_XXH3, scan->pass.pool, &lane->hasher);
+                r = file_hasher_new(false, scan->pass.pool, &lane->hasher);
         if (r < 0) {
                 lane_free(lane);
                 return r;

@@ -6,6 +6,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/pieces.h"
 #include "proto/sync_service.pb-c.h"
 #include "proto/wire.h"
 #include "server/content.h"
@@ -18,7 +19,7 @@
 #define STOCK_CHUNK_BYTES ((size_t)64 * 1024)
 
 /*
- * One call. Its event thread owns all fields, except that a hashing job, while there is one, writes `error` and `hashed` before
+ * One call. Its event thread owns all fields, except that a hashing job, while there is one, writes `error`, `hashed` and `list` before
  * it sets `answered`, and reads `fd`. Freed when neither the call nor the job needs it any more.
  */
 struct download {
@@ -37,14 +38,16 @@ struct download {
         struct stat st; /* when the file was opened, or found to hold `expected` */
 
         struct pool_job job;
+        atomic_bool closed; /* the call is over: the job is in vain */
         atomic_bool answered;
         int error;
         struct file_state hashed;
+        struct buffer
+                list; /* of the pieces of a large content that is expected; the job's until it has answered */
 
         /* Sending. */
-        uint64_t end;          /* offset behind the last byte to send */
-        struct hasher *hasher; /* owned; over what is sent, if that is all of an expected content */
-        bool complete;         /* the last chunk is on its way */
+        uint64_t end;  /* offset behind the last byte to send */
+        bool complete; /* the last chunk is on its way */
 };
 
 static void download_unref(struct download *d)
@@ -53,7 +56,7 @@ static void download_unref(struct download *d)
                 return;
         if (d->fd >= 0)
                 close(d->fd);
-        hasher_free(d->hasher);
+        buffer_release(&d->list);
         workers_leave(d->master->workers, d->worker);
         rpc_call_unref(d->call);
         free(d->spider);
@@ -115,27 +118,6 @@ static void fail_stale(struct download *d, const char *why)
 
 /* ---- sending ---- */
 
-/*
- * All of the file was sent, its stamp is what it was, and yet it holds something else: somebody writes through a mapping, which stamps
- * only the first write of many. This must be noted before the worker asks for a new listing, or it would get the old hash again.
- */
-static void fail_suspect(struct download *d)
-{
-        versions_suspect(d->master->versions, d->spider, d->path);
-        fail_stale(d, "the file changed without a new time stamp");
-}
-
-/* Whether what was hashed while it was sent is what was asked for. */
-static bool is_what_was_asked(struct download *d)
-{
-        struct content_id found;
-
-        if (!d->hasher)
-                return true;
-        hasher_final(d->hasher, &found);
-        return content_id_equal(&found, &d->expected);
-}
-
 /* Sends LEN bytes of BLOCK (NULL: none), which is given away. */
 static void send_block(struct download *d, struct block *block, size_t len, bool complete)
 {
@@ -157,23 +139,51 @@ static void send_block(struct download *d, struct block *block, size_t len, bool
         rpc_call_send(d->call, &frame);
 }
 
+/* True if each piece of what is sent can be verified. */
+static bool is_proved(const struct download *d)
+{
+        return d->expected.algorithm == HASH_XXH3 || d->expected.algorithm == HASH_XXH3_PIECES;
+}
+
+/* The file does not hold what is expected, perhaps without a stamp that says so: somebody writes through a mapping. That is noted
+ * before the worker asks for a new listing, or it would get the old hash again. */
+static void fail_other_content(struct download *d)
+{
+        content_missed(d->master->versions, d->spider, d->path, &d->expected);
+        fail_stale(d, "the file holds another content now");
+}
+
+static void send_proved(struct download *d)
+{
+        struct content_piece piece = content_piece_at((uint64_t)d->st.st_size, d->offset);
+        uint64_t end = MIN(d->end, piece.begin + piece.len);
+        size_t len = (size_t)(end - d->offset);
+        struct block *block = blocks_take(d->master->blocks, piece.len);
+        int r = block ? content_read_piece(d->fd, &d->expected, &d->list, &piece, block->data) : -ENOMEM;
+
+        if (r == 0 && len > 0)
+                memmove(block->data, block->data + (d->offset - piece.begin), len);
+        else if (block)
+                blocks_put(TAKE_PTR(block));
+        if (r == 0)
+                send_block(d, block, len, end == d->end);
+        else if (r == -ESTALE)
+                fail_other_content(d);
+        else
+                fail_errno(d, r);
+}
+
 static void send_own(struct download *d, struct block *block, size_t len, size_t wanted)
 {
-        bool last = d->offset + len == d->end, changed;
+        bool last = d->offset + len == d->end;
 
-        if (d->hasher && len > 0)
-                hasher_update(d->hasher, block->data, len);
-        changed = len < wanted || (last && !content_unchanged(d->fd, &d->st));
-        if (!changed && (!last || is_what_was_asked(d))) {
+        if (len == wanted && (!last || content_unchanged(d->fd, &d->st))) {
                 send_block(d, block, len, last);
                 return;
         }
         if (block)
                 blocks_put(block);
-        if (changed)
-                fail_stale(d, "the file changed while it was sent");
-        else
-                fail_suspect(d);
+        fail_stale(d, "the file changed while it was sent");
 }
 
 /* Stock masters send what there is, then an empty chunk; a change shows as a hash that does not match. */
@@ -184,7 +194,7 @@ static void send_stock(struct download *d, struct block *block, size_t len)
         send_block(d, block, len, len == 0);
 }
 
-static void send_next(struct download *d)
+static void send_unproved(struct download *d)
 {
         size_t wanted = (size_t)MIN(d->end - d->offset, d->own ? BLOCK_BYTES : STOCK_CHUNK_BYTES);
         struct block *block = NULL;
@@ -208,7 +218,15 @@ static void send_next(struct download *d)
         }
 }
 
-/* The file holds what was asked for, or nothing certain was asked for. */
+static void send_next(struct download *d)
+{
+        if (is_proved(d))
+                send_proved(d);
+        else
+                send_unproved(d);
+}
+
+/* The file holds what was asked for, as far as is known, or nothing certain was asked for. */
 static void begin_sending(struct download *d)
 {
         uint64_t size = (uint64_t)d->st.st_size;
@@ -218,12 +236,6 @@ static void begin_sending(struct download *d)
                 return;
         }
         d->end = d->length > 0 && d->length < size - d->offset ? d->offset + d->length : size;
-        /* Hashing on the way costs next to nothing, and then not even a write within one tick of the clock slips through. */
-        if (d->expected.algorithm == HASH_XXH3 && d->offset == 0 && d->end == size &&
-            hasher_new(HASH_XXH3, &d->hasher) < 0) {
-                fail_errno(d, -ENOMEM);
-                return;
-        }
         metrics_add(METRIC_DOWNLOADS, 1);
         send_next(d);
 }
@@ -242,24 +254,42 @@ static void download_writable(struct rpc_call *call, void *state)
 
 static void compare(struct download *d, const struct content_id *found)
 {
-        if (content_id_equal(found, &d->expected)) {
+        if (content_id_equal(found, &d->expected))
                 begin_sending(d);
+        else
+                fail_other_content(d);
+}
+
+static bool is_unwanted(void *arg)
+{
+        struct download *d = arg;
+
+        return atomic_load(&d->closed);
+}
+
+/* What was found out, for the next who asks. What cannot be kept is found out again. */
+static void keep_found(struct download *d)
+{
+        const struct file_state *found = &d->hashed;
+        struct versions_md5 item = { .path = d->path, .stamp = tree_stamp_of(&found->st) };
+
+        if (found->id.algorithm == HASH_XXH3_PIECES)
+                (void)versions_store_list(d->master->versions, d->spider, &found->id,
+                                          (const uint8_t *)d->list.data, d->list.len);
+        if (found->id.algorithm != HASH_MD5 || found->racy)
                 return;
-        }
-        content_missed(d->master->versions, d->spider, d->path, &d->expected);
-        fail_stale(d, "the file holds another content now");
+        memcpy(item.md5, found->id.bytes, HASH_BYTES);
+        (void)versions_store_md5s(d->master->versions, d->spider, &item, 1, NULL);
 }
 
 static void hash_run(struct pool_job *job)
 {
         struct download *d = (struct download *)((char *)job - offsetof(struct download, job));
-        const struct file_state *found = &d->hashed;
+        const struct file_hash_asker asker = { .pool = d->master->pool, .unwanted = is_unwanted, .arg = d };
 
-        d->error = file_hash(d->fd, d->expected.algorithm, d->master->pool, &d->hashed);
-        if (d->error >= 0 && d->expected.algorithm == HASH_MD5 && !found->racy) {
-                struct tree_stamp stamp = tree_stamp_of(&found->st);
-                versions_store_md5(d->master->versions, d->spider, d->path, &stamp, found->id.bytes);
-        }
+        d->error = file_hash(d->fd, d->expected.algorithm == HASH_MD5, &asker, &d->hashed, &d->list);
+        if (d->error >= 0)
+                keep_found(d);
         atomic_store(&d->answered, true);
         rpc_call_wake(d->call);
         download_unref(d);
@@ -281,17 +311,31 @@ static void download_wake(struct rpc_call *call, void *state)
         }
 }
 
-static void check_content(struct download *d)
+/* Has the file hashed, since nobody knows yet what proves that it holds what is expected. */
+static void begin_hashing(struct download *d)
 {
-        struct content_id known;
-
-        if (content_known(d->master->versions, d->spider, d->path, &d->st, d->expected.algorithm, &known)) {
-                compare(d, &known);
-                return;
-        }
         atomic_fetch_add(&d->refs, 1);
         d->job.run = hash_run;
         pool_submit(d->master->pool, &d->job);
+}
+
+static void check_content(struct download *d)
+{
+        uint64_t size = (uint64_t)d->st.st_size;
+        struct versions *versions = d->master->versions;
+        struct content_id known;
+
+        if (d->expected.algorithm == HASH_MD5 &&
+            content_known(versions, d->spider, d->path, &d->st, HASH_MD5, &known))
+                compare(d, &known);
+        else if (is_proved(d) && d->expected.algorithm != content_algorithm(size))
+                fail_other_content(d);
+        else if (d->expected.algorithm == HASH_XXH3 ||
+                 (is_proved(d) &&
+                  versions_find_list(versions, d->spider, &d->expected, size, &d->list) == TREE_OK))
+                begin_sending(d);
+        else
+                begin_hashing(d);
 }
 
 static int open_file(struct download *d)
@@ -334,8 +378,7 @@ static int take_request(struct download *d, const Grpc__FileDownloadRequest *req
         d->length = request->length;
         if (request->hash_algorithm == HASH_NONE)
                 return 0;
-        if ((request->hash_algorithm != HASH_XXH3 && request->hash_algorithm != HASH_MD5) ||
-            request->digest.len != HASH_BYTES)
+        if (request->hash_algorithm > HASH_XXH3_PIECES || request->digest.len != HASH_BYTES)
                 return -EBADMSG;
         d->expected.algorithm = (enum hash_algorithm)request->hash_algorithm;
         memcpy(d->expected.bytes, request->digest.data, HASH_BYTES);
@@ -378,7 +421,10 @@ static void download_half_close(struct rpc_call *call, void *state)
 
 static void download_closed(struct rpc_call *call, void *state)
 {
-        download_unref(state);
+        struct download *d = state;
+
+        atomic_store(&d->closed, true);
+        download_unref(d);
 }
 
 const struct rpc_call_ops service_download_ops = {

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "server/fetch_source.h"
+#include "server/parked.h"
 #include "server/reply.h"
 #include "server/service_workspace.h"
 
@@ -22,19 +23,22 @@ struct fetch_call {
         bool checked;                /* a job has looked whether there is such a spider, or is about to */
         bool half_closed, sending;
 
+        bool parked; /* all that is wanted waits: woken now and then, to tell the worker that there is somebody */
+        int64_t spoke_ns; /* when it last said anything, or began to wait */
+        struct parked_call parked_call;
+
         struct pool_job job;
         bool filling;
         atomic_bool filled;
         int error;
-        struct fetch_message message; /* without a block while there is none to be sent */
+        struct fetch_message message; /* without a body while there is none to be sent */
 };
 
 static void fetch_unref(struct fetch_call *f)
 {
         if (atomic_fetch_sub(&f->refs, 1) != 1)
                 return;
-        if (f->message.block)
-                blocks_put(f->message.block);
+        fetch_message_release(&f->message);
         fetch_source_unref(f->source);
         workers_leave(f->master->workers, f->worker);
         rpc_call_unref(f->call);
@@ -48,7 +52,7 @@ static int fetch_start(struct rpc_call *call, void *service, void **ret_state)
         if (!f)
                 return -ENOMEM;
         f->refs = 1;
-        f->call = f->entry.call = rpc_call_ref(call);
+        f->call = f->entry.call = f->parked_call.call = rpc_call_ref(call);
         f->master = service;
         watches_add(f->master->watches, &f->entry);
         rpc_call_receive(call);
@@ -78,17 +82,48 @@ static void begin_filling(struct fetch_call *f)
 
 static void send_message(struct fetch_call *f)
 {
-        struct block *block = TAKE_PTR(f->message.block);
+        struct fetch_message message = f->message;
 
+        f->message = (struct fetch_message){ 0 };
         f->sending = true;
+        f->spoke_ns = clock_monotonic_ns();
         rpc_call_send(f->call, &(struct rpc_frame){
-                                       .head = f->message.head,
-                                       .head_len = f->message.head_len,
-                                       .body = block->data,
-                                       .body_len = f->message.len,
-                                       .release = blocks_put,
-                                       .release_arg = block,
+                                       .head = message.head,
+                                       .head_len = message.head_len,
+                                       .body = message.body,
+                                       .body_len = message.len,
+                                       .release = message.run ? content_cache_unref : blocks_put,
+                                       .release_arg = message.run ? (void *)message.run : message.block,
                                });
+}
+
+/* Has the call woken twice a second while nothing is under way for it but files being hashed. */
+static void park(struct fetch_call *f, bool waiting)
+{
+        if (waiting == f->parked)
+                return;
+        f->parked = waiting;
+        if (!waiting) {
+                parked_remove(f->master->parked, &f->parked_call);
+                return;
+        }
+        f->spoke_ns = clock_monotonic_ns();
+        parked_add(f->master->parked, &f->parked_call);
+}
+
+static void send_heartbeat(struct fetch_call *f)
+{
+        if (!f->parked || clock_monotonic_ns() - f->spoke_ns < PARKED_QUIET_NS)
+                return;
+        park(f, false);
+        f->spoke_ns = clock_monotonic_ns();
+        f->sending = true;
+        rpc_call_send(f->call, &(struct rpc_frame){ 0 });
+}
+
+static bool is_waiting(const struct fetch_call *f)
+{
+        return f->source && !f->filling && !f->sending && !f->message.body && fetch_queue_count(f->queue) > 0;
 }
 
 static void fail(struct fetch_call *f, int error)
@@ -101,10 +136,32 @@ static void fail(struct fetch_call *f, int error)
         rpc_call_finish(f->call, reply_code(error), text);
 }
 
+static bool may_fill(const struct fetch_call *f)
+{
+        return f->source && !f->filling && !f->message.body &&
+               (!f->checked || fetch_queue_is_ready(f->queue));
+}
+
+/* What is in memory goes into messages here and now; all else is for a job, and so is the first look at whether there is such a spider. */
+static void send_and_fill(struct fetch_call *f)
+{
+        while (may_fill(f) || (f->message.body && !f->sending)) {
+                if (f->message.body) {
+                        send_message(f);
+                } else if (!f->checked || fetch_source_fill_from_memory(f->source, &f->message)) {
+                        begin_filling(f);
+                        return; /* the message is the job's now */
+                } else if (!f->message.body) {
+                        return; /* there was nothing to it */
+                }
+        }
+}
+
 /* Does what can be done now. */
 static void step(struct fetch_call *f)
 {
         if (watches_stopping(f->master->watches)) {
+                park(f, false);
                 rpc_call_finish(f->call, RPC_UNAVAILABLE, "this master is shutting down");
                 return;
         }
@@ -115,10 +172,9 @@ static void step(struct fetch_call *f)
                         return;
                 }
         }
-        if (!f->filling && !f->sending && f->message.block)
-                send_message(f);
-        if (!f->filling && !f->message.block && f->source && (!f->checked || fetch_queue_is_ready(f->queue)))
-                begin_filling(f);
+        if (!f->filling)
+                send_and_fill(f);
+        park(f, is_waiting(f));
         if (f->half_closed && !f->filling && !f->sending && (!f->source || fetch_queue_count(f->queue) == 0))
                 rpc_call_finish(f->call, RPC_OK, NULL);
 }
@@ -134,6 +190,7 @@ static void fetch_writable(struct rpc_call *call, void *state)
 static void fetch_wake(struct rpc_call *call, void *state)
 {
         step(state);
+        send_heartbeat(state);
 }
 
 /* ---- what comes in ---- */
@@ -208,6 +265,8 @@ static int take_items(struct fetch_call *f, const uint8_t *data, size_t len)
                         r = fetch_queue_add(f->queue, &item.want);
                 else if (kind == FETCH_CANCEL)
                         fetch_queue_cancel(f->queue, item.id);
+                else if (kind == FETCH_HURRY)
+                        fetch_queue_hurry(f->queue, item.id);
         return r;
 }
 
@@ -258,6 +317,7 @@ static void fetch_closed(struct rpc_call *call, void *state)
         struct fetch_call *f = state;
 
         watches_remove(f->master->watches, &f->entry);
+        park(f, false);
         if (f->source)
                 fetch_source_close(f->source);
         fetch_unref(f);

@@ -20,7 +20,7 @@ static void send_reply(struct rpc_call *call, const struct master *master, uint3
         Fsyncfs__V1__HandshakeReply reply = FSYNCFS__V1__HANDSHAKE_REPLY__INIT;
         char *capabilities[] = { (char *)"ranges", (char *)"expected-hash", (char *)"unchanged",
                                  (char *)"delta",  (char *)"packs",         (char *)"watch",
-                                 (char *)"fetch",  (char *)"learned" };
+                                 (char *)"fetch",  (char *)"learned",       (char *)"pieces" };
         char *masters[] = { (char *)master->address };
         uint8_t *data;
         size_t len;

@@ -9,6 +9,7 @@
 
 #define IN_USE_MAX 256 /* each holds a descriptor and, while it is built, a view */
 #define UNUSED_MAX 64
+#define HELD_MAX   16 /* by one peer, when half of them are in use: who takes its time must not take them all */
 
 struct spools {
         struct pool *pool;
@@ -235,6 +236,11 @@ static void enlist_locked(struct spools *spools, struct spool *spool, struct tre
         pool_submit(spools->pool, &spool->job);
 }
 
+static bool has_room_locked(const struct spools *spools, unsigned held) TSA_REQUIRES(spools->lock)
+{
+        return spools->in_use < (held < HELD_MAX ? IN_USE_MAX : IN_USE_MAX / 2);
+}
+
 int spools_get(struct spools *spools, const struct spool_key *key, struct tree_view *view, struct spool **ret)
 {
         struct spool *fresh = view ? spool_new(spools, key) : NULL, *spool;
@@ -242,7 +248,7 @@ int spools_get(struct spools *spools, const struct spool_key *key, struct tree_v
 
         mutex_lock(&spools->lock);
         spool = find_locked(spools, key);
-        if (!spool && fresh && spools->in_use < IN_USE_MAX) {
+        if (!spool && fresh && has_room_locked(spools, key->held)) {
                 enlist_locked(spools, fresh, TAKE_PTR(view));
                 spool = TAKE_PTR(fresh);
         } else if (!spool) {

@@ -45,6 +45,8 @@ struct spool_key {
                 base_digest; /* that revision `base` had, as tree_view_changes takes it; copied; NULL: not known */
         uint64_t base;       /* 0: all of it; otherwise the difference from this revision … */
         uint64_t revision; /* … to this one */
+        unsigned
+                held; /* no part of the key: how many transfers the asker's peer has under way (rpc_call_holds) */
 };
 
 struct spool_state {
@@ -69,7 +71,8 @@ struct spool_waiter {
 
 /**
  * The spool of KEY, built from VIEW (taken over, in every case) unless it is there or being built. VIEW NULL: only if it is there; -ENOENT otherwise.
- * Does not block. A reference for the caller. -ENOMEM; -EMFILE: too many are in use.
+ * Does not block. A reference for the caller. -ENOMEM; -EMFILE: too many are in use, in all or, once half of what there may be are, by the asker's
+ * peer.
  */
 int spools_get(struct spools *spools, const struct spool_key *key, struct tree_view *view,
                struct spool **ret);

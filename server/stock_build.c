@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "server/filehash.h"
+#include "server/md5_batch.h"
 #include "server/stock_private.h"
 
 #define WRITE_BYTES ((size_t)256 * 1024)
@@ -15,6 +16,7 @@ struct build {
         int top;                    /* the folder that is listed */
         int spider;                 /* the spider's folder, which links may lead about in */
         struct file_hasher *hasher; /* owned */
+        struct md5_batch found;     /* not yet kept with the tree */
         struct buffer out;          /* not yet written */
         struct buffer path;         /* of the present entry, beneath the spider's folder */
 };
@@ -26,6 +28,7 @@ static void build_release(struct build *b)
         if (b->spider >= 0)
                 close(b->spider);
         file_hasher_free(b->hasher);
+        md5_batch_release(&b->found);
         buffer_release(&b->out);
         buffer_release(&b->path);
 }
@@ -86,22 +89,20 @@ static bool find_path(const struct build *b, int fd, char path[PATH_BYTES_MAX + 
         return true;
 }
 
-/* Hashes the open file, and keeps the hash with the row at PATH (NULL: none). */
+/* Hashes the open file, and has the hash kept with the row at PATH (NULL: none). */
 static int hash_file(struct build *b, int fd, const char *path, struct stock_record *record)
 {
-        const struct stock_view *view = b->view;
         struct file_state state;
+        struct tree_stamp stamp;
         int r = file_hasher_run(b->hasher, fd, &state);
 
         if (r < 0)
                 return r;
         set_record(record, &state.st, state.id.bytes);
-        if (path && !state.racy) {
-                struct tree_stamp stamp = tree_stamp_of(&state.st);
-                /* What cannot be kept is hashed again next time. */
-                versions_store_md5(view->owner->options.versions, view->spider, path, &stamp, state.id.bytes);
-        }
-        return 0;
+        if (!path || state.racy)
+                return 0;
+        stamp = tree_stamp_of(&state.st);
+        return md5_batch_add(&b->found, path, &stamp, state.id.bytes);
 }
 
 /* A file whose row has no MD5 yet. */
@@ -234,12 +235,15 @@ int stock_build(struct stock_view *view)
         if (r >= 0)
                 r = workspace_open_folder(options->root, view->spider, "", &b.spider);
         if (r >= 0)
-                r = file_hasher_new(HASH_MD5, options->pool, &b.hasher);
+                r = file_hasher_new(true, options->pool, &b.hasher);
         if (r < 0)
                 return r;
         view->fd = open(view->owner->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
         if (view->fd < 0)
                 return -errno;
+        b.found.versions = options->versions;
+        b.found.spider = view->spider;
         r = walk(&b, &top);
+        md5_batch_store(&b.found); /* also of a walk that broke off */
         return r < 0 ? r : write_out(&b);
 }

@@ -86,7 +86,10 @@ static int begin_transfer(struct sync_call *s, uint64_t revision, struct tree_vi
         struct spool_key key = make_key(s, revision);
         uint64_t offset = revision == request->resume_revision ? request->resume_offset : 0;
         struct spool *spool;
-        int r = spools_get(s->master->spools, &key, view, &spool);
+        int r;
+
+        key.held = rpc_call_holds(s->call);
+        r = spools_get(s->master->spools, &key, view, &spool);
 
         if (r >= 0)
                 transfer_begin(&s->transfer, s->call, spool, offset, request->strategy);

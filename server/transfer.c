@@ -26,6 +26,7 @@ void transfer_begin(struct transfer *t, struct rpc_call *call, struct spool *spo
                 .asked = asked,
                 .offset = offset,
         };
+        rpc_call_hold(call, 1);
 }
 
 void transfer_release(struct transfer *t)
@@ -34,6 +35,7 @@ void transfer_release(struct transfer *t)
                 return;
         spool_forget(t->spool, &t->waiter);
         spool_put(TAKE_PTR(t->spool));
+        rpc_call_hold(t->call, -1);
 }
 
 static enum transfer_strategy strategy_of(const struct transfer *t, const struct spool_state *state)

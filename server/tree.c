@@ -6,6 +6,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/pieces.h"
 #include "server/stamp.h"
 #include "server/tree_private.h"
 
@@ -384,6 +385,16 @@ int tree_view_racy(struct tree_view *view,
         return tree_db_each_racy(view->db, each, arg);
 }
 
+struct content_id tree_row_content(const struct tree_row *row)
+{
+        struct content_id id = { .algorithm = HASH_XXH3 };
+
+        if (row->kind == ENTRY_FILE)
+                id.algorithm = content_algorithm(row->stamp.size);
+        memcpy(id.bytes, row->digest, HASH_BYTES);
+        return id;
+}
+
 void tree_row_root_digest(const struct tree_row *row, uint8_t ret[HASH_BYTES])
 {
         entry_root_digest(row->mode, row->stamp.mtime_ns, row->digest, ret);
@@ -403,9 +414,7 @@ struct entry tree_row_entry(const struct tree_row *row, const char *path, size_t
                 .unknown = row->unknown,
         };
 
-        if (!row->unknown && (row->kind == ENTRY_FILE || row->kind == ENTRY_DIRECTORY)) {
-                entry.content.algorithm = HASH_XXH3;
-                memcpy(entry.content.bytes, row->digest, HASH_BYTES);
-        }
+        if (!row->unknown && (row->kind == ENTRY_FILE || row->kind == ENTRY_DIRECTORY))
+                entry.content = tree_row_content(row);
         return entry;
 }

@@ -10,6 +10,9 @@
  *  T4 The journal names every difference between any revision from `floor` on and the present one. Older ones are not known.
  *  T5 What could not be read is `unknown`; its rows, subtree included, stay as they were. Views that walk leave the subtree out.
  *  T6 It is only a cache: damaged or of another format, it is moved aside and begun anew.
+ *  T7 What is kept of a content, its detail, is what its digest is the XXH3-128 of: of a large file the list of its pieces' hashes (base/pieces.h), of a tiny
+ *     one its bytes. It is kept by content: no detail outlives the commit that took the last row that names it. Damage may
+ *     take one from its rows; otherwise a tiny row has its detail from the first, so that the same version is always sent in the same bytes.
  *
  * Folders have an id, never used twice. A folder that is replaced by another one (other device or inode) gets a new id.
  * Thread-safe: any number of views; one update at a time.
@@ -45,7 +48,7 @@ struct tree_row {
         uint32_t mode;           /* permission bits */
         struct tree_stamp stamp; /* its size is the entry's: a symlink's target's; 0 for folders */
         uint8_t digest
-                [HASH_BYTES]; /* file: XXH3 of its content; symlink: of its target; folder: its digest, kept by the tree */
+                [HASH_BYTES]; /* file: tree_row_content; symlink: XXH3 of its target; folder: its digest, kept by the tree */
         bool has_md5;
         uint8_t md5[HASH_BYTES]; /* files, once a stock worker asked */
         const char *target;      /* symlinks; borrowed; NUL-terminated */
@@ -96,6 +99,12 @@ void tree_get_version(struct tree *tree, struct tree_version *ret);
 struct tree_stamp tree_stamp_of(const struct stat *st);
 bool tree_stamp_equal(const struct tree_stamp *a, const struct tree_stamp *b);
 
+/** What ROW's digest names: by content_algorithm of a file's size, by XXH3 of everything else. */
+struct content_id tree_row_content(const struct tree_row *row);
+
+/** The bytes of the detail (T7) of what ROW holds; 0: it has none. */
+size_t tree_row_detail_len(const struct tree_row *row);
+
 /** True if a content read at TAKEN_NS (clock_coarse_ns, before the stamp was taken) may yet change under the same stamp. */
 bool tree_stamp_racy(const struct tree_stamp *stamp, int64_t taken_ns);
 
@@ -124,6 +133,13 @@ int tree_view_path(struct tree_view *view, uint64_t id, struct buffer *ret);
 /** The rows of folder PARENT in ascending order of their names. EACH may use other functions of the view but this and the like; non-zero ends it, and is returned. */
 int tree_view_list(struct tree_view *view, uint64_t parent,
                    int (*each)(const struct tree_row *row, void *arg), void *arg);
+
+/**
+ * The detail (T7) of the content with DIGEST, LEN bytes, in place of what is in RET: TREE_OK, TREE_NONE (there is none, or what is there is not it),
+ * negative errno.
+ */
+int tree_view_detail(struct tree_view *view, const uint8_t digest[HASH_BYTES], size_t len,
+                     struct buffer *ret);
 
 /** The files whose hash may not be trusted (T2), by folder. */
 int tree_view_racy(struct tree_view *view,
@@ -176,6 +192,8 @@ enum tree_op {
 struct tree_change {
         enum tree_op op;
         struct tree_row row; /* REMOVE: parent and name count */
+        const uint8_t *
+                detail; /* of the row's content (T7), tree_row_detail_len bytes, borrowed; NULL: not at hand, which is fine */
 };
 
 /**
@@ -215,9 +233,20 @@ int tree_update_commit(struct tree_update *update, struct tree_version *ret);
 
 void tree_update_abort(struct tree_update *update); /* NULL is fine */
 
-/**
- * Notes the MD5 of the file NAME in PARENT, if its stamp is still STAMP, otherwise TREE_NONE. A transaction of its own, or part of the update that is
- * under way (and lost with it). May wait for a commit.
- */
-int tree_store_md5(struct tree *tree, uint64_t parent, const char *name, size_t name_len,
-                   const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES]);
+/* ---- writing: what is found out between passes. A transaction of its own, or part of the update that is under way (and lost with it). May wait for a
+ * commit. ---- */
+
+/** The MD5 of a file. */
+struct tree_md5 {
+        uint64_t parent;
+        const char *name; /* borrowed */
+        size_t name_len;
+        struct tree_stamp stamp;
+        uint8_t md5[HASH_BYTES];
+};
+
+/** Notes the MD5s of N files, of each whose stamp is still that; RET_STORED (may be NULL): how many. Negative errno: none. */
+int tree_store_md5s(struct tree *tree, const struct tree_md5 *items, size_t n, size_t *ret_stored);
+
+/** Keeps the detail (T7) of the content with DIGEST, in place of one that is there: TREE_OK; TREE_NONE if no row names that content. */
+int tree_store_detail(struct tree *tree, const uint8_t digest[HASH_BYTES], const uint8_t *data, size_t len);

@@ -28,6 +28,7 @@ struct diff {
         struct level *levels;        /* owned */
         size_t n_levels, levels_capacity;
         struct buffer path;
+        struct buffer data; /* of the entry that is told */
 
         int (*each)(const struct entry *entry, void *arg);
         void *arg;
@@ -41,6 +42,7 @@ static void diff_release(struct diff *d)
         free(d->levels);
         buffer_release(&d->names);
         buffer_release(&d->path);
+        buffer_release(&d->data);
         tree_folders_release(&d->folders);
 }
 
@@ -224,11 +226,13 @@ static int tell_whole(struct diff *d, const struct tree_row *row)
 static int tell_row(struct diff *d, const struct tree_row *row, bool whole)
 {
         struct entry entry;
+        int r;
 
         if (whole && row->kind == ENTRY_DIRECTORY && !row->unknown)
                 return tell_whole(d, row);
         entry = tree_row_entry(row, d->path.data ? d->path.data : "", d->path.len);
-        return tell(d, &entry);
+        r = tree_give_data(d->view->db, row, &d->data, &entry);
+        return r < 0 ? r : tell(d, &entry);
 }
 
 static int set_path(struct diff *d, size_t path_len, const char *name, size_t name_len)

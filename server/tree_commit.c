@@ -10,6 +10,7 @@
 
 static void digest_add(struct hasher *hasher, const struct tree_row *row)
 {
+        const struct content_id content = tree_row_content(row);
         const struct entry_digest_input child = {
                 .name = row->name,
                 .name_len = row->name_len,
@@ -18,8 +19,8 @@ static void digest_add(struct hasher *hasher, const struct tree_row *row)
                 .mtime_ns = row->stamp.mtime_ns,
                 .size = row->stamp.size,
                 .unknown = row->unknown,
-                .algorithm = HASH_XXH3,
-                .digest = row->digest,
+                .algorithm = content.algorithm,
+                .digest = content.bytes,
         };
 
         entry_digest_add(hasher, &child);
@@ -201,6 +202,8 @@ static int complete(struct tree_update *update, struct tree_db *db)
         int r = renew_digests(update, db);
 
         if (r == 0)
+                r = tree_details_prune(&update->details, db);
+        if (r == 0)
                 r = tree_db_lookup(db, 0, "", 0, &root);
         if (r != TREE_OK)
                 return r < 0 ? r : -EINVAL; /* a tree without a root is none */
@@ -222,6 +225,7 @@ static void end_update(struct tree_update *update, struct tree *tree) TSA_REQUIR
         tree->updating = false;
         tree_folders_release(&update->folders);
         tree_links_clear(&update->links);
+        tree_details_release(&update->details);
         free(update);
 }
 
@@ -265,45 +269,4 @@ void tree_update_abort(struct tree_update *update)
         mutex_lock(&tree->write_lock);
         end_update(update, tree);
         mutex_unlock(&tree->write_lock);
-}
-
-/* ---- MD5 ---- */
-
-static int set_md5(struct tree_db *db, const struct tree_row *file, const struct tree_stamp *stamp,
-                   const uint8_t md5[HASH_BYTES])
-{
-        struct tree_row row;
-        int r = tree_db_lookup(db, file->parent, file->name, file->name_len, &row);
-
-        if (r != TREE_OK)
-                return r;
-        if (row.kind != ENTRY_FILE || !tree_stamp_equal(&row.stamp, stamp))
-                return TREE_NONE;
-        return tree_db_set_md5(db, row.parent, row.name, row.name_len, md5);
-}
-
-int tree_store_md5(struct tree *tree, uint64_t parent, const char *name, size_t name_len,
-                   const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES])
-{
-        struct tree_row file = { .parent = parent, .name_len = name_len };
-        bool own;
-        int r = 0;
-
-        if (name_len > PATH_NAME_MAX)
-                return -EINVAL;
-        memcpy(file.name, name, name_len);
-        mutex_lock(&tree->write_lock);
-        own = !tree->updating; /* otherwise it goes with the update: one writer at a time */
-        if (own)
-                r = tree_db_begin(tree->writer);
-        if (r == 0 && !tree_db_in_transaction(tree->writer))
-                r = -EIO; /* the update has failed */
-        if (r == 0)
-                r = set_md5(tree->writer, &file, stamp, md5);
-        if (own && r == TREE_OK)
-                r = tree_db_commit(tree->writer);
-        if (own)
-                tree_db_rollback(tree->writer);
-        mutex_unlock(&tree->write_lock);
-        return r;
 }

@@ -23,6 +23,7 @@ struct tree_cursor {
         struct tree_row top, row;
         struct entry entry;
         struct buffer path, names;
+        struct buffer data;   /* the entry's */
         struct sub *subs;     /* owned; of all levels, one behind the other */
         struct level *levels; /* owned */
         uint32_t n_subs, subs_capacity, n_levels, levels_capacity;
@@ -60,6 +61,7 @@ void tree_cursor_free(struct tree_cursor *cursor)
         tree_db_list_end(cursor->db, TREE_DB_WALK);
         buffer_release(&cursor->path);
         buffer_release(&cursor->names);
+        buffer_release(&cursor->data);
         free(cursor->subs);
         free(cursor->levels);
         free(cursor);
@@ -190,6 +192,11 @@ int tree_cursor_next(struct tree_cursor *cursor, const struct entry **ret_entry,
                 return r;
         cursor->entry =
                 tree_row_entry(&cursor->row, cursor->path.data ? cursor->path.data : "", cursor->path.len);
+        if (r == TREE_OK) {
+                r = tree_give_data(cursor->db, &cursor->row, &cursor->data, &cursor->entry);
+                if (r < 0)
+                        return r;
+        }
         *ret_entry = r == TREE_NONE ? NULL : &cursor->entry;
         if (ret_row)
                 *ret_row = r == TREE_NONE ? NULL : &cursor->row;

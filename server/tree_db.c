@@ -3,14 +3,21 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/pieces.h"
 #include "server/tree_db_private.h"
 
 #define APPLICATION_ID  1718843732 /* "fsyT" */
-#define SCHEMA_VERSION  2
-#define BUSY_TIMEOUT_MS 5000 /* only another process is ever waited for */
-#define LOG_PAGES_MAX   1000 /* of the write-ahead log, before it is moved into the database */
+#define SCHEMA_VERSION  3          /* also to be raised with ENTRY_TINY_MAX: it is in the schema */
+#define BUSY_TIMEOUT_MS 5000       /* only another process is ever waited for */
+#define LOG_PAGES_MAX   1000       /* of the write-ahead log, before it is moved into the database */
 #define TEXT_(x)        #x
 #define TEXT(x)         TEXT_(x)
+
+/* The rows whose content has a detail: tree_row_detail_len. The index and who uses it must say so in the same words. */
+#define LARGE      262144
+#define HAS_DETAIL "kind = 1 AND (size > " TEXT(LARGE) " OR (size >= 1 AND size <= " TEXT(ENTRY_TINY_MAX) "))"
+
+static_assert(LARGE == PIECE_BYTES, "what has a list is in the schema");
 
 static const char schema_sql[] =
         "CREATE TABLE entry("
@@ -32,6 +39,11 @@ static const char schema_sql[] =
         " linked INTEGER NOT NULL,"
         " PRIMARY KEY(parent, name)) WITHOUT ROWID;"
         "CREATE INDEX entry_racy ON entry(parent, name) WHERE racy = 1;"
+        "CREATE INDEX entry_detail ON entry(digest) WHERE " HAS_DETAIL ";"
+        /* With a rowid: what is written and read in the order of a walk lies together, only the index is random. */
+        "CREATE TABLE detail("
+        " digest BLOB PRIMARY KEY NOT NULL,"
+        " data BLOB NOT NULL);"
         "CREATE TABLE folder("
         " id INTEGER PRIMARY KEY,"
         " parent INTEGER NOT NULL,"
@@ -70,6 +82,9 @@ static const char schema_sql[] =
         "md5, target, linked"
 #define VALUES "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
 #define LIST   "SELECT " ROW " FROM entry WHERE parent = ?1 ORDER BY name"
+#define NAMED(what)                                                                                          \
+        "EXISTS (SELECT 1 FROM entry INDEXED BY entry_detail WHERE entry.digest = " what " AND " HAS_DETAIL  \
+        ")"
 
 static const char *const queries[Q_COUNT] = {
         [Q_BEGIN] = "BEGIN",
@@ -96,6 +111,11 @@ static const char *const queries[Q_COUNT] = {
         [Q_DELETE_CHILDREN] = "DELETE FROM entry WHERE parent = ?1",
         [Q_SET_DIGEST] = "UPDATE entry SET digest = ?3 WHERE parent = ?1 AND name = ?2",
         [Q_SET_MD5] = "UPDATE entry SET md5 = ?3 WHERE parent = ?1 AND name = ?2",
+        [Q_DETAIL] = "SELECT data FROM detail WHERE digest = ?1",
+        [Q_PUT_DETAIL] = "INSERT INTO detail(digest, data) VALUES(?1, ?2) ON CONFLICT DO NOTHING",
+        [Q_REPLACE_DETAIL] = "REPLACE INTO detail(digest, data) SELECT ?1, ?2 WHERE " NAMED("?1"),
+        [Q_DROP_DETAIL] = "DELETE FROM detail WHERE digest = ?1 AND NOT " NAMED("?1"),
+        [Q_SWEEP_DETAILS] = "DELETE FROM detail WHERE NOT " NAMED("detail.digest"),
         [Q_FOLDER] = "SELECT parent, name FROM folder WHERE id = ?1",
         [Q_FIND_FOLDER] = "SELECT id FROM folder WHERE inode = ?2 AND device = ?1",
         [Q_INSERT_FOLDER] = "INSERT INTO folder(id, parent, name, device, inode) VALUES(?1, ?2, ?3, ?4, ?5)",

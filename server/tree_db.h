@@ -101,6 +101,22 @@ int tree_db_set_digest(struct tree_db *db, uint64_t parent, const char *name, si
 int tree_db_set_md5(struct tree_db *db, uint64_t parent, const char *name, size_t name_len,
                     const uint8_t md5[HASH_BYTES]);
 
+/* ---- details (T7) ---- */
+
+/** The detail of DIGEST in place of what is in RET. TREE_NONE: there is none of LEN bytes with that hash. */
+int tree_db_get_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], size_t len, struct buffer *ret);
+
+/** Keeps a detail, unless there is one. */
+int tree_db_put_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], const uint8_t *data, size_t len);
+
+/** Keeps a detail in place of one that is there. TREE_NONE: no row names it. */
+int tree_db_replace_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], const uint8_t *data,
+                           size_t len);
+
+/** Deletes the detail of DIGEST if no row names it; of all that no row names. */
+int tree_db_drop_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES]);
+int tree_db_sweep_details(struct tree_db *db);
+
 /* ---- folders by id ---- */
 
 int tree_db_get_folder(struct tree_db *db, uint64_t id, struct tree_db_folder *ret); /* TREE_NONE */

@@ -45,6 +45,13 @@ struct tree_links {
         bool too_many; /* not all could be noted */
 };
 
+/* Contents that lost a row, some of them many times. A zeroed struct is empty. */
+struct tree_details {
+        uint8_t (*items)[HASH_BYTES]; /* owned */
+        size_t n, capacity;
+        bool too_many; /* not all could be noted */
+};
+
 struct tree_update {
         struct tree *tree;
         struct tree_meta
@@ -54,6 +61,7 @@ struct tree_update {
         _Atomic uint64_t next_id;    /* given from many threads */
         struct tree_folders folders; /* those whose digest may change are marked */
         struct tree_links links;     /* what tree_update_each_link is to tell of */
+        struct tree_details details; /* whose details may be in vain now */
         int failed;                  /* the first error: only abort is possible */
 };
 
@@ -62,6 +70,16 @@ void tree_suspect(struct tree *tree);
 
 /** ROW as it is sent under PATH. */
 struct entry tree_row_entry(const struct tree_row *row, const char *path, size_t path_len);
+
+/** Gives ENTRY, which is ROW's, the bytes of a tiny file, if they are kept: in DATA, whose contents they take the place of. */
+int tree_give_data(struct tree_db *db, const struct tree_row *row, struct buffer *data, struct entry *entry);
+
+/** A row of what ROW holds goes, or gets another content. */
+void tree_details_note(struct tree_details *details, const struct tree_row *row);
+
+/** Deletes the details (T7) of what was noted and no row names any more. */
+int tree_details_prune(const struct tree_details *details, struct tree_db *db);
+void tree_details_release(struct tree_details *details);
 
 /** Removes all rows below folder ID and reckons them out of UPDATE; the folder's own row is the caller's. */
 int tree_remove_below(struct tree_update *update, struct tree_db *db, uint64_t id);

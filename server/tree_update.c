@@ -92,6 +92,7 @@ static int remove_children(struct tree_update *update, struct tree_db *db, uint6
                 if (r != TREE_OK)
                         break;
                 tree_count(&update->meta.version, &row, false);
+                tree_details_note(&update->details, &row);
                 if (row.linked)
                         tree_links_note(&update->links, &row.stamp, false);
                 if (row.kind == ENTRY_DIRECTORY)
@@ -244,6 +245,8 @@ static int put_over(struct step *s)
                 return r;
         tree_count(version, &s->old, false);
         tree_count(version, row, true);
+        if (tree_row_detail_len(row) == 0 || memcmp(s->old.digest, row->digest, HASH_BYTES) != 0)
+                tree_details_note(&s->update->details, &s->old);
         if (row->kind == ENTRY_DIRECTORY)
                 r = s->same_folder ? tree_db_restamp_folder(s->db, row) : insert_folder(s);
         if (r < 0 || looks_the_same(&s->old, row))
@@ -265,6 +268,7 @@ static int remove_row(struct step *s)
         if (r < 0)
                 return r;
         tree_count(&s->update->meta.version, old, false);
+        tree_details_note(&s->update->details, old);
         if (old->linked)
                 tree_links_note(&s->update->links, &old->stamp, false);
         return changed(s->update, s->db, old, false);
@@ -284,17 +288,17 @@ static int check(const struct tree_update *update, const struct tree_change *cha
                 return -EINVAL;
         if ((row->kind == ENTRY_DIRECTORY) != (row->id != 0) || row->id >= atomic_load(&update->next_id))
                 return -EINVAL;
+        if (change->detail && (tree_row_detail_len(row) == 0 || row->unknown))
+                return -EINVAL;
         return row->kind == ENTRY_SYMLINK && (!row->target || row->target_len > ENTRY_TARGET_MAX) ? -EINVAL
                                                                                                   : 0;
 }
 
-static int apply_one(struct tree_update *update, struct tree_db *db, const struct tree_change *change)
+static int apply_row(struct tree_update *update, struct tree_db *db, const struct tree_change *change)
 {
         struct step s = { .update = update, .db = db, .row = change->row };
-        int r = check(update, change);
+        int r;
 
-        if (r < 0)
-                return r;
         if (s.row.kind == ENTRY_UNKNOWN)
                 s.row.unknown = true;
         if (s.row.kind == ENTRY_DIRECTORY)
@@ -311,6 +315,17 @@ static int apply_one(struct tree_update *update, struct tree_db *db, const struc
         if (change->op == TREE_REMOVE)
                 return r == TREE_NONE ? 0 : remove_row(&s);
         return r == TREE_NONE ? put_new(&s) : put_over(&s);
+}
+
+static int apply_one(struct tree_update *update, struct tree_db *db, const struct tree_change *change)
+{
+        int r = check(update, change);
+
+        if (r == 0)
+                r = apply_row(update, db, change);
+        if (r < 0 || change->op == TREE_REMOVE || !change->detail)
+                return r;
+        return tree_db_put_detail(db, change->row.digest, change->detail, tree_row_detail_len(&change->row));
 }
 
 int tree_update_apply(struct tree_update *update, const struct tree_change *changes, size_t n)

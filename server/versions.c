@@ -38,7 +38,7 @@ static struct version *version_new(struct versions *versions, const char *spider
         return v;
 }
 
-static struct version *find_locked(struct versions *versions, const char *spider) TSA_REQUIRES(versions->lock)
+struct version *version_find_locked(struct versions *versions, const char *spider)
 {
         struct version *v;
 
@@ -46,11 +46,9 @@ static struct version *find_locked(struct versions *versions, const char *spider
         return v;
 }
 
-/* NULL: no memory. */
-static struct version *find_or_make_locked(struct versions *versions, const char *spider)
-        TSA_REQUIRES(versions->lock)
+struct version *version_find_or_make_locked(struct versions *versions, const char *spider)
 {
-        struct version *v = find_locked(versions, spider);
+        struct version *v = version_find_locked(versions, spider);
 
         if (v)
                 return v;
@@ -83,7 +81,7 @@ static void watcher_changed(void *arg, const char *spider, const char *path, con
 
         metrics_add(METRIC_WATCH_EVENTS, 1);
         mutex_lock(&versions->lock);
-        v = find_locked(versions, spider);
+        v = version_find_locked(versions, spider);
         if (v) {
                 if (spots_add(&v->spots, path, name, false) < 0) {
                         v->synced = false; /* a walk over everything is the cheaper way now */
@@ -110,7 +108,7 @@ static void watcher_lost(void *arg, const char *spider)
                 metrics_add(METRIC_WATCH_OVERFLOWS, 1);
         mutex_lock(&versions->lock);
         if (spider) {
-                v = find_locked(versions, spider);
+                v = version_find_locked(versions, spider);
                 if (v)
                         version_lost_locked(v);
         } else {
@@ -180,38 +178,6 @@ void versions_free(struct versions *versions)
 
 /* ---- requests ---- */
 
-/* Pins V's tree if there is one; NULL otherwise. */
-static struct version *pin_locked(struct version *v)
-{
-        if (!v || !v->tree || v->damaged || tree_is_suspect(v->tree))
-                return NULL;
-        v->pins++;
-        v->used_ns = clock_monotonic_ns();
-        return v;
-}
-
-static struct version *pin(struct versions *versions, const char *spider)
-{
-        struct version *v;
-
-        mutex_lock(&versions->lock);
-        v = find_locked(versions, spider);
-        if (v)
-                v = pin_locked(v);
-        mutex_unlock(&versions->lock);
-        return v;
-}
-
-static void unpin(struct version *v, int error)
-{
-        struct versions *versions = v->versions;
-
-        mutex_lock(&versions->lock);
-        v->pins--;
-        v->damaged = v->damaged || error == -EUCLEAN;
-        mutex_unlock(&versions->lock);
-}
-
 static void note_asked_locked(struct version *v)
 {
         bool first = v->asked_ns <= v->walked_ns;
@@ -245,7 +211,7 @@ static void answer_recent(struct version *v, struct versions_request *request)
         struct tree_view *view = NULL;
         int r = tree_view_take(v->tree, &view);
 
-        unpin(v, r);
+        version_unpin(v, r);
         request->done(request, r, view);
 }
 
@@ -256,83 +222,20 @@ int versions_get(struct versions *versions, const char *spider, enum versions_fr
 
         metrics_add(METRIC_SCAN_REQUESTS, 1);
         mutex_lock(&versions->lock);
-        v = find_or_make_locked(versions, spider);
+        v = version_find_or_make_locked(versions, spider);
         if (!v) {
                 mutex_unlock(&versions->lock);
                 return -ENOMEM;
         }
         note_asked_locked(v);
         if (freshness == VERSIONS_RECENT && is_recent_locked(v, max_age_ms))
-                recent = pin_locked(v);
+                recent = version_pin_locked(v);
         if (!recent)
                 enqueue_locked(v, freshness == VERSIONS_STAT_PASS, request);
         mutex_unlock(&versions->lock);
         if (recent)
                 answer_recent(recent, request);
         return 0;
-}
-
-/* ---- single files ---- */
-
-int versions_find(struct versions *versions, const char *spider, const char *path, struct tree_row *ret)
-{
-        struct version *v = pin(versions, spider);
-        struct tree_view *view = NULL;
-        int r;
-
-        if (!v)
-                return TREE_NONE;
-        r = tree_view_take(v->tree, &view);
-        if (r >= 0)
-                r = tree_view_find(view, path, strlen(path), ret);
-        tree_view_put(view);
-        if (r == TREE_OK) {
-                ret->target = NULL;
-                ret->target_len = 0;
-        }
-        unpin(v, r);
-        return r;
-}
-
-int versions_store_md5(struct versions *versions, const char *spider, const char *path,
-                       const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES])
-{
-        struct version *v = pin(versions, spider);
-        struct tree_view *view = NULL;
-        struct tree_row row;
-        int r;
-
-        if (!v)
-                return TREE_NONE;
-        r = tree_view_take(v->tree, &view);
-        if (r >= 0)
-                r = tree_view_find(view, path, strlen(path), &row);
-        tree_view_put(view);
-        if (r == TREE_OK)
-                r = row.kind == ENTRY_FILE && !row.racy
-                            ? tree_store_md5(v->tree, row.parent, row.name, row.name_len, stamp, md5)
-                            : TREE_NONE;
-        unpin(v, r);
-        return r;
-}
-
-void versions_suspect(struct versions *versions, const char *spider, const char *path)
-{
-        const char *name;
-        _cleanup_free_ char *folder = strndup(path, path_split(path, strlen(path), &name));
-        struct version *v;
-
-        mutex_lock(&versions->lock);
-        v = folder ? find_or_make_locked(versions, spider) : NULL;
-        if (v && spots_add(&v->spots, folder, name, true) >= 0) {
-                v->has_suspects = true;
-                version_told_locked(v);
-        } else {
-                log_limited(LOG_LEVEL_WARNING, "suspect",
-                            "%s: '%s' holds something else than its stamp says, and it cannot be noted",
-                            spider, path);
-        }
-        mutex_unlock(&versions->lock);
 }
 
 /* ---- subscribers ---- */
@@ -342,7 +245,7 @@ int versions_subscribe(struct versions *versions, const char *spider, struct ver
         struct version *v;
 
         mutex_lock(&versions->lock);
-        v = find_or_make_locked(versions, spider);
+        v = version_find_or_make_locked(versions, spider);
         if (v) {
                 subscriber->next = v->subscribers;
                 v->subscribers = subscriber;
@@ -373,7 +276,7 @@ void versions_unsubscribe(struct versions *versions, const char *spider,
         struct version *v, *useless = NULL;
 
         mutex_lock(&versions->lock);
-        v = find_locked(versions, spider);
+        v = version_find_locked(versions, spider);
         if (v) {
                 v->pins++; /* stays while we wait */
                 remove_locked(versions, v, subscriber);

@@ -69,9 +69,27 @@ void versions_suspect(struct versions *versions, const char *spider, const char 
  */
 int versions_place(struct versions *versions, const char *spider, struct buffer *ret);
 
-/** Keeps an MD5 (tree_store_md5). */
-int versions_store_md5(struct versions *versions, const char *spider, const char *path,
-                       const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES]);
+/** The MD5 of a file. */
+struct versions_md5 {
+        const char *path; /* borrowed */
+        struct tree_stamp stamp;
+        uint8_t md5[HASH_BYTES];
+};
+
+/** Keeps the MD5s of N files, in one transaction: of each whose stamp is still that. RET_STORED (may be NULL): how many. Negative errno: none. */
+int versions_store_md5s(struct versions *versions, const char *spider, const struct versions_md5 *items,
+                        size_t n, size_t *ret_stored);
+
+/**
+ * The list of the pieces of content ID (HASH_XXH3_PIECES) of SIZE bytes, proved, in place of what is in RET: TREE_OK, TREE_NONE (the last version has
+ * no such content, or its list was lost), negative errno.
+ */
+int versions_find_list(struct versions *versions, const char *spider, const struct content_id *id,
+                       uint64_t size, struct buffer *ret);
+
+/** Keeps such a list, as it was lost: TREE_OK, TREE_NONE (the last version has no such content), negative errno. */
+int versions_store_list(struct versions *versions, const char *spider, const struct content_id *id,
+                        const uint8_t *list, size_t len);
 
 /** Somebody who wants to hear of new versions. */
 struct versions_subscriber {

@@ -88,9 +88,25 @@ void version_close_tree(struct version *v);
 
 /* ---- the table (versions.c) ---- */
 
+/* NULL: there is none. */
+struct version *version_find_locked(struct versions *versions, const char *spider)
+        TSA_REQUIRES(versions->lock);
+
+/* NULL: no memory. */
+struct version *version_find_or_make_locked(struct versions *versions, const char *spider)
+        TSA_REQUIRES(versions->lock);
+
 /* Takes V out of the table if it has no tree and nobody needs it; then it is returned, to be freed outside the lock. */
 struct version *version_drop_useless_locked(struct version *v);
 void version_free(struct version *v); /* NULL is fine */
+
+/* ---- single files (versions_files.c) ---- */
+
+/* Pins V's tree if there is one; NULL otherwise. */
+struct version *version_pin_locked(struct version *v);
+
+/* ERROR: what the use of the tree came to. */
+void version_unpin(struct version *v, int error);
 
 /* ---- what happens by itself (versions_timer.c) ---- */
 

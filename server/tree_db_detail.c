@@ -1,0 +1,85 @@
+#include "server/tree_db.h"
+
+#include <string.h>
+
+#include "server/tree_db_private.h"
+
+static sqlite3_stmt *statement_of(struct tree_db *db, enum query query, const uint8_t digest[HASH_BYTES],
+                                  int *ret_error)
+{
+        sqlite3_stmt *statement = tree_db_statement(db, query, ret_error);
+
+        if (statement)
+                tree_db_bind_blob(statement, 1, digest, HASH_BYTES);
+        return statement;
+}
+
+/* Damage costs no more than the detail. */
+static int take_detail(sqlite3_stmt *statement, const uint8_t digest[HASH_BYTES], size_t len,
+                       struct buffer *ret)
+{
+        const void *data = sqlite3_column_blob(statement, 0);
+        uint8_t found[HASH_BYTES];
+
+        if (!data || (size_t)sqlite3_column_bytes(statement, 0) != len)
+                return TREE_NONE;
+        hash_xxh3(data, len, found);
+        if (memcmp(found, digest, HASH_BYTES) != 0)
+                return TREE_NONE;
+        buffer_truncate(ret, 0);
+        return buffer_append(ret, data, len);
+}
+
+int tree_db_get_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], size_t len, struct buffer *ret)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = statement_of(db, Q_DETAIL, digest, &r);
+
+        if (!statement)
+                return r;
+        r = sqlite3_step(statement);
+        if (r == SQLITE_ROW)
+                r = take_detail(statement, digest, len, ret);
+        else
+                r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
+        sqlite3_reset(statement);
+        return r;
+}
+
+static int write_detail(struct tree_db *db, enum query query, const uint8_t digest[HASH_BYTES],
+                        const uint8_t *data, size_t len)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = statement_of(db, query, digest, &r);
+
+        if (!statement)
+                return r;
+        tree_db_bind_blob(statement, 2, data, len);
+        return tree_db_run(db, statement);
+}
+
+int tree_db_put_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], const uint8_t *data, size_t len)
+{
+        return write_detail(db, Q_PUT_DETAIL, digest, data, len);
+}
+
+int tree_db_replace_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], const uint8_t *data,
+                           size_t len)
+{
+        int r = write_detail(db, Q_REPLACE_DETAIL, digest, data, len);
+
+        return r == 0 && sqlite3_changes(db->sqlite) == 0 ? TREE_NONE : r;
+}
+
+int tree_db_drop_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES])
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = statement_of(db, Q_DROP_DETAIL, digest, &r);
+
+        return statement ? tree_db_run(db, statement) : r;
+}
+
+int tree_db_sweep_details(struct tree_db *db)
+{
+        return tree_db_run_with(db, Q_SWEEP_DETAILS, NULL, 0);
+}
