@@ -44,6 +44,16 @@ int ahead_start(struct filesystem *fs)
         return r == 0 ? start_learning(fs) : r;
 }
 
+void ahead_connected(void *fs)
+{
+        learned_connected(((struct filesystem *)fs)->learned);
+}
+
+void ahead_begin(struct filesystem *fs)
+{
+        learned_begin(fs->learned);
+}
+
 void ahead_report(struct filesystem *fs)
 {
         learned_stop(fs->learned);

@@ -12,7 +12,10 @@
 
 struct bindings;
 
-int bindings_new(struct bindings **ret);
+/**
+ * FIXED_FD and MOVED_FD are files in memory, borrowed, in which it is all kept: empty, or as another process left them when it died. -ENOMEM, -EIO.
+ */
+int bindings_new(int fixed_fd, int moved_fd, struct bindings **ret);
 
 /** NULL is fine. */
 void bindings_free(struct bindings *bindings);

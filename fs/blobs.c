@@ -1,6 +1,7 @@
 #include "fs/blobs.h"
 
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 #include <uthash.h>
 
@@ -8,14 +9,18 @@
 #include "base/lock.h"
 #include "base/util.h"
 #include "cache/store.h"
+#include "sync/fetch.h"
 
 struct blob {
         uint64_t ino;
-        int fd; /* owned */
+        atomic_int fd;             /* owned; -1: it comes by pieces; guarded by blobs->lock when it is set */
+        struct fetch_large *large; /* a reference; NULL: it is a blob */
         uint64_t size;
-        unsigned users;    /* guarded by blobs->lock */
-        int64_t used_ns;   /* when the last use ended; guarded by blobs->lock */
-        atomic_bool ended; /* read to its end, since its beginning was read; set by any reader */
+        struct timespec mtime; /* when it was opened: whoever writes to it moves this (S3) */
+        bool gone;             /* nobody finds it any more; guarded by blobs->lock */
+        unsigned users;        /* guarded by blobs->lock */
+        int64_t used_ns;       /* when the last use ended; guarded by blobs->lock */
+        atomic_bool ended;     /* read to its end, since its beginning was read; set by any reader */
         UT_hash_handle hh;
 };
 
@@ -40,8 +45,11 @@ int blobs_new(unsigned limit, struct blobs **ret)
 
 static void drop(struct blobs *b, struct blob *blob) TSA_REQUIRES(b->lock)
 {
-        HASH_DEL(b->all, blob);
-        close(blob->fd);
+        if (!blob->gone)
+                HASH_DEL(b->all, blob);
+        if (blob->fd >= 0)
+                close(blob->fd);
+        fetch_large_unref(blob->large);
         free(blob);
 }
 
@@ -101,6 +109,16 @@ void blobs_drop_idle(struct blobs *blobs)
         mutex_unlock(&blobs->lock);
 }
 
+struct fetch_large *blob_large(const struct blob *blob)
+{
+        return blob->fd < 0 ? blob->large : NULL;
+}
+
+static bool has_ended(const struct blob *blob)
+{
+        return blob_large(blob) ? fetch_large_ended(blob->large) : atomic_load(&blob->ended);
+}
+
 void blobs_drop_unused(struct blobs *blobs, int64_t unused_ns)
 {
         int64_t now = clock_monotonic_ns();
@@ -108,38 +126,78 @@ void blobs_drop_unused(struct blobs *blobs, int64_t unused_ns)
 
         mutex_lock(&blobs->lock);
         HASH_ITER (hh, blobs->all, blob, next) {
-                if (blob->users == 0 && (atomic_load(&blob->ended) || now - blob->used_ns >= unused_ns)) {
-                        store_note_use(blob->fd, now - blob->used_ns);
+                if (blob->users == 0 && (has_ended(blob) || now - blob->used_ns >= unused_ns)) {
+                        if (blob->fd >= 0)
+                                store_note_use(blob->fd, now - blob->used_ns);
                         drop(blobs, blob);
                 }
         }
         mutex_unlock(&blobs->lock);
 }
 
+/* The blob of INO, in use; a new one has nothing yet. NULL: out of memory. */
+static struct blob *find_or_add(struct blobs *b, uint64_t ino, uint64_t size) TSA_REQUIRES(b->lock)
+{
+        struct blob *blob = find(b, ino);
+
+        if (blob)
+                return blob;
+        make_room(b, b->limit);
+        blob = calloc(1, sizeof(*blob));
+        if (!blob)
+                return NULL;
+        blob->ino = ino;
+        blob->fd = -1;
+        blob->size = size;
+        blob->users = 1;
+        HASH_ADD(hh, b->all, ino, sizeof(blob->ino), blob);
+        return blob;
+}
+
 struct blob *blobs_put(struct blobs *blobs, uint64_t ino, int fd, uint64_t size)
+{
+        struct blob *blob;
+        struct stat st = { 0 };
+
+        (void)fstat(fd, &st);
+        mutex_lock(&blobs->lock);
+        blob = find_or_add(blobs, ino, size);
+        if (blob && blob->fd < 0) {
+                blob->mtime = st.st_mtim;
+                blob->fd = fd; /* what came by pieces until now is here as a blob */
+                fd = -1;
+        }
+        mutex_unlock(&blobs->lock);
+        if (fd >= 0)
+                close(fd);
+        return blob;
+}
+
+struct blob *blobs_put_large(struct blobs *blobs, uint64_t ino, struct fetch_large *large)
 {
         struct blob *blob;
 
         mutex_lock(&blobs->lock);
-        blob = find(blobs, ino);
-        if (blob) {
-                close(fd);
-        } else {
-                make_room(blobs, blobs->limit);
-                blob = calloc(1, sizeof(*blob));
-                if (blob) {
-                        *blob = (struct blob){ .ino = ino, .fd = fd, .size = size, .users = 1 };
-                        HASH_ADD(hh, blobs->all, ino, sizeof(blob->ino), blob);
-                } else {
-                        close(fd);
-                }
-        }
+        blob = find_or_add(blobs, ino, fetch_large_size(large));
+        if (blob && blob->fd < 0 && !blob->large)
+                blob->large = TAKE_PTR(large);
         mutex_unlock(&blobs->lock);
+        fetch_large_unref(large);
         return blob;
+}
+
+static bool is_unchanged(const struct blob *blob)
+{
+        struct stat st;
+
+        return fstat(blob->fd, &st) == 0 && st.st_mtim.tv_sec == blob->mtime.tv_sec &&
+               st.st_mtim.tv_nsec == blob->mtime.tv_nsec;
 }
 
 ssize_t blob_read(struct blob *blob, void *data, size_t len, off_t offset)
 {
+        ssize_t n;
+
         if (offset < 0 || (uint64_t)offset >= blob->size)
                 return 0;
         /* Reads ahead overtake each other, so only one of the beginning takes it back. */
@@ -148,7 +206,19 @@ ssize_t blob_read(struct blob *blob, void *data, size_t len, off_t offset)
         else if (offset == 0)
                 atomic_store(&blob->ended, false);
         /* Bounded by the size, or each small file would cost a second read that finds its end. */
-        return io_pread_all(blob->fd, data, MIN(len, blob->size - (uint64_t)offset), offset);
+        n = io_pread_all(blob->fd, data, MIN(len, blob->size - (uint64_t)offset), offset);
+        return n >= 0 && !is_unchanged(blob) ? -EBADMSG : n;
+}
+
+void blobs_discard(struct blobs *blobs, struct blob *blob)
+{
+        store_doubt(blob->fd);
+        mutex_lock(&blobs->lock);
+        if (!blob->gone)
+                HASH_DEL(blobs->all, blob);
+        blob->gone = true;
+        mutex_unlock(&blobs->lock);
+        blobs_unref(blobs, blob);
 }
 
 void blobs_unref(struct blobs *blobs, struct blob *blob)
@@ -156,5 +226,7 @@ void blobs_unref(struct blobs *blobs, struct blob *blob)
         mutex_lock(&blobs->lock);
         blob->users--;
         blob->used_ns = clock_monotonic_ns();
+        if (blob->gone && blob->users == 0)
+                drop(blobs, blob);
         mutex_unlock(&blobs->lock);
 }

@@ -1,6 +1,8 @@
 #include "fs/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,11 +19,13 @@
 #include "fs/notifier.h"
 #include "fs/prefetching.h"
 #include "fs/status.h"
+#include "fs/takeover.h"
 
-#define COMMAND_MAX     256
+#define COMMAND_MAX     (PATH_MAX + 256)
 #define REPLY_MAX       ((size_t)1 << 20)
 #define PEER_TIMEOUT_MS 5000 /* for a client that connects and says nothing */
 #define CONNECTIONS_MAX 16
+#define ANSWER_SEC      20 /* for what the daemon can say at once, however busy it is */
 
 struct control {
         struct filesystem *fs; /* borrowed */
@@ -83,6 +87,15 @@ static json_t *answer_refresh(struct filesystem *fs, bool stat_pass)
         return status_version_json(fs);
 }
 
+/* What comes of it shows in the status. */
+static json_t *answer_upgrade(struct filesystem *fs, const char *path)
+{
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int r = fd < 0 ? -errno : takeover_ask_upgrade(fs->takeover, fd);
+
+        return r < 0 ? error_json(r, strerror(-r)) : status_version_json(fs);
+}
+
 static json_t *answer(struct filesystem *fs, const char *command)
 {
         unsigned long ino;
@@ -95,6 +108,8 @@ static json_t *answer(struct filesystem *fs, const char *command)
                 return answer_refresh(fs, false);
         if (strcmp(command, "refresh stat-pass") == 0)
                 return answer_refresh(fs, true);
+        if (strncmp(command, "upgrade ", 8) == 0)
+                return answer_upgrade(fs, command + 8);
         if (strcmp(command, "progress") == 0)
                 return status_progress_json(fs);
         if (sscanf(command, "stat %lu", &ino) == 1) {
@@ -332,10 +347,14 @@ void control_free(struct control *control)
 
 static int send_command(const struct sockaddr_un *address, const char *command, int *ret_fd)
 {
+        const struct timeval patience = { .tv_sec = ANSWER_SEC };
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         _cleanup_buffer_ struct buffer line = { 0 };
         int r;
 
+        /* A daemon that is stopped takes no connection out of its queue. */
+        if (fd >= 0)
+                setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
         if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
                 return -errno;
         r = buffer_printf(&line, "%s\n", command);
@@ -393,8 +412,15 @@ static int no_answer(struct failure *failure)
         return failure_set(failure, -EPIPE, "the mount's daemon ended without an answer");
 }
 
+/* A refresh takes as long as the master does. */
+static bool answers_at_once(const char *command)
+{
+        return strncmp(command, "refresh", 7) != 0;
+}
+
 int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure)
 {
+        const struct timeval patience = { .tv_sec = ANSWER_SEC };
         _cleanup_buffer_ struct buffer text = { 0 };
         _cleanup_close_ int fd = -1;
         json_t *reply;
@@ -402,7 +428,14 @@ int control_ask(const char *path, const char *command, json_t **ret, struct fail
 
         if (r < 0)
                 return r;
+        if (answers_at_once(command))
+                setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
         r = io_read_to_end(fd, REPLY_MAX, &text);
+        if (r == -EAGAIN)
+                return failure_set(
+                        failure, -ETIMEDOUT,
+                        "the daemon of '%s' does not answer: it is stopped, or its disk does not answer",
+                        path);
         if (r < 0)
                 return failure_set(failure, r, "cannot talk to the daemon of '%s': %s", path, strerror(-r));
         reply = text.len ? json_loads(text.data, 0, NULL) : NULL;

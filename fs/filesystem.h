@@ -12,6 +12,7 @@
 
 #include "cache/catalog.h"
 #include "cache/store.h"
+#include "fs/feature.h"
 #include "fs/options.h"
 #include "sync/fetch.h"
 #include "sync/session.h"
@@ -19,13 +20,17 @@
 
 struct bindings;
 struct blobs;
+struct channel;
 struct notifier;
 struct control;
+struct passthrough;
 struct readahead;
 struct learned;
 struct siblings;
+struct takeover;
 
 struct filesystem {
+        struct takeover *takeover; /* borrowed: what the daemon before left, and this one leaves */
         struct mount_options options;
         struct source source;
         unsigned open_files; /* the limit of descriptors */
@@ -41,10 +46,13 @@ struct filesystem {
         struct bindings *bindings;
         struct readahead *readahead; /* NULL: mounted with prefetch=off; as are the next two */
         struct siblings *siblings;
-        struct learned *learned; /* NULL also if mounted with `offline` */
+        struct learned *learned;         /* NULL also if mounted with `offline` */
+        struct channel *channel;         /* since the mount point is mounted */
+        struct passthrough *passthrough; /* NULL: opens are not asked for */
+        const char *no_passthrough;      /* why; borrowed, for ever; NULL if there is */
+        struct features features;        /* as the kernel agreed; constant from then on */
         struct control *control;
-        pid_t watchdog; /* 0 or less: none */
-        int ready_fd;   /* told once that the kernel's INIT was answered; -1 afterwards, owned by the loop */
+        int ready_fd;                  /* told once that the tree can be read; -1: nobody waits */
         atomic_bool mounted;           /* the kernel may know something */
         _Atomic uint64_t hits, misses; /* reads whose content was, or was not, in the store */
 };
@@ -57,9 +65,6 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
 
 /** ENTRY as stat(2) shows it on this mount. */
 void filesystem_stat(const struct filesystem *fs, const struct catalog_entry *entry, struct stat *ret);
-
-/** Whether ENTRY can be read without the master. */
-bool filesystem_is_cached(const struct filesystem *fs, const struct catalog_entry *entry);
 
 /** A catalog_result or negative errno as the positive errno for a reply: nothing found is ENOENT. */
 int filesystem_reply_error(int result);

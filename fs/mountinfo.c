@@ -12,13 +12,18 @@ void mountinfo_release(struct mountinfo *info)
         *info = (struct mountinfo){ 0 };
 }
 
+static bool is_octal(char c)
+{
+        return c >= '0' && c <= '7';
+}
+
 /* Undoes the octal escapes of proc(5), in place. */
 static void unescape(char *text)
 {
         char *out = text;
 
         for (const char *p = text; *p; out++) {
-                if (p[0] == '\\' && p[1] >= '0' && p[1] <= '3' && p[2] && p[3]) {
+                if (p[0] == '\\' && p[1] >= '0' && p[1] <= '3' && is_octal(p[2]) && is_octal(p[3])) {
                         *out = (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0'));
                         p += 4;
                 } else {

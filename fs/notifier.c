@@ -1,5 +1,6 @@
 #include "fs/notifier.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -12,12 +13,14 @@
 
 struct batch {
         struct catalog_changes changes; /* owned */
+        uint64_t generation;
         struct batch *prev, *next;
 };
 
 struct notifier {
         struct fuse_session *fuse; /* borrowed */
         struct catalog *catalog;   /* borrowed */
+        _Atomic uint64_t *known;   /* borrowed: the generation that the kernel was told last */
         struct mutex lock;
         struct condition work;                                     /* a batch came, or stopping */
         struct condition idle;                                     /* a batch was told */
@@ -71,6 +74,8 @@ static void *notifier_main(void *arg)
                 mutex_unlock(&n->lock);
                 for (size_t i = 0; i < batch->changes.count && !n->stopping; i++)
                         tell(n, &batch->changes.items[i]);
+                if (!n->stopping)
+                        atomic_store(n->known, batch->generation);
                 catalog_changes_release(&batch->changes);
                 free(batch);
                 mutex_lock(&n->lock);
@@ -81,7 +86,8 @@ static void *notifier_main(void *arg)
         return NULL;
 }
 
-int notifier_new(struct fuse_session *fuse, struct catalog *catalog, struct notifier **ret)
+int notifier_new(struct fuse_session *fuse, struct catalog *catalog, _Atomic uint64_t *told,
+                 struct notifier **ret)
 {
         struct notifier *n = calloc(1, sizeof(*n));
         int r;
@@ -90,6 +96,7 @@ int notifier_new(struct fuse_session *fuse, struct catalog *catalog, struct noti
                 return -ENOMEM;
         n->fuse = fuse;
         n->catalog = catalog;
+        n->known = told;
         mutex_init(&n->lock);
         condition_init(&n->work);
         condition_init(&n->idle);
@@ -126,15 +133,13 @@ void notifier_free(struct notifier *notifier) TSA_NONE
         free(notifier);
 }
 
-int notifier_push(struct notifier *notifier, struct catalog_changes *changes)
+int notifier_push(struct notifier *notifier, struct catalog_changes *changes, uint64_t generation)
 {
-        struct batch *batch;
+        struct batch *batch = calloc(1, sizeof(*batch));
 
-        if (changes->count == 0)
-                return 0;
-        batch = calloc(1, sizeof(*batch));
         if (!batch)
                 return -ENOMEM;
+        batch->generation = generation;
         batch->changes = *changes;
         *changes = (struct catalog_changes){ 0 };
         mutex_lock(&notifier->lock);

@@ -10,14 +10,17 @@
 struct fuse_session;
 struct notifier;
 
-/** FUSE and CATALOG are borrowed for the notifier's life. */
-int notifier_new(struct fuse_session *fuse, struct catalog *catalog, struct notifier **ret);
+/**
+ * FUSE, CATALOG and TOLD are borrowed for the notifier's life. TOLD is the catalog's generation that the kernel knows: it is set when all that a generation changed has been told.
+ */
+int notifier_new(struct fuse_session *fuse, struct catalog *catalog, _Atomic uint64_t *told,
+                 struct notifier **ret);
 
 /** Drops what has not been told yet, stops. NULL is fine. */
 void notifier_free(struct notifier *notifier);
 
-/** Queues CHANGES (taken over, emptied). Does not block. -ENOMEM: nothing is queued. Thread-safe. */
-int notifier_push(struct notifier *notifier, struct catalog_changes *changes);
+/** Queues CHANGES (taken over, emptied), with which the catalog came to GENERATION. Does not block. -ENOMEM: nothing is queued. Thread-safe. */
+int notifier_push(struct notifier *notifier, struct catalog_changes *changes, uint64_t generation);
 
 /** Waits until all that was pushed so far has been told. Never from a FUSE request. Thread-safe. */
 void notifier_drain(struct notifier *notifier);

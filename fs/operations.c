@@ -6,6 +6,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/bindings.h"
+#include "fs/channel.h"
+#include "fs/kernel_abi.h"
+#include "fs/passthrough.h"
+#include "fs/status.h"
 #include "fs/waiting.h"
 #include "sync/readahead.h"
 
@@ -13,10 +17,10 @@
  * The answers from the catalog. Nothing here waits for the network (promise 2), but for folders of a first version that is still on its
  * way (fs/waiting.h); contents are in fs/read.c.
  *
- * Everything is valid "for ever": the notifier takes back what a new version changes. OPEN and OPENDIR are
- * answered ENOSYS once: from then on the kernel opens files and folders without asking, keeps their pages and
- * caches listings, so that a warm tree costs no daemon work. That is possible because an inode number names
- * one content for good: no open needs any state.
+ * Everything is valid "for ever": the notifier takes back what a new version changes. OPENDIR, and unless large files are
+ * given to the kernel (fs/passthrough.h) OPEN, are answered ENOSYS once: from then on the kernel opens files and folders without
+ * asking, keeps their pages and caches listings, so that a warm tree costs no daemon work. That is possible because an inode number
+ * names one content for good: no open needs any state.
  */
 #define FOREVER_SEC (10.0 * 365 * 86400)
 
@@ -39,13 +43,6 @@ static struct filesystem *get_fs(fuse_req_t req)
 int filesystem_reply_error(int result)
 {
         return result == CATALOG_NONE ? ENOENT : result == -EBADMSG ? EIO : -result;
-}
-
-bool filesystem_is_cached(const struct filesystem *fs, const struct catalog_entry *entry)
-{
-        /* In this order: what is in memory leaves it for the store. */
-        return entry->kind != ENTRY_FILE || entry->size == 0 || fetch_holds(fs->fetch, &entry->content) ||
-               store_has(fs->store, &entry->content);
 }
 
 void filesystem_stat(const struct filesystem *fs, const struct catalog_entry *entry, struct stat *ret)
@@ -236,7 +233,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 
 /* ---- without state ---- */
 
-static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file)
 {
         fuse_reply_err(req, ENOSYS);
 }
@@ -264,7 +261,7 @@ static int xattr_value(struct filesystem *fs, const struct catalog_entry *entry,
             entry->content.algorithm != HASH_NONE)
                 return buffer_printf(ret, "%s", content_id_format(&entry->content, text));
         if (strcmp(name, XATTR_CACHED) == 0 && entry->kind == ENTRY_FILE)
-                return buffer_printf(ret, "%d", filesystem_is_cached(fs, entry) ? 100 : 0);
+                return buffer_printf(ret, "%u", status_cached_percent(fs, entry));
         if (strcmp(name, XATTR_VERSION) == 0 && entry->ino == CATALOG_ROOT_INO) {
                 catalog_get_version(fs->catalog, &version);
                 hex_encode(version.digest, HASH_BYTES, hex);
@@ -334,6 +331,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
         struct filesystem *fs = userdata;
+        uint64_t more;
 
         /* Attributes with every listing, not only when the kernel guesses that they are wanted: one request
          * where fts(3) would cause thousands (docs/performance.md). */
@@ -348,11 +346,13 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
          * content is in the store. */
         conn->max_background = 4096;
         conn->congestion_threshold = 3072;
-        if (fs->ready_fd >= 0) {
-                if (write(fs->ready_fd, "", 1) < 0)
-                        log_debug("nobody waits for the mount: %s", strerror(errno));
-                close(take_fd(&fs->ready_fd));
-        }
+        /* libfuse (3.14 at least) forgets to say that look-ups need not take turns. Those that wait for a folder of a first version would hold up all
+         * others in it, beyond any signal. */
+        more = FUSE_PARALLEL_DIROPS;
+        fs->no_passthrough = passthrough_unwanted(fs);
+        if (!fs->no_passthrough)
+                more |= FUSE_PASSTHROUGH;
+        channel_extend(fs->channel, more, fs->no_passthrough ? 0 : 1);
 }
 
 const struct fuse_lowlevel_ops filesystem_operations = {
@@ -360,8 +360,9 @@ const struct fuse_lowlevel_ops filesystem_operations = {
         .lookup = op_lookup,
         .getattr = op_getattr,
         .readlink = op_readlink,
-        .open = op_open,
-        .opendir = op_open,
+        .open = filesystem_open,
+        .release = filesystem_release,
+        .opendir = op_opendir,
         .read = filesystem_read,
         .readdir = op_readdir,
         .readdirplus = op_readdirplus,

@@ -43,6 +43,9 @@ void mount_options_release(struct mount_options *options)
 {
         free(options->cache_dir);
         free(options->token_file);
+        free(options->ca);
+        free(options->cert);
+        free(options->key);
         buffer_release(&options->kernel);
 }
 
@@ -88,6 +91,27 @@ static int set_cache(struct mount_options *o, const char *value)
 static int set_token_file(struct mount_options *o, const char *value)
 {
         return set_path(&o->token_file, value);
+}
+
+static int set_tls(struct mount_options *o, const char *value)
+{
+        o->tls = true;
+        return 0;
+}
+
+static int set_ca(struct mount_options *o, const char *value)
+{
+        return set_path(&o->ca, value);
+}
+
+static int set_cert(struct mount_options *o, const char *value)
+{
+        return set_path(&o->cert, value);
+}
+
+static int set_key(struct mount_options *o, const char *value)
+{
+        return set_path(&o->key, value);
 }
 
 static int set_timeout(struct mount_options *o, const char *value)
@@ -142,6 +166,20 @@ static int set_prefetch_rate(struct mount_options *o, const char *value)
                 return -EINVAL;
         o->prefetch_rate = amount.bytes;
         return 0;
+}
+
+static int set_passthrough(struct mount_options *o, const char *value)
+{
+        static const char *const modes[] = {
+                [PASSTHROUGH_AUTO] = "auto", [PASSTHROUGH_ON] = "on", [PASSTHROUGH_OFF] = "off"
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
+                if (strcmp(value, modes[i]) == 0) {
+                        o->passthrough = (enum passthrough_mode)i;
+                        return 0;
+                }
+        return -EINVAL;
 }
 
 static int set_uid(struct mount_options *o, const char *value)
@@ -233,6 +271,12 @@ static int set_offline(struct mount_options *o, const char *value)
         return 0;
 }
 
+static int set_cache_anywhere(struct mount_options *o, const char *value)
+{
+        o->cache_anywhere = true;
+        return 0;
+}
+
 static int set_xattr(struct mount_options *o, const char *value)
 {
         o->xattr = true;
@@ -245,14 +289,20 @@ static const struct option_row {
         int (*set)(struct mount_options *o, const char *value);
 } own_options[] = {
         { "cache", "a folder", set_cache },
+        { "cache_anywhere", NULL, set_cache_anywhere },
         { "quota", "a size such as 500M or 20G, or a percentage of the cache's file system", set_quota },
         { "free", "a size such as 500M or 20G, or a percentage of the cache's file system", set_free },
         { "token_file", "a file", set_token_file },
+        { "tls", NULL, set_tls },
+        { "ca", "a file", set_ca },
+        { "cert", "a file", set_cert },
+        { "key", "a file", set_key },
         { "timeout", "seconds, from 1 to 86400", set_timeout },
         { "refresh", "push, seconds from 1 to 86400, or off", set_refresh },
         { "lazy", "seconds, from 0 to 86400, or off", set_lazy },
         { "prefetch", "auto or off", set_prefetch },
         { "prefetch_rate", "bytes a second such as 500K or 20M, or 0", set_prefetch_rate },
+        { "passthrough", "auto, on or off", set_passthrough },
         { "uid", "a user's name or number", set_uid },
         { "gid", "a group's name or number", set_gid },
         { "umask", "an octal number", set_umask },
@@ -338,11 +388,13 @@ static int parse_word(struct mount_options *o, char *word, struct failure *failu
                 return buffer_printf(&o->kernel, ",%s", word);
         if (listed(word, foreign_options, ARRAY_SIZE(foreign_options)))
                 return 0;
-        return failure_set(failure, -EINVAL,
-                           "unknown mount option '%.*s'; beside those of mount(8) there are cache=, "
-                           "quota=, free=, token_file=, timeout=, "
-                           "refresh=, lazy=, prefetch=, prefetch_rate=, uid=, gid=, umask=, offline, xattr",
-                           (int)name_len, word);
+        return failure_set(
+                failure, -EINVAL,
+                "unknown mount option '%.*s'; beside those of mount(8) there are cache=, cache_anywhere, "
+                "quota=, free=, token_file=, tls, ca=, cert=, key=, timeout=, "
+                "refresh=, lazy=, prefetch=, prefetch_rate=, passthrough=, uid=, gid=, umask=, "
+                "offline, xattr",
+                (int)name_len, word);
 }
 
 int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure)
@@ -357,5 +409,18 @@ int mount_options_parse(struct mount_options *options, const char *list, struct 
                 if (r < 0)
                         return r;
         }
+        return 0;
+}
+
+int mount_options_check(const struct mount_options *options, struct failure *failure)
+{
+        const char *alone = options->ca ? "ca" : options->cert ? "cert" : options->key ? "key" : NULL;
+
+        if (alone && !options->tls)
+                return failure_set(failure, -EINVAL, "mount option '%s' needs the option tls", alone);
+        if (!options->cert != !options->key)
+                return failure_set(failure, -EINVAL,
+                                   "mount options 'cert' and 'key' go together: '%s' is missing",
+                                   options->cert ? "key" : "cert");
         return 0;
 }

@@ -12,9 +12,19 @@
 #include "base/failure.h"
 #include "cache/store.h"
 
+/** Whether the kernel reads large files without this process. */
+enum passthrough_mode {
+        PASSTHROUGH_AUTO, /* if it pays for the tree, and can be had */
+        PASSTHROUGH_ON,   /* if it can be had */
+        PASSTHROUGH_OFF,
+};
+
 struct mount_options {
-        char *cache_dir;        /* owned; never NULL after mount_options_finish */
-        char *token_file;       /* owned; NULL: no token */
+        char *cache_dir;       /* owned; never NULL after mount_options_finish */
+        bool cache_anywhere;   /* also on a file system of the network */
+        char *token_file;      /* owned; NULL: no token */
+        char *ca, *cert, *key; /* owned; NULL: none. With `tls` only */
+        bool tls;
         unsigned timeout_sec;   /* of a read that needs the master, and of the mount's connection */
         unsigned refresh_sec;   /* 0: not by the clock */
         bool prefetch_off;      /* nothing is brought before it is read */
@@ -24,7 +34,8 @@ struct mount_options {
         struct store_limits limits; /* of the cache */
         bool offline;               /* mount the last catalog, ask no master */
         bool xattr;                 /* show user.fsyncfs.* */
-        uid_t uid;                  /* shown as owner of everything */
+        enum passthrough_mode passthrough;
+        uid_t uid; /* shown as owner of everything */
         gid_t gid;
         mode_t umask;         /* permission bits taken away */
         struct buffer kernel; /* comma-separated, for libfuse */
@@ -37,6 +48,9 @@ void mount_options_release(struct mount_options *options);
 
 /** Reads one -o argument: a comma-separated list. -EINVAL with a line in FAILURE that names the option. */
 int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure);
+
+/** What can be said only of all lists together: -EINVAL with a line in FAILURE. */
+int mount_options_check(const struct mount_options *options, struct failure *failure);
 
 /** Reads "4096", "512M" (K, M, G, T, P: powers of 1024) or "10%". -EINVAL for anything else. */
 int mount_options_parse_amount(const char *value, struct store_amount *ret);

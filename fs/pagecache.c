@@ -1,6 +1,7 @@
 #include "fs/pagecache.h"
 
 #include "fs/bindings.h"
+#include "fs/passthrough.h"
 #include "sync/learned.h"
 
 int pagecache_push(uint64_t ino, const void *data, size_t len, void *fs)
@@ -9,6 +10,8 @@ int pagecache_push(uint64_t ino, const void *data, size_t len, void *fs)
         struct fuse_bufvec pages = FUSE_BUFVEC_INIT(len);
         int r;
 
+        if (passthrough_has(f->passthrough, ino))
+                return -EBUSY;
         /* As for a read: from the first byte that the kernel has, the number is bound to this content. */
         r = bindings_fix(f->bindings, ino, ino);
         if (r < 0)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "fs/bindings.h"
 #include "fs/blobs.h"
+#include "fs/read_private.h"
 #include "sync/learned.h"
 #include "sync/readahead.h"
 #include "sync/siblings.h"
@@ -22,29 +23,32 @@
 
 typedef int (*store_get_fn)(struct store *store, const struct content_id *id, int *ret_fd);
 
-struct pending {
-        struct fetch_waiter waiter; /* first: `done` gets its address */
-        struct filesystem *fs;
-        fuse_req_t req;
-        uint64_t ino;
-        uint64_t source; /* the entry whose content is waited for */
-        size_t size;
-        off_t offset;
-        int rebound, missed;
+/* Where the bytes of a read are. */
+struct found {
+        struct catalog_entry entry; /* what they are of; set unless `blob` is */
+        struct blob *blob;          /* in use; or */
+        struct fetch_large *large;  /* a reference: some of them may be here; or both are NULL */
+        bool bound;                 /* bytes of this content were served before */
 };
 
-static void reply_from(fuse_req_t req, struct filesystem *fs, struct blob *blob, size_t size, off_t offset)
+/* True: REQ was answered from BLOB, whose use ends here. False: a bad sector, or somebody has written to it; whoever looks again gets it verified, or anew. */
+static bool reply_from(fuse_req_t req, struct filesystem *fs, struct blob *blob, size_t size, off_t offset)
 {
         _cleanup_free_ char *data = malloc(MAX(size, (size_t)1));
         ssize_t n = data ? blob_read(blob, data, size, offset) : -ENOMEM;
 
-        blobs_unref(fs->blobs, blob);
-        if (n < 0) {
-                log_limited(LOG_LEVEL_ERROR, "read", "cannot read the cache: %s", strerror((int)-n));
-                fuse_reply_err(req, EIO);
-        } else {
-                fuse_reply_buf(req, data, (size_t)n);
+        if (n < 0 && data) {
+                log_limited(LOG_LEVEL_WARNING, "read", "cannot read a blob in the cache, trying again: %s",
+                            n == -EBADMSG ? "somebody has written to it" : strerror((int)-n));
+                blobs_discard(fs->blobs, blob);
+                return false;
         }
+        blobs_unref(fs->blobs, blob);
+        if (n < 0)
+                fuse_reply_err(req, ENOMEM);
+        else
+                fuse_reply_buf(req, data, (size_t)n);
+        return true;
 }
 
 static int get_source(struct filesystem *fs, uint64_t ino, struct catalog_entry *ret)
@@ -85,43 +89,92 @@ static int open_source(struct filesystem *fs, uint64_t ino, store_get_fn get, st
         return r == 0 ? get(fs->store, &entry->content, ret_fd) : r;
 }
 
+/* A blob that somebody has open already. */
+static int use_blob(struct filesystem *fs, uint64_t ino, struct blob *blob, struct found *ret)
+{
+        struct fetch_large *large = blob_large(blob); /* once: it may become a blob at any time */
+
+        if (!large) {
+                ret->blob = blob;
+                return STORE_OK;
+        }
+        ret->large = fetch_large_ref(large);
+        ret->entry.ino = bindings_get(fs->bindings, ino);
+        ret->bound = true;
+        blobs_unref(fs->blobs, blob);
+        return STORE_OK;
+}
+
+/* Takes over FD, the whole content of RET's entry. -EAGAIN: INO was bound to another entry just now. */
+static int use_fd(struct filesystem *fs, uint64_t ino, int fd, struct found *ret)
+{
+        int r = bindings_fix(fs->bindings, ino, ret->entry.ino);
+
+        if (r < 0) {
+                close(fd);
+                return r;
+        }
+        show_size(fs, ino, &ret->entry);
+        ret->blob = blobs_put(fs->blobs, ino, fd, ret->entry.size);
+        return ret->blob ? STORE_OK : -ENOMEM;
+}
+
+/* There is no blob of RET's entry: what is here of it, if it comes by pieces. -EAGAIN: there is one by now. */
+static int use_large(struct filesystem *fs, struct found *ret)
+{
+        int r;
+
+        if (ret->entry.content.algorithm != HASH_XXH3_PIECES)
+                return STORE_MISS;
+        r = fetch_large_open(fs->fetch, &ret->entry, &ret->large);
+        return r == STORE_HAVE ? -EAGAIN : r;
+}
+
+static int find_once(struct filesystem *fs, uint64_t ino, store_get_fn get, struct found *ret)
+{
+        int fd = -1, r = open_source(fs, ino, get, &ret->entry, &fd);
+
+        if (r == STORE_OK)
+                return use_fd(fs, ino, fd, ret);
+        return r == STORE_MISS ? use_large(fs, ret) : r;
+}
+
+/* As find, without what is open already. Descriptors that ran out are asked back once. */
+static int find_afresh(struct filesystem *fs, uint64_t ino, store_get_fn get, struct found *ret)
+{
+        bool dropped = false;
+        int r;
+
+        *ret = (struct found){ 0 };
+        while ((r = find_once(fs, ino, get, ret)) < 0) {
+                bool ran_out = r == -EMFILE || r == -ENFILE;
+
+                if (r != -EAGAIN && (!ran_out || dropped))
+                        break;
+                if (ran_out)
+                        blobs_drop_idle(fs->blobs);
+                dropped = dropped || ran_out;
+        }
+        return r;
+}
+
 /*
- * The blob in use that INO's bytes come from: STORE_OK; STORE_MISS or STORE_UNVERIFIED with the entry whose content has to be fetched or verified; or
+ * Where INO's bytes are: STORE_OK; STORE_MISS or STORE_UNVERIFIED with the entry whose content has to be fetched or verified; or
  * negative errno. On a FUSE thread GET is store_get_verified: hashing a large blob there would hold up everybody's look-ups.
  */
-static int get_blob(struct filesystem *fs, uint64_t ino, store_get_fn get, struct catalog_entry *entry,
-                    struct blob **ret)
+static int find(struct filesystem *fs, uint64_t ino, store_get_fn get, struct found *ret)
 {
-        int fd = -1, r;
+        struct blob *blob = blobs_get(fs->blobs, ino);
 
-        *ret = blobs_get(fs->blobs, ino);
-        if (*ret)
-                return STORE_OK;
-        for (;;) {
-                r = open_source(fs, ino, get, entry, &fd);
-                if (r == -EMFILE || r == -ENFILE) {
-                        blobs_drop_idle(fs->blobs);
-                        r = open_source(fs, ino, get, entry, &fd);
-                }
-                if (r != STORE_OK)
-                        return r;
-                r = bindings_fix(fs->bindings, ino, entry->ino);
-                if (r == 0)
-                        break;
-                close(fd);
-                if (r != -EAGAIN) /* otherwise it was bound elsewhere just now, by another read */
-                        return r;
-        }
-        show_size(fs, ino, entry);
-        *ret = blobs_put(fs->blobs, ino, fd, entry->size);
-        return *ret ? STORE_OK : -ENOMEM;
+        *ret = (struct found){ 0 };
+        return blob ? use_blob(fs, ino, blob, ret) : find_afresh(fs, ino, get, ret);
 }
 
 /* P's file is stale: binds it to what is at its path now. 0: there is something else to read; -ESTALE. */
 static int rebind(struct pending *p)
 {
         _cleanup_buffer_ struct buffer path = { 0 };
-        struct catalog_entry entry;
+        struct catalog_entry entry, old;
         int r;
 
         if (bindings_get(p->fs->bindings, p->ino) != p->source)
@@ -133,57 +186,57 @@ static int rebind(struct pending *p)
                 return -ESTALE;
         if (entry.ino == p->source)
                 return -ESTALE; /* the catalog has nothing newer */
+        /* The end of a smaller one the kernel learns from short replies, of which it believes the first: others under way would show zeros. */
+        if (catalog_get(p->fs->catalog, p->source, &old) != CATALOG_OK || entry.size < old.size)
+                return -ESTALE;
         return bindings_move(p->fs->bindings, p->ino, entry.ino);
 }
 
-static void reply_pending(struct pending *p, int result, struct blob *blob)
+/* ---- waiting ---- */
+
+static void read_interrupted(fuse_req_t req, void *arg);
+
+static void pending_free(struct pending *p)
 {
-        /* Waits for an interrupt handler under way: afterwards nobody but us knows P. */
-        fuse_req_interrupt_func(p->req, NULL, NULL);
-        if (result == STORE_OK)
-                reply_from(p->req, p->fs, blob, p->size, p->offset);
-        else
-                fuse_reply_err(p->req, result < 0 ? -result : EIO);
+        for (unsigned i = 0; i < p->n; i++)
+                fetch_content_unref(p->waits[i].content);
+        fetch_large_unref(p->large);
+        free(p->data);
         free(p);
 }
 
-/* Replies from CONTENT, which is in memory and not yet in the store. -EAGAIN: INO was bound to another entry just now. */
-static int reply_from_memory(struct pending *p, const struct fetch_content *content)
+/* As before its first wait. No interrupt handler may be set. */
+static void reset(struct pending *p)
 {
-        size_t from = MIN((uint64_t)p->offset, content->len);
-        struct catalog_entry source;
-        int r = bindings_fix(p->fs->bindings, p->ino, p->source);
-
-        if (r < 0)
-                return r;
-        if (p->source != p->ino && catalog_get(p->fs->catalog, p->source, &source) == CATALOG_OK)
-                show_size(p->fs, p->ino, &source);
-        fuse_req_interrupt_func(p->req, NULL, NULL);
-        fuse_reply_buf(p->req, (const char *)content->data + from, MIN(p->size, content->len - from));
-        free(p);
-        return 0;
-}
-
-/* The wait is over: from the fetch, or at once. */
-static void read_done(struct fetch_waiter *waiter, int error)
-{
-        struct pending *p = (struct pending *)waiter;
-        struct catalog_entry entry;
-        struct blob *blob = NULL;
-        int r = error == -ESTALE ? rebind(p) : error;
-
-        if (error == 0 && waiter->content && reply_from_memory(p, waiter->content) == 0)
-                return;
-        if (r == 0)
-                r = get_blob(p->fs, p->ino, store_get, &entry, &blob);
-        /* Bound to another file, or evicted again before it was opened. */
-        if (r == STORE_MISS && (entry.ino != p->source || ++p->missed <= MISS_MAX)) {
-                p->source = entry.ino;
-                r = fetch_want(p->fs->fetch, &entry, false, &p->waiter);
-                if (r == 0)
-                        return;
+        for (unsigned i = 0; i < p->n; i++) {
+                fetch_content_unref(p->waits[i].content);
+                p->waits[i] = (struct read_wait){ .pending = p };
         }
-        reply_pending(p, r, blob);
+        fetch_large_unref(TAKE_PTR(p->large));
+        free(TAKE_PTR(p->data));
+        p->error = 0;
+}
+
+/* Has P wait for what FOUND says, which it takes over; RESULT as of find. */
+static void wait_for(struct pending *p, struct found *found, int result)
+{
+        int r;
+
+        p->source = found->entry.ino;
+        p->large = TAKE_PTR(found->large);
+        p->bound = found->bound;
+        atomic_store(&p->left, 1);
+        fuse_req_interrupt_func(p->req, read_interrupted, p);
+        if (p->large) {
+                read_pieces_begin(p);
+                fetch_read_ahead(p->fs->fetch, p->large, (uint64_t)p->offset, p->size);
+                read_end_wait(p, 0);
+                return;
+        }
+        p->waits[0].waiter.done = read_wait_done;
+        r = fetch_want(p->fs->fetch, &found->entry, result == STORE_UNVERIFIED, &p->waits[0].waiter);
+        if (r < 0)
+                read_end_wait(p, r); /* for `done` will not */
 }
 
 /* From libfuse, holding the request's lock: must not reply. */
@@ -191,7 +244,165 @@ static void read_interrupted(fuse_req_t req, void *arg)
 {
         struct pending *p = arg;
 
-        fetch_interrupt(p->fs->fetch, &p->waiter);
+        for (unsigned i = 0; i < p->n; i++)
+                fetch_interrupt(p->fs->fetch, &p->waits[i].waiter);
+}
+
+/*
+ * Bytes of SOURCE are about to be served as INO's. The first time the kernel may have to learn its size, and what comes by pieces is kept open. -EAGAIN: INO is
+ * bound to another entry.
+ */
+static int bind(struct filesystem *fs, uint64_t ino, uint64_t source, struct fetch_large *large)
+{
+        struct catalog_entry entry;
+        struct blob *blob;
+        int r = bindings_fix(fs->bindings, ino, source);
+
+        if (r < 0)
+                return r;
+        if (source != ino && catalog_get(fs->catalog, source, &entry) == CATALOG_OK)
+                show_size(fs, ino, &entry);
+        blob = large ? blobs_put_large(fs->blobs, ino, fetch_large_ref(large)) : NULL;
+        if (blob)
+                blobs_unref(fs->blobs, blob);
+        return 0;
+}
+
+/* Replies to P from what its waits have brought. -EAGAIN: it has to look again; nothing was replied. */
+static int reply_brought(struct pending *p)
+{
+        const struct fetch_content *content = p->waits[0].content;
+        size_t from;
+
+        if (p->large ? read_pieces_gather(p) < 0 : !content)
+                return -EAGAIN;
+        if (!p->bound && bind(p->fs, p->ino, p->source, p->large) < 0)
+                return -EAGAIN;
+        if (p->large) {
+                read_pieces_reply(p);
+                return 0;
+        }
+        from = MIN((size_t)p->offset, content->len);
+        fuse_reply_buf(p->req, (const char *)content->data + from, MIN(p->size, content->len - from));
+        return 0;
+}
+
+/* What P waited for did not do: looks again, and waits again. */
+static void look_again(struct pending *p)
+{
+        uint64_t source = p->source;
+        struct found found = { 0 };
+        bool replied;
+        int r;
+
+        reset(p);
+        do {
+                r = find_afresh(p->fs, p->ino, store_get, &found);
+                replied = r == STORE_OK && found.blob &&
+                          reply_from(p->req, p->fs, TAKE_PTR(found.blob), p->size, p->offset);
+        } while (r == STORE_OK && !replied && !found.large && ++p->missed <= MISS_MAX);
+        if (replied) {
+                /* that was all */
+        } else if (r >= 0 && (r != STORE_OK || found.large) &&
+                   (found.entry.ino != source || ++p->missed <= MISS_MAX)) {
+                wait_for(p, &found, r);
+                return;
+        } else {
+                fuse_reply_err(p->req, r < 0 ? -r : EIO);
+        }
+        fetch_large_unref(found.large);
+        pending_free(p);
+}
+
+/* All waits of P are over. */
+static void finish(struct pending *p)
+{
+        int error = atomic_load(&p->error), r = error == -ESTALE ? rebind(p) : error;
+
+        /* Waits for an interrupt handler under way: afterwards nobody but us knows P. */
+        fuse_req_interrupt_func(p->req, NULL, NULL);
+        if (error == 0 && reply_brought(p) == 0) {
+                pending_free(p);
+        } else if (r == 0) {
+                look_again(p);
+        } else {
+                fuse_reply_err(p->req, -r);
+                pending_free(p);
+        }
+}
+
+void read_end_wait(struct pending *p, int error)
+{
+        int none = 0;
+
+        if (error < 0)
+                atomic_compare_exchange_strong(&p->error, &none, error);
+        if (atomic_fetch_sub(&p->left, 1) == 1)
+                finish(p);
+}
+
+void read_wait_done(struct fetch_waiter *waiter, int error)
+{
+        struct read_wait *w = (struct read_wait *)waiter;
+
+        if (error == 0 && waiter->content)
+                w->content = fetch_content_ref(waiter->content);
+        read_end_wait(w->pending, error);
+}
+
+static struct pending *pending_new(struct filesystem *fs, fuse_req_t req, uint64_t ino, size_t size,
+                                   off_t offset)
+{
+        unsigned n = read_waits_max(size);
+        struct pending *p = calloc(1, sizeof(*p) + n * sizeof(p->waits[0]));
+
+        if (!p)
+                return NULL;
+        p->fs = fs;
+        p->req = req;
+        p->ino = ino;
+        p->size = size;
+        p->offset = offset;
+        p->n = n;
+        for (unsigned i = 0; i < n; i++)
+                p->waits[i].pending = p;
+        return p;
+}
+
+/* True: the bytes of INO came with its entry, and REQ is replied to. A damaged copy of them is fetched like any other content. */
+static bool reply_tiny(fuse_req_t req, struct filesystem *fs, uint64_t ino, size_t size, off_t offset)
+{
+        struct catalog_entry source;
+        uint8_t data[ENTRY_TINY_MAX];
+        size_t len, from;
+
+        if (offset >= ENTRY_TINY_MAX || /* so that of a large file one read pays for this */
+            catalog_get(fs->catalog, bindings_get(fs->bindings, ino), &source) != CATALOG_OK ||
+            !source.tiny || catalog_get_tiny(fs->catalog, &source, data, &len) != CATALOG_OK ||
+            bindings_fix(fs->bindings, ino, source.ino) < 0)
+                return false;
+        show_size(fs, ino, &source);
+        from = MIN((size_t)offset, len);
+        fuse_reply_buf(req, (const char *)data + from, MIN(size, len - from));
+        atomic_fetch_add(&fs->hits, 1);
+        if (fs->siblings)
+                siblings_note_tiny(fs->siblings, &source);
+        return true;
+}
+
+/* True: REQ was answered at once from FOUND. */
+static bool reply_found(fuse_req_t req, struct filesystem *fs, uint64_t ino, struct found *found, size_t size,
+                        off_t offset)
+{
+        if (found->blob)
+                return reply_from(req, fs, TAKE_PTR(found->blob), size, offset);
+        if (!found->large || !read_pieces_here(found->large, size, offset) ||
+            (!found->bound && bind(fs, ino, found->entry.ino, found->large) < 0) ||
+            !read_pieces_now(req, fs, found->large, size, offset))
+                return false;
+        fetch_read_ahead(fs->fetch, found->large, (uint64_t)offset, size);
+        fetch_large_unref(TAKE_PTR(found->large));
+        return true;
 }
 
 /* Replies: buf (short only at the end of the file), error: EIO (damaged or unknown content), ESTALE (the master's file has changed
@@ -199,41 +410,35 @@ static void read_interrupted(fuse_req_t req, void *arg)
 void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
 {
         struct filesystem *fs = fuse_req_userdata(req);
-        struct catalog_entry entry;
-        struct pending *p;
-        struct blob *blob;
+        struct found found = { 0 };
         bool coming = false;
+        struct pending *p;
         int r;
 
         if (offset == 0 && fs->readahead)
                 readahead_note_read(fs->readahead, ino);
         if (offset == 0 && fs->learned)
                 coming = learned_note_read(fs->learned, ino);
-        r = get_blob(fs, ino, store_get_verified, &entry, &blob);
-        if (r >= 0)
-                atomic_fetch_add(r == STORE_OK ? &fs->hits : &fs->misses, 1);
-        if (r == STORE_MISS && fs->siblings && !coming)
-                siblings_note_miss(fs->siblings, &entry);
-        if (r == STORE_OK) {
-                reply_from(req, fs, blob, size, offset);
+        if (reply_tiny(req, fs, ino, size, offset))
+                return;
+        r = find(fs, ino, store_get_verified, &found);
+        if (r >= 0 && reply_found(req, fs, ino, &found, size, offset)) {
+                atomic_fetch_add(&fs->hits, 1);
                 return;
         }
-        p = r > 0 ? calloc(1, sizeof(*p)) : NULL;
+        if (r == STORE_OK && !found.large) { /* a blob that could not be read */
+                r = get_source(fs, ino, &found.entry);
+                r = r < 0 ? r : STORE_UNVERIFIED;
+        }
+        if (r >= 0)
+                atomic_fetch_add(&fs->misses, 1);
+        if (r == STORE_MISS && fs->siblings && !coming)
+                siblings_note_miss(fs->siblings, &found.entry);
+        p = r >= 0 ? pending_new(fs, req, ino, size, offset) : NULL;
         if (!p) {
+                fetch_large_unref(found.large);
                 fuse_reply_err(req, r < 0 ? -r : ENOMEM);
                 return;
         }
-        *p = (struct pending){
-                .waiter = { .done = read_done },
-                .fs = fs,
-                .req = req,
-                .ino = ino,
-                .source = entry.ino,
-                .size = size,
-                .offset = offset,
-        };
-        fuse_req_interrupt_func(req, read_interrupted, p);
-        r = fetch_want(fs->fetch, &entry, r == STORE_UNVERIFIED, &p->waiter);
-        if (r < 0)
-                read_done(&p->waiter, r);
+        wait_for(p, &found, r);
 }

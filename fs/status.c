@@ -1,25 +1,30 @@
 #include "fs/status.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/io.h"
+#include "cache/pieces.h"
 #include "fs/filesystem.h"
+#include "fs/passthrough.h"
+#include "fs/takeover.h"
 #include "sync/learned.h"
 #include "sync/readahead.h"
 #include "sync/siblings.h"
 
-/* The store's contents, sorted: one walk of the store instead of a look for every file of a large tree. */
+/* Some of the store's contents, sorted: one walk of the store instead of a look for every file of a large tree. */
 struct contents {
         struct content_id *ids; /* owned */
         size_t count, capacity;
 };
 
 struct cached_count {
-        struct contents store;
+        struct store *store;
+        struct contents blobs, parts;
         uint64_t files, bytes;
 };
 
-static int add_content(const struct content_id *id, uint64_t size, void *arg)
+static int add_content(const struct content_id *id, void *arg)
 {
         struct contents *c = arg;
 
@@ -35,6 +40,11 @@ static int add_content(const struct content_id *id, uint64_t size, void *arg)
         return 0;
 }
 
+static int add_blob(const struct content_id *id, uint64_t size, void *arg)
+{
+        return add_content(id, arg);
+}
+
 static int compare_contents(const void *a, const void *b)
 {
         const struct content_id *x = a, *y = b;
@@ -44,26 +54,66 @@ static int compare_contents(const void *a, const void *b)
         return memcmp(x->bytes, y->bytes, sizeof(x->bytes));
 }
 
-static int count_cached(const struct content_id *id, uint64_t size, void *arg)
+static void sort(struct contents *c)
+{
+        if (c->count > 0)
+                qsort(c->ids, c->count, sizeof(*c->ids), compare_contents);
+}
+
+static bool has(const struct contents *c, const struct content_id *id)
+{
+        return c->count > 0 && bsearch(id, c->ids, c->count, sizeof(*c->ids), compare_contents);
+}
+
+/* How much of FILE's content is here, if not all of it is. */
+static uint64_t bytes_of_pieces(struct store *store, const struct catalog_entry *file)
+{
+        struct store_pieces *pieces;
+        uint64_t bytes;
+
+        if (file->content.algorithm != HASH_XXH3_PIECES ||
+            store_pieces_open(store, &file->content, file->size, false, &pieces) != STORE_OK)
+                return 0;
+        bytes = store_pieces_present(pieces);
+        store_pieces_unref(pieces);
+        return bytes;
+}
+
+static int count_cached(const struct catalog_entry *file, void *arg)
 {
         struct cached_count *c = arg;
 
-        if (size == 0 || (c->store.count > 0 && bsearch(id, c->store.ids, c->store.count,
-                                                        sizeof(*c->store.ids), compare_contents))) {
+        if (file->tiny || has(&c->blobs, &file->content)) {
                 c->files++;
-                c->bytes += size;
+                c->bytes += file->size;
+        } else if (has(&c->parts, &file->content)) {
+                c->bytes += bytes_of_pieces(c->store, file);
         }
         return 0;
 }
 
+/* The parts first: what becomes a blob meanwhile is found among those. */
 static void get_cached(struct filesystem *fs, struct cached_count *ret)
 {
+        ret->store = fs->store;
         fetch_settle(fs->fetch);
-        store_list(fs->store, add_content, &ret->store);
-        if (ret->store.count > 0)
-                qsort(ret->store.ids, ret->store.count, sizeof(*ret->store.ids), compare_contents);
-        catalog_each_content(fs->catalog, count_cached, ret);
-        free(TAKE_PTR(ret->store.ids));
+        store_list_parts(fs->store, add_content, &ret->parts);
+        store_list(fs->store, add_blob, &ret->blobs);
+        sort(&ret->parts);
+        sort(&ret->blobs);
+        catalog_each_file(fs->catalog, count_cached, ret);
+        free(TAKE_PTR(ret->parts.ids));
+        free(TAKE_PTR(ret->blobs.ids));
+}
+
+unsigned status_cached_percent(const struct filesystem *fs, const struct catalog_entry *entry)
+{
+        /* In this order: what is in memory leaves it for the store. */
+        if (entry->kind != ENTRY_FILE || entry->size == 0 || entry->tiny ||
+            fetch_holds(fs->fetch, &entry->content) || store_has(fs->store, &entry->content))
+                return 100;
+        /* Not 100 although all of its pieces are marked: it is no blob yet. */
+        return (unsigned)MIN((double)bytes_of_pieces(fs->store, entry) * 100 / (double)entry->size, 99.0);
 }
 
 static uint64_t resident_bytes(void)
@@ -82,6 +132,35 @@ static const char *state_name(struct filesystem *fs)
         if (fs->options.offline || !session_is_online(fs->session))
                 return "offline";
         return session_get_dialect(fs->session) == SESSION_STOCK ? "stock" : "online";
+}
+
+static const char *master_state(const struct master_health *health)
+{
+        static const char *const names[] = { "unknown", "well", "away" };
+
+        return health->state == MASTER_AWAY && !masters_is_away(health->error) ? "refused"
+                                                                               : names[health->state];
+}
+
+/* All of SOURCE's masters, in its order. */
+static json_t *masters_json(struct filesystem *fs)
+{
+        struct session_master masters[SOURCE_MASTERS_MAX];
+        size_t n = session_get_masters(fs->session, masters);
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < n; i++) {
+                const struct master_health *health = &masters[i].health;
+                int64_t since_ns = health->since_ns ? clock_monotonic_ns() - health->since_ns : 0;
+                json_t *one = json_pack("{s:s, s:b, s:s, s:f}", "address", masters[i].address, "used",
+                                        health->used, "state", master_state(health), "since_seconds",
+                                        (double)since_ns / (double)NSEC_PER_SEC);
+
+                if (health->error < 0)
+                        json_object_set_new(one, "error", json_string(strerror(-health->error)));
+                json_array_append_new(list, one);
+        }
+        return list;
 }
 
 /* JSON is UTF-8, a path need not be: what is not is shown as '?'. */
@@ -173,6 +252,7 @@ json_t *status_json(struct filesystem *fs)
         r |= json_object_set_new(status, "source", json_string(fs->source.text));
         r |= json_object_set_new(status, "target", json_path(fs->target));
         r |= json_object_set_new(status, "state", json_string(state_name(fs)));
+        r |= json_object_set_new(status, "masters", masters_json(fs));
         r |= json_object_set_new(status, "loading", json_boolean(version.loading));
         r |= json_object_set_new(status, "progress", status_progress_json(fs));
         r |= set_number(status, "entries", version.files + version.directories + version.symlinks);
@@ -185,6 +265,7 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "cached_bytes", cached.bytes);
         r |= set_number(status, "fetched_files", fetched.files + synced.fetched_files);
         r |= set_number(status, "fetched_bytes", fetched.bytes + synced.fetched_bytes);
+        r |= set_number(status, "adopted_bytes", fetched.adopted_bytes);
         r |= set_number(status, "failed_reads", fetched.failures);
         r |= set_prefetch(status, fs);
         r |= set_number(status, "hits", atomic_load(&fs->hits));
@@ -201,7 +282,13 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "quota_bytes", used.quota);
         r |= set_number(status, "store_bytes", used.bytes);
         r |= set_number(status, "rss_bytes", resident_bytes());
-        r |= json_object_set_new(status, "passthrough", json_false());
+        r |= set_number(status, "pid", (uint64_t)getpid());
+        r |= set_number(status, "restarts", atomic_load(&fs->takeover->page->restarts));
+        r |= set_number(status, "upgrades", atomic_load(&fs->takeover->page->upgrades));
+        r |= set_number(status, "failed_upgrades", atomic_load(&fs->takeover->page->failed_upgrades));
+        r |= json_object_set_new(status, "passthrough", json_boolean(fs->passthrough != NULL));
+        r |= set_number(status, "passthrough_opens", passthrough_opens(fs->passthrough));
+        r |= json_object_set_new(status, "features", feature_json(&fs->features));
         if (r != 0) {
                 json_decref(status);
                 return NULL;
@@ -213,15 +300,14 @@ json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
 {
         struct catalog_entry entry;
         char hash[HASH_TEXT_MAX];
-        bool cached;
 
         if (catalog_get(fs->catalog, ino, &entry) != CATALOG_OK)
                 return NULL;
-        cached = filesystem_is_cached(fs, &entry);
         return json_pack("{s:I, s:s, s:s, s:I, s:i, s:o}", "inode", (json_int_t)ino, "kind",
                          entry.kind == ENTRY_FILE        ? "file"
                          : entry.kind == ENTRY_DIRECTORY ? "directory"
                                                          : "symlink",
                          "hash", content_id_format(&entry.content, hash), "size", (json_int_t)entry.size,
-                         "cached", cached ? 100 : 0, "cache_dir", json_path(fs->options.cache_dir));
+                         "cached", (int)status_cached_percent(fs, &entry), "cache_dir",
+                         json_path(fs->options.cache_dir));
 }

@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 struct filesystem;
+struct catalog_entry;
 
 /** All of `fsyncfs status --json`. NULL: out of memory. The caller's. May read the whole catalog: not for a
  * FUSE request. */
@@ -18,6 +19,9 @@ json_t *status_version_json(struct filesystem *fs);
 
 /** How far a sync under way is; phase "idle": none is. NULL: out of memory. */
 json_t *status_progress_json(struct filesystem *fs);
+
+/** How much of ENTRY can be read without the master: 100 only if all of it can be. Looks into the store. */
+unsigned status_cached_percent(const struct filesystem *fs, const struct catalog_entry *entry);
 
 /** hash, cached (0..100), size and path of inode INO. NULL: no such inode, or out of memory. */
 json_t *status_entry_json(struct filesystem *fs, uint64_t ino);
