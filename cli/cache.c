@@ -5,11 +5,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/catalog.h"
 #include "cache/store.h"
 #include "fs/control.h"
 #include "fs/options.h"
 
-static const char usage[] = "usage: fsyncfs cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
+static const char usage[] = "usage: fsyncfs cache stat|list|pins|gc [--cache DIR] [--json]\n"
+                            "       fsyncfs cache verify [--repair] [--cache DIR] [--json]\n"
                             "       fsyncfs cache evict [--to SIZE] [--cache DIR] [--json]\n"
                             "       fsyncfs cache pin|unpin PATH|HASH... [--cache DIR] [--json]\n";
 
@@ -18,6 +20,7 @@ struct cache_call {
         const char *dir;
         bool dir_given;
         bool json;
+        bool repair;        /* verify */
         uint64_t to_bytes;  /* evict */
         char *const *words; /* pin, unpin; ends with NULL */
 };
@@ -38,26 +41,27 @@ static int cache_stat(const struct cache_call *call)
 {
         struct store_stats stats;
         struct store_usage used;
-        char bytes[32], pinned[32], charged[32], quota[32];
+        char bytes[32], pinned[32], partial[32], charged[32], quota[32];
         int r = store_stat(call->store, &stats);
 
         if (r < 0)
                 return fail(call, r);
         store_get_usage(call->store, &used);
         if (call->json)
-                print_object(json_pack(
-                        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cache_dir", call->dir, "blobs",
-                        (json_int_t)stats.blobs, "blob_bytes", (json_int_t)stats.blob_bytes, "partials",
-                        (json_int_t)stats.partials, "quarantined", (json_int_t)stats.quarantined, "pinned",
-                        (json_int_t)stats.pinned, "pinned_bytes", (json_int_t)stats.pinned_bytes,
-                        "store_bytes", (json_int_t)used.bytes, "quota_bytes", (json_int_t)used.quota));
+                print_object(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cache_dir",
+                                       call->dir, "blobs", (json_int_t)stats.blobs, "blob_bytes",
+                                       (json_int_t)stats.blob_bytes, "partials", (json_int_t)stats.partials,
+                                       "partial_bytes", (json_int_t)stats.partial_bytes, "quarantined",
+                                       (json_int_t)stats.quarantined, "pinned", (json_int_t)stats.pinned,
+                                       "pinned_bytes", (json_int_t)stats.pinned_bytes, "store_bytes",
+                                       (json_int_t)used.bytes, "quota_bytes", (json_int_t)used.quota));
         else
-                printf("%s\n  contents     %lu, %s\n  pinned       %lu, %s\n  unfinished   %lu\n"
+                printf("%s\n  contents     %lu, %s\n  pinned       %lu, %s\n  unfinished   %lu, %s\n"
                        "  quarantined  %lu\n  quota        %s of %s\n",
                        call->dir, (unsigned long)stats.blobs, format_bytes(stats.blob_bytes, bytes),
                        (unsigned long)stats.pinned, format_bytes(stats.pinned_bytes, pinned),
-                       (unsigned long)stats.partials, (unsigned long)stats.quarantined,
-                       format_bytes(used.bytes, charged),
+                       (unsigned long)stats.partials, format_bytes(stats.partial_bytes, partial),
+                       (unsigned long)stats.quarantined, format_bytes(used.bytes, charged),
                        used.quota ? format_bytes(used.quota, quota) : "none");
         return 0;
 }
@@ -135,7 +139,8 @@ static int cache_gc(const struct cache_call *call)
 /* One thing to pin: a content, and the cache folder that is meant. */
 struct pin_target {
         struct content_id id;
-        char *dir; /* owned */
+        char *dir;   /* owned */
+        bool cached; /* its daemon can do without the master: what is tiny is not in the store */
 };
 
 static int say_failure(const char *word, const char *why)
@@ -168,6 +173,7 @@ static int find_file(const char *path, struct pin_target *ret)
                 r = say_failure(path, "the daemon names no content for it");
         else
                 ret->dir = strdup(dir);
+        ret->cached = json_integer_value(json_object_get(entry, "cached")) == 100;
         json_decref(entry);
         return r;
 }
@@ -186,6 +192,7 @@ static int find_target(const struct cache_call *call, const char *word, struct p
         if (call->dir_given || !ret->dir) {
                 free(ret->dir);
                 ret->dir = strdup(call->dir);
+                ret->cached = false;
         }
         return ret->dir ? 0 : say_failure(word, strerror(ENOMEM));
 }
@@ -219,7 +226,7 @@ static int pin_one(const struct cache_call *call, const char *word, bool pin, js
         if (r < 0)
                 (void)say_failure(target.dir, strerror(-r));
         else
-                print_pin(word, &target, pin, store_has(store, &target.id), array);
+                print_pin(word, &target, pin, target.cached || store_has(store, &target.id), array);
         store_free(store);
         free(target.dir);
         return r < 0 ? r : 0;
@@ -252,20 +259,34 @@ static void print_damaged(const char *name, void *arg)
         fprintf(stderr, "fsyncfs: damaged: %s (moved to quarantine; the next read fetches it again)\n", name);
 }
 
+static void print_damaged_catalog(const char *path, bool removed, void *arg)
+{
+        fprintf(stderr, "fsyncfs: damaged: %s (%s)\n", path,
+                removed ? "removed; the next mount begins it anew"
+                        : "remains; --repair removes it once nothing is mounted from it");
+}
+
 static int cache_verify(const struct cache_call *call)
 {
         struct store_stats stats;
+        struct catalog_verified catalogs;
         int r = store_verify(call->store, print_damaged, NULL, &stats);
 
+        if (r == 0)
+                r = catalog_verify_all(call->dir, call->repair, print_damaged_catalog, NULL, &catalogs);
         if (r < 0)
                 return fail(call, r);
         if (call->json)
-                print_object(json_pack("{s:s, s:I, s:I}", "cache_dir", call->dir, "verified",
-                                       (json_int_t)stats.verified, "damaged", (json_int_t)stats.damaged));
+                print_object(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "cache_dir", call->dir, "verified",
+                                       (json_int_t)stats.verified, "damaged", (json_int_t)stats.damaged,
+                                       "catalogs", (json_int_t)catalogs.catalogs, "catalogs_damaged",
+                                       (json_int_t)catalogs.damaged, "catalogs_removed",
+                                       (json_int_t)catalogs.removed));
         else
-                printf("%lu contents verified, %lu damaged\n", (unsigned long)stats.verified,
-                       (unsigned long)stats.damaged);
-        return stats.damaged ? 1 : 0;
+                printf("%lu contents verified, %lu damaged; %lu catalogs verified, %lu damaged\n",
+                       (unsigned long)stats.verified, (unsigned long)stats.damaged,
+                       (unsigned long)catalogs.catalogs, (unsigned long)catalogs.damaged);
+        return stats.damaged || catalogs.damaged ? 1 : 0;
 }
 
 static const struct cache_command {
@@ -290,6 +311,8 @@ static int run_on(const struct cache_command *command, struct cache_call *call)
         if (access(call->dir, F_OK) < 0)
                 return fail(call, -errno);
         r = store_open(call->dir, &call->store);
+        if (r == -EPROTONOSUPPORT && call->repair && store_mend_format(call->dir) == 0)
+                r = store_open(call->dir, &call->store);
         if (r < 0)
                 return fail(call, r);
         r = command->run(call);
@@ -311,6 +334,7 @@ static int parse_options(int argc, char **argv, struct cache_call *call, bool *r
         static const struct option options[] = {
                 { "cache", required_argument, NULL, 'c' },
                 { "json", no_argument, NULL, 'j' },
+                { "repair", no_argument, NULL, 'r' },
                 { "to", required_argument, NULL, 't' },
                 { 0 },
         };
@@ -323,6 +347,8 @@ static int parse_options(int argc, char **argv, struct cache_call *call, bool *r
                         call->dir_given = true;
                 } else if (opt == 'j') {
                         call->json = true;
+                } else if (opt == 'r') {
+                        call->repair = true;
                 } else if (opt == 't' && mount_options_parse_amount(optarg, &to) == 0 && to.percent == 0) {
                         call->to_bytes = to.bytes;
                         *ret_to = true;
@@ -349,6 +375,7 @@ int command_cache(int argc, char **argv)
                 call.words = argv + optind + 1;
                 if (command &&
                     (command->takes_files == (argc - optind == 1) || (to_given && !command->takes_to) ||
+                     (call.repair && command->run != cache_verify) ||
                      (!command->takes_files && argc - optind != 1)))
                         command = NULL;
         }

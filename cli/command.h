@@ -15,6 +15,7 @@ int command_version(int argc, char **argv);
 int command_refresh(int argc, char **argv);
 int command_prefetch(int argc, char **argv);
 int command_stat(int argc, char **argv);
+int command_upgrade(int argc, char **argv);
 int command_cache(int argc, char **argv);
 
 /** Writes VALUE, indented, to standard output. */

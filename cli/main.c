@@ -17,6 +17,7 @@ static const char usage[] =
         "  refresh DIR [--stat-pass]            bring a mount up to date now; the master looks at all its "
         "files\n"
         "  prefetch DIR|PATH... [--json]        fetch all contents at or below a path now\n"
+        "  upgrade [DIR]                        have this program serve a mount, or every one, from now on\n"
         "  stat PATH [--json]                   a file's hash, and whether it is in the cache\n"
         "  cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
         "                                       the local store of contents\n"
@@ -33,7 +34,7 @@ static const struct command {
 } commands[] = {
         { "mount", command_mount },     { "status", command_status },     { "version", command_version },
         { "refresh", command_refresh }, { "prefetch", command_prefetch }, { "stat", command_stat },
-        { "cache", command_cache },
+        { "cache", command_cache },     { "upgrade", command_upgrade },
 };
 
 int main(int argc, char **argv)

@@ -32,6 +32,16 @@ static int add_options(struct mount_options *options, const char *list)
         return r;
 }
 
+static int check_options(const struct mount_options *options)
+{
+        struct failure failure = { 0 };
+        int r = mount_options_check(options, &failure);
+
+        if (r < 0)
+                fprintf(stderr, "mount.fsyncfs: %s\n", failure_text(&failure, r));
+        return r;
+}
+
 /* LETTERS as for getopt(3): -o, -f and what is taken and ignored. */
 static int parse_and_run(int argc, char **argv, const char *letters, bool f_is_fake)
 {
@@ -52,6 +62,10 @@ static int parse_and_run(int argc, char **argv, const char *letters, bool f_is_f
         if (f && f_is_fake) {
                 mount_options_release(&options);
                 return MOUNT_EXIT_OK;
+        }
+        if (check_options(&options) < 0) {
+                mount_options_release(&options);
+                return MOUNT_EXIT_USAGE;
         }
         return run(&options, argc - optind, argv + optind, f);
 }

@@ -92,6 +92,43 @@ static const char *string(const json_t *object, const char *key)
         return text ? text : "?";
 }
 
+/* What of the kernel is used, and why large files are not left to it. */
+static void print_features(json_t *features)
+{
+        const json_t *passthrough = json_object_get(features, "passthrough");
+        const char *name, *separator = "  kernel    ";
+        json_t *feature;
+
+        json_object_foreach(features, name, feature)
+        {
+                if (!json_is_true(json_object_get(feature, "on")))
+                        continue;
+                printf("%s%s", separator, name);
+                separator = ", ";
+        }
+        if (json_is_false(json_object_get(passthrough, "on")))
+                printf("; no passthrough: %s", string(passthrough, "reason"));
+        putchar('\n');
+}
+
+/* Only where there is a choice. */
+static void print_masters(const json_t *masters)
+{
+        const json_t *one;
+        size_t i;
+
+        if (json_array_size(masters) < 2)
+                return;
+        json_array_foreach(masters, i, one)
+        {
+                const char *error = json_string_value(json_object_get(one, "error"));
+
+                printf("  master    %s, %s%s%s%s\n", string(one, "address"), string(one, "state"),
+                       error ? ": " : "", error ?: "",
+                       json_is_true(json_object_get(one, "used")) ? " (in use)" : "");
+        }
+}
+
 static void print_status(const json_t *s)
 {
         char bytes[32], cached[32], fetched[32], resident[32], when[64] = "never";
@@ -102,6 +139,7 @@ static void print_status(const json_t *s)
                 strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S %z", &tm);
         printf("%s on %s\n", string(s, "source"), string(s, "target"));
         printf("  state     %s, last sync %s\n", string(s, "state"), when);
+        print_masters(json_object_get(s, "masters"));
         printf("  version   %s, revision %llu\n", string(s, "version"), number(s, "revision"));
         printf("  entries   %llu files, %llu folders, %llu symlinks, %s\n", number(s, "files"),
                number(s, "directories"), number(s, "symlinks"), format_bytes(number(s, "bytes"), bytes));
@@ -111,6 +149,7 @@ static void print_status(const json_t *s)
                format_bytes(number(s, "fetched_bytes"), fetched));
         printf("  syncs     %llu (%llu pushed), %llu entries changed, %llu full scans\n", number(s, "syncs"),
                number(s, "pushes"), number(s, "delta_entries"), number(s, "full_scans"));
+        print_features(json_object_get(s, "features"));
         if (json_is_true(json_object_get(s, "loading")))
                 printf("  loading   %s\n", string(json_object_get(s, "progress"), "text"));
         printf("  memory    %s\n", format_bytes(number(s, "rss_bytes"), resident));
