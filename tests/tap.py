@@ -4,6 +4,7 @@ A run ends by itself: after FSYNCFS_TEST_TIMEOUT seconds (set by meson; times FS
 a watchdog ends the case that hangs, with clean-up, before meson would kill the script.
 """
 
+import concurrent.futures
 import contextlib
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 import traceback
 
 _cases = []
+_local = threading.local()  # .lines: what a case that runs beside others has said so far
 on_timeout = []  # called by the watchdog's thread before the hanging case is interrupted
 
 
@@ -27,10 +29,11 @@ class Interrupted(BaseException):
     """A signal or the watchdog ends the run: no `except Exception` in a case may stop it."""
 
 
-def case(name):
-    """Registers the decorated function as a test case; cases run in the order of the file."""
+def case(name, alone=False):
+    """Registers the decorated function as a test case; cases run in the order of the file. ALONE: never beside others."""
     def register(function):
         _cases.append((name, function))
+        function.alone = alone
         return function
     return register
 
@@ -53,10 +56,17 @@ def equal(got, want, what):
         raise Failure(f"{what}: got {got!r}, expected {want!r}")
 
 
+def _put(line):
+    if hasattr(_local, "lines"):
+        _local.lines.append(line)
+    else:
+        print(line, flush=True)
+
+
 def say(text):
     """A diagnostic for people: TAP comment lines."""
     for line in str(text).splitlines():
-        print("# " + line.encode("utf-8", "backslashreplace").decode(), flush=True)
+        _put("# " + line.encode("utf-8", "backslashreplace").decode())
 
 
 def _on_signal(number, _frame):
@@ -82,34 +92,66 @@ def _run_case(number, name, function, context):
         with context(name) as value:
             function(*([] if value is None else [value]))
     except Skipped as reason:
-        print(f"ok {label} # SKIP {reason}", flush=True)
+        _put(f"ok {label} # SKIP {reason}")
         return True
     except Interrupted as signal_name:
         print(f"not ok {label}\n# interrupted by {signal_name}\nBail out! {signal_name}", flush=True)
         sys.exit(1)
     except Failure as failure:
-        print(f"not ok {label}", flush=True)
+        _put(f"not ok {label}")
         say(failure)
         here = [f for f in traceback.extract_tb(failure.__traceback__) if f.filename == os.path.abspath(sys.argv[0])]
         if here:
             say(f"line {here[-1].lineno}: {here[-1].line}")
         return False
     except Exception:
-        print(f"not ok {label}", flush=True)
+        _put(f"not ok {label}")
         say(traceback.format_exc())
         return False
-    print(f"ok {label}", flush=True)
+    _put(f"ok {label}")
     return True
 
 
-def run(context=lambda name: contextlib.nullcontext()):
-    """Runs all cases (or those whose name holds one of the arguments), each within context(name); exits 1 on a failure."""
+def _run_aside(*job):
+    """As _run_case, in a thread of its own: (passed, the lines to print)."""
+    _local.lines = []
+    return _run_case(*job), _local.lines
+
+
+def _run_together(jobs, number):
+    """Runs JOBS, NUMBER at a time, and prints what came of them in their order."""
+    with concurrent.futures.ThreadPoolExecutor(number) as pool:
+        results = [pool.submit(_run_aside, *job) for job in jobs]
+        try:
+            for result in results:
+                passed, lines = result.result()
+                print("\n".join(lines), flush=True)
+                yield passed
+        except Interrupted as signal_name:
+            print(f"Bail out! {signal_name}", flush=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for hook in list(on_timeout):
+                hook()  # what the running cases wait for ends: they clean up
+            sys.exit(1)
+
+
+def _run_all(jobs, number):
+    """Runs JOBS in their order; of those that need not be alone NUMBER at a time."""
+    while jobs:
+        alone = number == 1 or jobs[0][2].alone
+        end = next((i for i, job in enumerate(jobs) if i and (alone or job[2].alone)), len(jobs))
+        yield from [_run_case(*jobs[0])] if alone else _run_together(jobs[:end], number)
+        jobs = jobs[end:]
+
+
+def run(context=lambda name: contextlib.nullcontext(), at_a_time=1):
+    """Runs all cases (or those whose name holds one of the arguments), each within context(name), so many AT_A_TIME; exits 1 on a failure."""
     chosen = [c for c in _cases if not sys.argv[1:] or any(word in c[0] for word in sys.argv[1:])]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _on_signal)
     print(f"1..{len(chosen)}", flush=True)
     seconds = float(os.environ.get("FSYNCFS_TEST_TIMEOUT", "3600")) * float(os.environ.get("FSYNCFS_TEST_MULTIPLIER", "1"))
     timer = _watchdog(seconds * 0.9)
-    passed = [_run_case(i, name, function, context) for i, (name, function) in enumerate(chosen, 1)]
+    passed = list(_run_all([(i, name, function, context) for i, (name, function) in enumerate(chosen, 1)], at_a_time))
     timer.cancel()
     sys.exit(0 if passed and all(passed) else 1)

@@ -29,7 +29,8 @@ def arguments():
 def run_tree(title, files, total_bytes, args):
     """All rounds over one tree; the order of contenders turns with each round, so that a drift of the machine meets all."""
     import gauge
-    from contenders import Bench, Fsyncfs, Native, Rsync, Sshfs, privilege_separation
+    from contenders import Bench, Fsyncfs, Native, Rsync, Sshfs
+    from daemons import privilege_separation
     from harness import Work
     from report import Results
     from trees import make_tree

@@ -5,15 +5,13 @@ Phases have the same names for all: `first` (nothing is there yet), `same` (agai
 """
 
 import os
-import pwd
 import shutil
-import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 
 import gauge
+from daemons import RsyncDaemon, Sshd
 from gauge import measured
-from harness import SPIDER, fail, free_port, daemons_naming, program, run_ok, wait_until
+from harness import SPIDER, fail, daemons_naming, program, run_ok, wait_until
 
 
 class Bench:
@@ -182,18 +180,8 @@ class Rsync:
 
     def __init__(self, bench):
         self.bench = bench
-        work = bench.work
-        self.port = free_port()
-        config = work.path("rsyncd.conf")
-        config.write_text(f"use chroot = no\nuid = {os.getuid()}\ngid = {os.getgid()}\n"
-                          f"[{SPIDER}]\npath = {bench.tree}\nread only = yes\n")
         self.cpu = bench.cpu[self.name]
-        work.spawn([*self.cpu.prefix, "rsync", "--daemon", "--no-detach", f"--config={config}", "--address=127.0.0.1",
-                                  f"--port={self.port}", f"--log-file={work.path('rsyncd.log')}"], "rsync.log")
-        wait_until(self._answers, "rsync --daemon")
-
-    def _answers(self):
-        return subprocess.run(["rsync", f"rsync://127.0.0.1:{self.port}/"], capture_output=True).returncode == 0
+        self.daemon = RsyncDaemon(bench.work, {SPIDER: bench.tree}, self.cpu.prefix)
 
     def round(self, record):
         copy = self.bench.fresh("copy")
@@ -206,57 +194,25 @@ class Rsync:
 
     def _sync(self, copy):
         """Copies, and returns the peak RSS of the process started (the receiver; its generator is about as large)."""
-        pid = os.posix_spawnp("rsync", ["rsync", "-a", "--delete", f"rsync://127.0.0.1:{self.port}/{SPIDER}/", f"{copy}/"],
-                              os.environ)
+        pid = os.posix_spawnp("rsync", self.daemon.copy(SPIDER, copy), os.environ)
         _, status, usage = os.wait4(pid, 0)
         if status != 0:
             fail(f"rsync: wait status {status}")
         return usage.ru_maxrss / 1024
 
 
-@contextmanager
-def privilege_separation():
-    """/run/sshd, which sshd insists on, for as long as it is needed."""
-    folder = Path("/run/sshd")
-    made = not folder.exists()
-    folder.mkdir(mode=0o755, exist_ok=True)
-    try:
-        yield
-    finally:
-        if made:
-            folder.rmdir()
-
-
 class Sshfs:
-    """sshfs from an sshd of our own, with keys made for the run and every cache it has set to last."""
+    """sshfs from an sshd of our own."""
 
     name = "sshfs"
-    PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    CACHES = "ro,kernel_cache,dcache_timeout=3600,entry_timeout=3600,attr_timeout=3600,dcache_max_size=1000000"
+    missing = Sshd.missing
 
     def __init__(self, bench):
         self.bench = bench
         self.point = bench.work.path("sshfs")
         self.point.mkdir()
-        self.port = free_port()
-        self.ssh = self.bench.fresh("ssh")
-        for name in ("host", "client"):
-            run_ok(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.ssh / name])
-        config = self.ssh / "sshd_config"
-        config.write_text(f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.ssh}/host\nPidFile none\n"
-                          f"AuthorizedKeysFile {self.ssh}/client.pub\nStrictModes no\nUsePAM no\n"
-                          "PasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n")
         self.cpu = bench.cpu[self.name]
-        sshd = shutil.which("sshd", path=self.PATH)
-        bench.work.spawn([*self.cpu.prefix, sshd, "-D", "-e", "-f", config], "sshd.log").wait_output("listening on")
-
-    @staticmethod
-    def missing():
-        """Why this contender cannot take part, or None."""
-        for name in ("sshfs", "ssh", "ssh-keygen", "sshd"):
-            if not shutil.which(name, path=Sshfs.PATH):
-                return f"{name} is not installed"
-        return None
+        self.sshd = Sshd(bench.work, self.cpu.prefix)
 
     def round(self, record):
         record("time.tar.first", self.bench.from_nothing(record, self.cpu, self._mount, self.point))
@@ -272,11 +228,7 @@ class Sshfs:
             self._unmount()
 
     def _mount(self):
-        user = pwd.getpwuid(os.getuid()).pw_name
-        options = [self.CACHES, f"IdentityFile={self.ssh}/client", "UserKnownHostsFile=/dev/null",
-                   "StrictHostKeyChecking=no", "LogLevel=ERROR"]
-        run_ok(["sshfs", f"{user}@127.0.0.1:{self.bench.tree}", self.point, "-p", str(self.port), "-F", "/dev/null",
-                "-o", ",".join(options)])
+        self.sshd.mount(self.bench.tree, self.point)
 
     def _unmount(self):
         self.bench.unmount(self.point)

@@ -16,21 +16,38 @@ SIZE_BYTES = 16 << 30  # sparse
 
 
 @contextmanager
-def disk(size_bytes=SIZE_BYTES):
-    """While it is mounted all temporary files go there. With us goes its mount, in any case: the namespace is our own."""
-    folder = Path(tempfile.mkdtemp(prefix="fsyncfs-bench-"))
-    image, point = folder / "image", folder / "disk"
+def ext4(point, image, size_bytes):
+    """A new file system in the sparse file IMAGE, mounted on POINT. With us goes its mount, in any case: the namespace is our own."""
+    with open(image, "wb") as f:
+        os.truncate(f.fileno(), size_bytes)
+    run_ok(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-O", "has_journal", image])
+    run_ok(["mount", "-o", "loop", image, point])
+    image.unlink()  # it lives as long as the mount
     try:
-        point.mkdir()
-        with open(image, "wb") as f:
-            os.truncate(f.fileno(), size_bytes)
-        run_ok(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-O", "has_journal", image])
-        run_ok(["mount", "-o", "loop", image, point])
-        image.unlink()  # it lives as long as the mount
-        tempfile.tempdir = str(point)
         yield
     finally:
-        tempfile.tempdir = None
-        if os.path.ismount(point):
-            run_ok(["umount", "-l", point])
+        run_ok(["umount", "-l", point])
+
+
+@contextmanager
+def other_disk(size_bytes=SIZE_BYTES):
+    """A folder on one more: of what a master serves. On the workers' own its watcher would see all that they write."""
+    folder = Path(tempfile.mkdtemp(prefix="fsyncfs-bench-"))
+    point = folder / "disk"
+    try:
+        point.mkdir()
+        with ext4(point, folder / "image", size_bytes):
+            yield point
+    finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def disk(size_bytes=SIZE_BYTES):
+    """While it is mounted all temporary files go there."""
+    with other_disk(size_bytes) as point:
+        try:
+            tempfile.tempdir = str(point)
+            yield
+        finally:
+            tempfile.tempdir = None

@@ -105,10 +105,15 @@ def tar(folder):
     return int(counted.stdout)
 
 
-def compile_openloop(folder):
-    program = Path(folder) / "openloop"
-    run_ok(["cc", "-O2", "-D_GNU_SOURCE", "-o", program, Path(__file__).with_name("openloop.c")])
+def compile_load(folder, name):
+    """Compiles NAME.c beside this file into FOLDER, and returns the program's path."""
+    program = Path(folder) / name
+    run_ok(["cc", "-O2", "-D_GNU_SOURCE", "-o", program, Path(__file__).with_name(f"{name}.c")])
     return program
+
+
+def compile_openloop(folder):
+    return compile_load(folder, "openloop")
 
 
 def open_read_close(program, folder, names):

@@ -75,9 +75,12 @@ class ScaleMount:
     def wait_complete(self, entries):
         wait_until(lambda: self.is_complete(entries), f"all {entries} entries in {self.point}", LONG_SEC)
 
+    def _daemons(self):
+        return [pid for pid in daemons_naming(str(self.point)) if Path(f"/proc/{pid}/exe").resolve().name == "fsyncfs"]
+
     def daemon(self):
-        found = [pid for pid in daemons_naming(str(self.point)) if Path(f"/proc/{pid}/exe").resolve().name == "fsyncfs"]
-        return found[0] if len(found) == 1 else fail(f"{len(found)} daemons of {self.point}")
+        """Its process id. A moment after the mount its watchdog may still go by the daemon's name."""
+        return wait_until(lambda: len(found := self._daemons()) == 1 and found, f"one daemon of {self.point}")[0]
 
     def unmount(self):
         unmount_all([self])

@@ -19,8 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 #else
 
-#define DAMAGES_PER_INPUT 20000
-#define INPUT_BYTES_MAX   ((size_t)1 << 20)
+#define DAMAGES_DEFAULT 20000
+#define INPUT_BYTES_MAX ((size_t)1 << 20)
 
 /* xorshift: the same damages in every run, so that a failure can be repeated. */
 static uint32_t next_random(uint32_t *state)
@@ -66,7 +66,7 @@ static bool damage_and_feed(const uint8_t *data, size_t len, uint32_t *random)
 }
 
 /* The input as it is, then damaged: true if all of it was fed (a parser that fails ends the program). */
-static bool replay(int dirfd, const char *name)
+static bool replay(int dirfd, const char *name, int damages)
 {
         _cleanup_buffer_ struct buffer input = { 0 };
         uint32_t random = 0x9e3779b9;
@@ -78,7 +78,7 @@ static bool replay(int dirfd, const char *name)
         }
         if (!feed((const uint8_t *)input.data, input.len))
                 return false;
-        for (int i = 0; i < DAMAGES_PER_INPUT; i++)
+        for (int i = 0; i < damages; i++)
                 if (!damage_and_feed((const uint8_t *)input.data, input.len, &random))
                         return false;
         return true;
@@ -87,18 +87,20 @@ static bool replay(int dirfd, const char *name)
 int main(int argc, char **argv)
 {
         struct dirent **names = NULL;
-        int count = argc == 2 ? scandir(argv[1], &names, NULL, alphasort) : -1, points = 0, failed = 0;
-        _cleanup_close_ int dirfd = argc == 2 ? open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        bool called = argc == 2 || argc == 3;
+        int count = called ? scandir(argv[1], &names, NULL, alphasort) : -1, points = 0, failed = 0;
+        int damages = argc == 3 ? atoi(argv[2]) : DAMAGES_DEFAULT;
+        _cleanup_close_ int dirfd = called ? open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
         if (count < 0 || dirfd < 0) {
-                fprintf(stderr, "usage: %s FOLDER-OF-INPUTS\n", argv[0]);
+                fprintf(stderr, "usage: %s FOLDER-OF-INPUTS [DAMAGED-COPIES-OF-EACH]\n", argv[0]);
                 return 2;
         }
         for (int i = 0; i < count; i++) {
                 if (names[i]->d_name[0] != '.') {
-                        bool ok = replay(dirfd, names[i]->d_name);
+                        bool ok = replay(dirfd, names[i]->d_name, damages);
                         printf("%s %d - %s and %d damaged copies\n", ok ? "ok" : "not ok", ++points,
-                               names[i]->d_name, DAMAGES_PER_INPUT);
+                               names[i]->d_name, damages);
                         failed += !ok;
                 }
                 free(names[i]);

@@ -8,7 +8,8 @@
 #include "proto/pack.h"
 #include "tests/fuzz/driver.h"
 
-#define HEAD 5 /* bytes before the digests */
+#define FORMAT 2
+#define HEAD   5 /* bytes before the digests */
 
 static struct pack_reader *reader;
 static struct pack_writer *writer;
@@ -26,7 +27,8 @@ static int check_and_copy(const struct entry *entry, void *arg)
         assert(entry->path_len <= PATH_BYTES_MAX && entry->path[entry->path_len] == '\0');
         assert(entry->target_len <= ENTRY_TARGET_MAX &&
                (entry->target_len == 0 || entry->target[entry->target_len] == '\0'));
-        assert(entry->mode <= 07777 && entry->content.algorithm <= HASH_MD5);
+        assert(entry->mode <= 07777 && entry->content.algorithm <= HASH_XXH3_PIECES);
+        assert(!entry->data || (entry->kind == ENTRY_FILE && entry->size <= ENTRY_TINY_MAX));
         return pack_writer_full(writer) ? 0 : pack_writer_add(writer, entry);
 }
 
@@ -51,7 +53,7 @@ static void read_columns(const uint8_t *data, size_t len)
         uint8_t *pack = calloc(1, at + bound);
 
         assert(pack);
-        pack[0] = 1;
+        pack[0] = FORMAT;
         pack[1] = (uint8_t)digests;
         memcpy(pack + HEAD, data, digests * HASH_BYTES);
         n = ZSTD_compress(pack + at, bound, data, len, 1);

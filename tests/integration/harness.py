@@ -4,6 +4,7 @@ All servers listen on 127.0.0.1 only. Whatever a case starts lives in a Work; le
 removes the folder, also after a failure, a signal or a time-out. After a failure the logs are printed.
 """
 
+import errno
 import json
 import os
 import pty
@@ -136,8 +137,8 @@ def processes_naming(text):
 
 
 def daemons_naming(text):
-    """Those of them that are daemons of mounts, not their watchdogs."""
-    return [pid for pid in processes_naming(text) if Path(f"/proc/{pid}/comm").read_text().strip() != "watchdog"]
+    """Those of them that are daemons of mounts, not their keepers."""
+    return [pid for pid in processes_naming(text) if Path(f"/proc/{pid}/comm").read_text().strip() != "keeper"]
 
 
 def kill_processes_naming(text):
@@ -252,16 +253,16 @@ class Server(Process):
 
 
 class Mount:
-    """A mount in the foreground, so that its log is at hand and its daemon can be killed."""
+    """A mount in the foreground, so that its log is at hand and its daemon can be killed. `daemon` is its keeper, with the daemon in its group."""
 
-    def __init__(self, work, source, point, cache, options, log):
+    def __init__(self, work, source, point, cache, options, log, prefix=()):
         self.point = Path(point)
         self.cache = Path(cache)
         self.source = source
         self.point.mkdir(parents=True, exist_ok=True)
         if not any(option.startswith("refresh=") for option in options):
             options = [*options, "refresh=off"]  # a test decides when a new version is taken
-        self.daemon = Process([program("fsyncfs"), "mount", source, point, "-f", "-o",
+        self.daemon = Process([*prefix, program("fsyncfs"), "mount", source, point, "-f", "-o",
                                ",".join([f"cache={cache}", *options])], work.path(log))
 
         def ready():
@@ -286,11 +287,42 @@ class Mount:
         run_ok(["umount", self.point])
         equal(self.daemon.wait(), 0, "the daemon's exit code after umount")
 
-    def kill(self):
-        """kill -9 of the daemon and removal of the dead mount."""
+    def serving_pid(self):
+        """The process that serves, not its keeper; None: there is none just now."""
+        keeper = self.daemon.pid
+        children = Path(f"/proc/{keeper}/task/{keeper}/children")
+        for pid in children.read_text().split() if children.exists() else []:
+            stat = Path(f"/proc/{pid}/stat")
+            try:
+                if stat.read_text().rpartition(")")[2].split()[0] != "Z":
+                    return int(pid)
+            except OSError:
+                pass
+        return None
+
+    def crash(self):
+        """kill -9 of the daemon alone, which the keeper replaces: its process id."""
+        pid = wait_until(self.serving_pid, "a daemon to kill")
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def die(self):
+        """kill -9 of keeper and daemon; the dead mount stays."""
         self.daemon.kill()
+
+        def gone():
+            try:
+                os.statvfs(self.point)
+            except OSError as e:
+                return e.errno == errno.ENOTCONN  # not ECONNABORTED: a thread of the daemon's still has the connection open
+            return False
+        wait_until(gone, "the daemon's end")
+
+    def kill(self):
+        """kill -9 of keeper and daemon, and removal of the dead mount."""
+        self.die()
         if is_mounted(self.point):
-            run_ok(["umount", "-l", self.point])
+            run_ok(["umount", "-f", "-l", self.point])
 
 
 class Work:
@@ -315,12 +347,12 @@ class Work:
         self.tree.mkdir(parents=True, exist_ok=True)
         return self._own(Server(self, options.pop("root", self.root), **options))
 
-    def mount(self, source, cache="cache", options=(), point=None):
-        """Mounts SOURCE (or a Server's spider) and returns when it can be read."""
+    def mount(self, source, cache="cache", options=(), point=None, prefix=()):
+        """Mounts SOURCE (or a Server's spider) and returns when it can be read. PREFIX: a command that runs the daemon."""
         self._mounts += 1
         source = source.source() if isinstance(source, Server) else source
         mount = Mount(self, source, self.path(point or f"mnt{self._mounts}"), self.path(cache), options,
-                      f"mount{self._mounts}.log")
+                      f"mount{self._mounts}.log", prefix)
         self._own(mount.daemon)
         return mount
 
@@ -370,5 +402,5 @@ class Work:
             say("\n".join(log.read_text(errors="backslashreplace").splitlines()[-40:]))
 
 
-def main():
-    tap.run(Work)
+def main(**options):
+    tap.run(Work, **options)

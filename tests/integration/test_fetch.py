@@ -20,6 +20,7 @@ FETCH = "/fsyncfs.v1.Workspace/Fetch"
 INVALID, NOT_FOUND, STALE, OUT_OF_RANGE = 3, 5, 9, 11
 DEADLINE_SEC = 60
 LARGE = 8 << 20
+PIECE = digest.PIECE_BYTES
 
 
 class Fetch:
@@ -33,7 +34,8 @@ class Fetch:
         self.replies = call(iter(self.requests.get, None), timeout=DEADLINE_SEC)
         self.spider = spider
         self.data, self.first, self.ended = {}, {}, {}  # by id: the bytes, the first one's offset, (status, text)
-        self.order, self.messages = [], 0  # ids as their parts came
+        self.lists = {}  # by id: what came before the bytes
+        self.order, self.messages, self.beats = [], 0, 0  # ids as their parts came; messages without any
         if open_with:
             self.send(spider_id=spider, node_key="node")
 
@@ -48,7 +50,8 @@ class Fetch:
         if content is None:
             content = (self.root / self.spider / os.fsdecode(path)).read_bytes()
         self.last_id += 1
-        fields = {"id": self.last_id, "hash_algorithm": 1, "digest": digest.xxh3(content), "size": len(content), **fields}
+        fields = {"id": self.last_id, "hash_algorithm": digest.algorithm(digest.KIND_FILE, len(content)),
+                  "digest": digest.content(content), "size": len(content), **fields}
         fields["path" if isinstance(path, str) else "raw_path"] = path
         return workspace.FetchWant(**fields)
 
@@ -64,10 +67,15 @@ class Fetch:
         except StopIteration:
             return False
         self.messages += 1
-        check(reply.parts, "a message without parts")
+        self.beats += not reply.parts
         for part in reply.parts:
             check(part.id not in self.ended, f"a part of {part.id} after its last")
-            if part.status == 0:
+            if part.list:
+                known = self.lists.setdefault(part.id, bytearray())
+                check(part.id not in self.data and not part.last and not part.status, f"the list of {part.id} comes first")
+                equal(part.offset, len(known), f"offset of a part of the list of {part.id}")
+                known += part.data
+            elif part.status == 0:
                 data = self.data.setdefault(part.id, bytearray())
                 equal(part.offset, self.first.setdefault(part.id, part.offset) + len(data), f"offset of a part of {part.id}")
                 data += part.data
@@ -280,10 +288,11 @@ def stale(w):
     while large not in fetch.data:
         fetch.take()
     with open(w.tree / "large", "r+b") as f:
+        f.seek(-7, os.SEEK_END)
         f.write(b"changed")
     equal(fetch.until(large), [STALE], "changed while it was sent")
     equal(fetch.status("large", content=data), STALE, "asked for again")
-    check(fetch.get("large") == b"changed" + data[7:], "what it holds now")
+    check(fetch.get("large") == data[:-7] + b"changed", "what it holds now")
 
 
 @case("a file replaced by another: the stream goes on with what is there, and so does a spider's folder")
@@ -315,32 +324,161 @@ def mapped(w):
             m[:4] = b"MMAP"
         settle()
         equal(fetch.status(name, content=data), STALE, f"{name} as it was listed")
-        equal(listed(server)[name], digest.xxh3(b"MMAP" + data[4:]), f"{name} in the next listing")
+        equal(listed(server)[name], digest.content(b"MMAP" + data[4:]), f"{name} in the next listing")
         check(fetch.get(name) == b"MMAP" + data[4:], f"what {name} holds")
 
 
-@case("changed and yet under the old stamps: found out while it is sent, hashed again, and served as it is")
-def unstamped(w):
-    data = make_large(w)
-    server = w.server()
-    with open(w.tree / "large", "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
-        m[0] = data[0] ^ 1  # the page is dirty now, and stamped: most file systems do not stamp it again
+def unstamped(m, path, bit):
+    """Changes the mapping M of the file PATH, whose page is dirty and stamped: most file systems do not stamp it again."""
+    stamp = os.stat(path).st_mtime_ns
+    m[0] ^= bit
+    if os.stat(path).st_mtime_ns != stamp:
+        skip("this file system stamps every write through a mapping")
+    settle()
+
+
+@case("changed and yet under the old stamps: who gets it finds out, and asks by itself; it is hashed again, and served as it is")
+def trusted(w):
+    make_large(w)
+    server, path = w.server(), w.tree / "large"
+    with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+        m[0] ^= 1
         settle()
-        first = bytes(m)
-        stamp = os.stat(w.tree / "large").st_mtime_ns
-        for ready in (lambda: None, lambda: listed(server)):
-            ready()
-            fetch = Fetch(server)
-            check(fetch.get("large", content=first) == first, "with the first change")
-            m[0] ^= 2
-            if os.stat(w.tree / "large").st_mtime_ns != stamp:
-                skip("this file system stamps every write through a mapping")
-            settle()
-            now = bytes(m)
-            equal(fetch.status("large", content=first), STALE, "what it held")
-            equal(listed(server)["large"], digest.xxh3(now), "the next listing")
-            check(fetch.get("large", content=now) == now, "what it holds")
-            first = now
+        fetch = Fetch(server)
+        for _ in range(2):
+            first = bytes(m)
+            equal(listed(server)["large"], digest.content(first), "the listing")
+            unstamped(m, path, 2)
+            [i] = fetch.want("large", content=first)
+            check(fetch.until(i) == [STALE] or bytes(fetch.data[i]) != first, "what it held is nowhere")
+            algorithm = digest.algorithm(digest.KIND_FILE, len(first))
+            code, _ = fetch.client.download(SPIDER, "large", hash_algorithm=algorithm, digest=digest.content(first))
+            equal(code, Code.FAILED_PRECONDITION, "asked for by itself")
+            equal(listed(server)["large"], digest.content(m), "the next listing")
+            check(fetch.get("large", content=bytes(m)) == bytes(m), "what it holds")
+
+
+@case("changed and yet under the old stamps, before anybody read it on a mount: that reads what is there now")
+def trusted_and_mounted(w):
+    make_large(w)
+    server, path = w.server(), w.tree / "large"
+    with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as mapping:
+        mapping[0] ^= 1
+        settle()
+        m = w.mount(server, options=["refresh=off"])
+        unstamped(mapping, path, 2)
+        check((m.point / "large").read_bytes() == mapping[:], "what is there now")
+
+
+# ---- memory ----
+
+def read_all(server, data):
+    """One worker that reads DATA, {name: bytes}; its stream."""
+    fetch = Fetch(server)
+    for name in data:
+        check(fetch.get(name, list=True) == data[name], f"{name}")
+    return fetch
+
+
+@case("wanted by many: read from the disk twice, then sent from memory, in parts as well; the file may be gone by then")
+def from_memory(w):
+    sizes = {"small": 5000, "whole": PIECE, "large": 3 * PIECE + 1000}
+    data = {name: make_large(w, name, size, size) for name, size in sizes.items()}
+    server = w.server()
+    listed(server)
+    total, memory = sum(len(d) for d in data.values()), lambda: server.counter("fsyncfs_bytes_from_memory_total")
+    read_all(server, data)
+    read_all(server, data)
+    equal(memory(), 0, "bytes from memory for the second")
+    fetch = read_all(server, data)
+    equal(memory(), total, "bytes from memory for the third")
+    check(fetch.get("large", offset=2 * PIECE - 10, length=20) == data["large"][2 * PIECE - 10:2 * PIECE + 10], "a range over a limit")
+    check(fetch.get("whole", offset=100) == data["whole"][100:], "a range to the end")
+    equal(memory(), total + 20 + PIECE - 100, "with the ranges")
+    (w.tree / "small").write_bytes(data["small"][::-1])
+    (w.tree / "whole").unlink()
+    for name in ("small", "whole"):
+        check(fetch.get(name, content=data[name]) == data[name], f"{name} as it was listed")
+    check(fetch.get("small") == data["small"][::-1], "as it is now")
+    equal(fetch.status("whole", content=data["whole"][::-1]), STALE, "what was never there")
+
+
+@case("what is in memory because of one spider is not there for another")
+def from_memory_of_others(w):
+    data = make_large(w, "small", 5000)
+    (w.tree.parent / "other").mkdir()
+    (w.tree.parent / "other" / "small").write_bytes(data[::-1])
+    server = w.server()
+    for _ in range(3):
+        read_all(server, {"small": data})
+    equal(server.counter("fsyncfs_bytes_from_memory_total"), 5000, "it is in memory")
+    other = Fetch(server, spider="other")
+    equal(other.status("small", content=data), STALE, "asked for in the name of the other")
+    check(other.get("small") == data[::-1], "the other's own")
+
+
+# ---- pieces ----
+
+@case("pieces: the list comes first, each piece in one message and one part; both are counted")
+def pieces(w):
+    data = make_large(w, size=10 * PIECE + 1000)
+    server = w.server()
+    listed(server)
+    hashed, sent = (server.counter(f"fsyncfs_{c}_total") for c in ("files_hashed", "bytes_sent"))
+    fetch = Fetch(server)
+    check(fetch.get("large", list=True) == data, "all of it")
+    check(bytes(fetch.lists[1]) == digest.pieces(data), "the list")
+    equal(fetch.messages, 12, "messages: the list, and the pieces; the last one waits for none")
+    first = fetch.get("large", offset=10 * PIECE, length=1000, list=True)
+    check(first == data[10 * PIECE:] and bytes(fetch.lists[2]) == fetch.lists[1], "list and last piece")
+    check(fetch.get("large", offset=10 * PIECE, length=1000) == first and 3 not in fetch.lists, "without the list")
+    equal(server.counter("fsyncfs_bytes_sent_total") - sent, len(data) + 2000 + 2 * 11 * 16, "bytes counted, lists as well")
+    equal(server.counter("fsyncfs_files_hashed_total"), hashed, "files hashed")
+    make_large(w, "small", 5000)
+    check(len(fetch.get("small", list=True)) == 5000 and 4 not in fetch.lists, "a small one has none")
+    equal(fetch.messages, 12 + 1 + 1 + 1, "messages")
+
+
+@case("the list of an enormous file, in several parts; small ones come in between")
+def enormous(w):
+    w.tree.mkdir(parents=True, exist_ok=True)
+    size = 4 << 30  # a list of 256 KiB: with its head it does not fit into one message
+    with open(w.tree / "hole", "wb") as f:
+        f.truncate(size)
+    small = make_large(w, "small", 1000)
+    server = w.server()
+    listed(server)
+    known = digest.xxh3(bytes(PIECE)) * (size // PIECE)
+    fetch = Fetch(server)
+    hole = fetch.wanted("hole", content=b"", hash_algorithm=3, digest=digest.xxh3(known), size=size, offset=size - PIECE, list=True)
+    fetch.send(wants=[hole, fetch.wanted("small")])
+    equal(fetch.until(hole.id, hole.id + 1), [0, 0], "statuses")
+    check(bytes(fetch.lists[hole.id]) == known, "the list")
+    check(bytes(fetch.data[hole.id]) == bytes(PIECE) and bytes(fetch.data[hole.id + 1]) == small, "the bytes")
+    equal(fetch.order, [hole.id, hole.id + 1, hole.id, hole.id], "parts: the list gives way, and the piece follows its end")
+
+
+@case("while a file is hashed that nobody knows, the master says that it is there; a cancelled want ends that, and closes the file")
+def alive(w):
+    w.tree.mkdir(parents=True, exist_ok=True)
+    with open(w.tree / "hole", "wb") as f:
+        f.truncate(4 << 40)
+    small = make_large(w, "small", 1000)
+    server = w.server()
+    fetch = Fetch(server)
+    hole = fetch.wanted("hole", content=b"", hash_algorithm=3, digest=b"x" * 16, size=4 << 40)
+    fetch.send(wants=[hole])
+    while fetch.beats < 3:
+        check(fetch.take(), "the stream goes on")
+    check(not fetch.ended and descriptors(server, "/hole") == 1, "it is being hashed")
+    check(fetch.get("small") == small, "others are served")
+    fetch.send(cancel=[hole.id])
+    wait_until(lambda: descriptors(server, "/hole") == 0, "the file is closed", 10)
+    [again] = fetch.want("hole", content=b"", hash_algorithm=3, digest=b"x" * 16, size=4 << 40)
+    wait_until(lambda: descriptors(server, "/hole") == 1, "wanted again", 10)
+    fetch.replies.cancel()
+    wait_until(lambda: descriptors(server, "/hole") == 0, "the file is closed when the call ends", 10)
+    check(again not in fetch.ended, "nobody was told anything")
 
 
 # ---- hostile ----

@@ -4,18 +4,21 @@ What is shown is right or not shown: a bad first listing fails the mount with on
 for in full, a bad folder or content is an errno in time. The daemon lives on, in bounded memory.
 """
 
+import concurrent.futures
 import errno
 import os
 import re
 import time
 from pathlib import Path
 
-from harness import case, check, equal, is_mounted, main, one_line, program, run, skip, wait_until
+from harness import case, check, equal, is_mounted, main, one_line, program, run, wait_until
 from peers import hostile_own, hostile_own_modes
 
 FAILED = 32  # mount(8)
-TIMEOUT = 3
-SLACK = 4  # seconds beyond TIMEOUT that a task may wait
+TIMEOUT = 2
+LISTEN_SEC = 4  # how long a bad pusher is watched
+AT_A_TIME = 6   # most cases wait for a time-out
+SLACK = 6  # seconds beyond TIMEOUT that a task may wait
 MEMORY_KIB = 200 << 10
 BAD_BYTES = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH}
 FIRST = {"a/one": b"1\n", "a/two": b"22\n", "b/deep/x": b"xx\n", "good.txt": b"good content\n",
@@ -23,7 +26,7 @@ FIRST = {"a/one": b"1\n", "a/two": b"22\n", "b/deep/x": b"xx\n", "good.txt": b"g
 SECOND = {**FIRST, "new": b"new\n", "a/two": b"changed\n"}
 
 # The digests prove what came, however oddly it was sent.
-SHOWN = {"good", "in-pieces", "folders-out-of-order", "extra-folder", "whole-folder", "total-too-large",
+SHOWN = {"good", "data-of-another", "in-pieces", "folders-out-of-order", "extra-folder", "whole-folder", "total-too-large",
          "strategy-says-changes", "two-versions", "resumed-well", "resumed-with-another-version", "resumed-with-wrong-entries"}
 # Differences after which the worker has SECOND; of those HEALED it was sent everything.
 HEALED = {"that-does-not-add-up", "with-nothing", "that-takes-all-away", "with-an-empty-root", "with-orphans", "below-a-file",
@@ -49,10 +52,16 @@ def alive(w, m, memory_kib=MEMORY_KIB):
     """The daemon answers, has kept within its memory, and nothing was written outside the cache folder."""
     check(m.daemon.running(), "the daemon lives")
     m.status()
-    peak = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{m.daemon.pid}/status").read_text())[1])
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{m.serving_pid()}/status").read_text())[1])
     check(peak < memory_kib, f"memory of the daemon: {peak} KiB at most, expected less than {memory_kib}")
     nothing_outside(w)
     check("\x1b" not in m.daemon.output() and "\x07" not in m.daemon.output(), "control characters in the log")
+
+
+def same(got, want, what):
+    """Equal trees, as TREE gives them."""
+    different = sorted(path for path in set(got) | set(want) if got.get(path) != want.get(path))
+    check(not different, f"{what}: different in {different}")
 
 
 def nothing_outside(w):
@@ -75,7 +84,7 @@ def in_time(began, what):
 def shows(w, name):
     master = hostile_own(w, "snapshot-" + name)
     m = w.mount(master.source, options=[f"timeout={TIMEOUT}"])
-    equal(tree(m.point), SECOND if name.endswith("another-version") else FIRST, "the tree")
+    same(tree(m.point), SECOND if name.endswith("another-version") else FIRST, "the tree")
     equal(m.status()["full_scans"], int(name == "resumed-with-wrong-entries"), "listings asked for once more")
     alive(w, m)
     m.unmount()
@@ -104,15 +113,15 @@ def steps(w, name):
     """After a refresh the worker has FIRST or SECOND, whole; the next refresh still works."""
     master = hostile_own(w, "difference-" + name)
     m = w.mount(master.source, options=[f"timeout={TIMEOUT}"])
-    equal(tree(m.point), FIRST, "the tree before")
+    same(tree(m.point), FIRST, "the tree before")
     done = run([program("fsyncfs"), "refresh", m.point])
     if name in TAKEN:
         equal(done.returncode, 0, f"refresh: {done.stderr}")
-        equal(tree(m.point), SECOND, "the tree after")
+        same(tree(m.point), SECOND, "the tree after")
     else:
         one_line(done, 1)
         check("\x1b" not in done.stderr, "control characters on stderr")
-        equal(tree(m.point), FIRST, "the tree stays")
+        same(tree(m.point), FIRST, "the tree stays")
     equal(m.status()["full_scans"], int(name in HEALED), "listings asked for once more, in full")
     alive(w, m)
     m.unmount()
@@ -126,16 +135,16 @@ def listens(w, name):
     began = time.monotonic()
     if name in ASKED_FOR:
         wait_until(lambda: names(m.point) == sorted(SECOND), "the present version shows")
-    time.sleep(max(0.0, 5 - (time.monotonic() - began)))
+    time.sleep(max(0.0, LISTEN_SEC - (time.monotonic() - began)))
     seconds = time.monotonic() - began
     scans, watches = calls(master, "scan"), calls(master, "watch")
-    equal(tree(m.point), SECOND if name in ASKED_FOR else FIRST, "the tree")
+    same(tree(m.point), SECOND if name in ASKED_FOR else FIRST, "the tree")
     check(scans <= 4 + 4 * seconds, f"{scans} scans in {seconds:.1f} s")
     check(watches <= 8, f"{watches} streams in {seconds:.1f} s: the pauses must grow")
     began = time.monotonic()
     run([program("fsyncfs"), "refresh", m.point])
     in_time(began, "a refresh")
-    equal(tree(m.point), SECOND, "the tree after a refresh")
+    same(tree(m.point), SECOND, "the tree after a refresh")
     alive(w, m)
     m.unmount()
 
@@ -177,20 +186,26 @@ def lists_one(w, _name):
 
 # ---- contents ----
 
+def fetches_one(m, name, path):
+    began = time.monotonic()
+    try:
+        check((m.point / path).read_bytes() == FIRST[path], f"the content of {path}")
+        check(name not in UNFETCHABLE, f"{path} cannot have come")
+    except OSError as error:
+        check(error.errno in BAD_BYTES, f"{path}: {error}")
+        stale = "stale" in name and error.errno == errno.ESTALE  # what the master says of its file counts
+        check(name.startswith("only-") or name in PATIENT or stale, f"{path} can be had by a download: {error}")
+        check(name not in FETCHABLE, f"{path} came rightly: {error}")
+    in_time(began, f"a read of {path}")
+
+
 def fetches(w, name):
     """Small and large: the right bytes, or an errno in time. With a right download there is no excuse but a master that seems to be away."""
     master = hostile_own(w, "fetch-" + name)
     m = w.mount(master.source, options=[f"timeout={TIMEOUT}"])
-    for path in ("good.txt", "large", "a/one"):
-        began = time.monotonic()
-        try:
-            equal((m.point / path).read_bytes(), FIRST[path], f"the content of {path}")
-            check(name not in UNFETCHABLE, f"{path} cannot have come")
-        except OSError as error:
-            check(error.errno in BAD_BYTES, f"{path}: {error}")
-            check(name.startswith("only-") or name in PATIENT, f"{path} can be had by a download: {error}")
-            check(name not in FETCHABLE, f"{path} came rightly: {error}")
-        in_time(began, f"a read of {path}")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for read in [pool.submit(fetches_one, m, name, path) for path in ("good.txt", "large", "a/one")]:
+            read.result()
     shown = SECOND if "stale" in name else FIRST  # for then the worker looks at the present version
     equal(names(m.point), sorted(shown), "the listing afterwards")
     check(calls(master, "fetch") <= 40, f"{calls(master, 'fetch')} streams")
@@ -207,15 +222,9 @@ UNFETCHABLE = {"only-wrong-bytes", "only-wrong-bytes-in-pieces", "only-too-long"
 
 # ---- all of them ----
 
-# Defects that are known and not mended yet: run with FSYNCFS_TEST_OPEN=1.
-OPEN = {
-    "folder-stale-but-one": "folders that wait for the present version hold all threads of the fetch until the listing has ended",
-}
-
-
-def unless_open(mode):
-    if mode in OPEN and os.environ.get("FSYNCFS_TEST_OPEN") != "1":
-        skip("open: " + OPEN[mode])
+# What sends as fast as it can leaves others no processor.
+BUSY = ("unasked-only", "empty-parts", "heartbeats-", "empty-packs", "begins-anew", "other-version-for-ever", "same-folders",
+        "full-speed", "version-without-end", "endless", "same-children")
 
 
 def register(mode):
@@ -227,11 +236,12 @@ def register(mode):
         "folder": ("a folder", lists_one if name == "stale-but-one" else lists),
         "fetch": ("Fetch", fetches),
     }[kind]
-    case(f"{what}: {name}")(lambda w: (unless_open(mode), how(w, name)))
+    busy = any(word in name for word in BUSY)
+    case(f"{what}: {name}", alone=busy)(lambda w: how(w, name))
 
 
 for each_mode in hostile_own_modes():
     register(each_mode)
 
 
-main()
+main(at_a_time=AT_A_TIME)

@@ -238,7 +238,10 @@ class Liar(grpc.GenericRpcHandler):
     def __init__(self, port):
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
         self.answers = []
-        self.over = threading.Event()
+        self.calls = []  # the methods, as they came
+        self.hold = False  # whether the tree is kept back until the list has been asked for
+        self.asked, self.ended, self.over = threading.Event(), threading.Event(), threading.Event()
+        self.hidden = ()  # capabilities
         self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(16))
         self.server.add_generic_rpc_handlers((self,))
         self.source = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}:/spider"
@@ -246,8 +249,13 @@ class Liar(grpc.GenericRpcHandler):
 
     def service(self, call):
         def carry(requests, context):
+            self.calls.append(call.method)
+            if self.hold and call.method == hostile_worker.SCAN:
+                self.asked.wait(20)
             if call.method == hostile_worker.LEARNED:
                 next(requests)
+                self.asked.set()
+                context.add_callback(self.ended.set)
                 if self.answers is None:
                     self.over.wait(30)
                 yield from self.answers or ()
@@ -255,10 +263,18 @@ class Liar(grpc.GenericRpcHandler):
             far = self.channel.stream_stream(call.method)(requests, metadata=[])
             context.add_callback(far.cancel)
             try:
-                yield from far
+                for data in far:
+                    yield self.hide(data) if call.method == hostile_worker.HANDSHAKE else data
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details())
         return grpc.stream_stream_rpc_method_handler(carry)
+
+    def hide(self, data):
+        handshake = workspace.HandshakeReply.FromString(data)
+        left = [name for name in handshake.capabilities if name not in self.hidden]
+        del handshake.capabilities[:]
+        handshake.capabilities.extend(left)
+        return handshake.SerializeToString()
 
     def stop(self):
         self.over.set()
@@ -296,6 +312,46 @@ def lies(w):
     same_snapshot(snapshot(m.point), snapshot(w.tree), "the tree")
     m.unmount()
     liar.stop()
+
+
+@case("the list is asked for before the tree has come; not with prefetch=off, nor from a master without it; contents only after the tree")
+def early(w):
+    make_tree(w.tree, 40, 100_000)
+    server = w.server()
+    good = "d0000/f000001.bin"
+    for name, hold, hidden, options in (("on", True, (), []), ("off", False, (), ["prefetch=off"]), ("without", False, ("learned",), [])):
+        liar = Liar(server.port)
+        liar.answers, liar.hold, liar.hidden = [reply(good)], hold, hidden
+        m = w.mount(liar.source, cache=name, options=options)
+        if hold:
+            check(liar.asked.is_set(), "the list was asked for while the tree was held back")
+            equal(liar.calls[0], hostile_worker.HANDSHAKE, "the first call")
+            wait_until(lambda: m.status()["learned_fetched"] == 1, "the file on the list")
+            order = [liar.calls.index(method) for method in (hostile_worker.LEARNED, hostile_worker.SCAN, hostile_worker.FETCH)]
+            check(max(order[:2]) < order[2], f"no content before the list and the tree: {liar.calls}")
+        else:
+            check(hostile_worker.FETCH not in liar.calls, f"{name}: no content was asked for: {liar.calls}")
+        equal((m.point / good).read_bytes(), (w.tree / good).read_bytes(), f"{name}: a file")
+        m.unmount()
+        equal(liar.calls.count(hostile_worker.LEARNED), int(hold), f"{name}: lists asked for")
+        liar.stop()
+
+
+@case("a mount that fails, or succeeds, while the master is silent about the list is not held up, and asks no longer")
+def silent(w):
+    make_tree(w.tree, 5, 1000)
+    server = w.server()
+    for spider, status in (("nosuch", 32), ("spider", 0)):
+        liar = Liar(server.port)
+        liar.answers, liar.hold = None, True
+        done = w.try_mount(liar.source.replace("/spider", f"/{spider}"), cache=spider)
+        equal(done.returncode, status, f"mount of {spider}: {done.stderr}")
+        check(liar.asked.is_set(), "the list was asked for")
+        if status == 0:
+            check(not liar.ended.is_set(), "it is still being asked for")
+            run_ok(["umount", w.path("mnt")])
+        check(liar.ended.wait(10) and not liar.over.is_set(), "and no longer")
+        liar.stop()
 
 
 @case("a master that vanishes: umount is not held up by the report")

@@ -4,7 +4,7 @@ import json
 import signal
 
 from harness import case, check, equal, main, on_terminal, program, run, run_ok, wait_until
-from trees import make_tree, same_snapshot, snapshot
+from trees import make_tree, same_snapshot, set_times, settle, snapshot
 
 FILES, BYTES = 2000, 8_000_000
 
@@ -66,6 +66,23 @@ def terminal(w):
     check("[#" in shown or "[ " in shown, f"a bar: {shown[:300]}")
     check("500 files" in shown, f"a summary: {shown[-300:]}")
     check("500 fetched" in shown, "what was fetched")
+
+
+@case("one that is slowed down holds no old version of the catalog: its log is emptied as ever")
+def slowed_down(w):
+    make_tree(w.tree, 20_000, 40_000_000, per_folder=20_000)
+    server = w.server()
+    m = w.mount(server, options=["prefetch_rate=100K"])
+    w.spawn([program("fsyncfs"), "prefetch", m.point], "prefetch.log")
+    wait_until(lambda: server.counter("fsyncfs_downloads_total") > 20, "it is at work")
+    log, sizes = next(m.cache.glob("catalogs/*/slot0.db-wal")), []
+    for version in range(1, 7):
+        for path in (w.tree / "d0000").iterdir():
+            set_times(path, version * 10**15)
+        settle()
+        m.refresh()
+        sizes.append(log.stat().st_size)
+    check(sizes[-1] < 12 << 20, f"the log stays within 4 MiB and a version: {sizes}")
 
 
 @case("without a master it says so; a path that is not in a mount is an error")

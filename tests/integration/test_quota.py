@@ -3,9 +3,10 @@
 import json
 import os
 import random
+import sys
 import time
 
-from harness import case, check, equal, main, one_line, program, run, run_ok, wait_until
+from harness import PEERS, case, check, equal, main, one_line, program, run, run_ok, say, wait_until
 from trees import make_tree, same_snapshot, snapshot
 
 MIB = 1 << 20
@@ -41,14 +42,15 @@ def cache(m, *words):
 
 
 def disk_bytes(m):
-    """What the blobs take, by a walk of our own: each in steps of 4 KiB."""
+    """What the contents take, by a walk of our own: blobs in steps of 4 KiB, of what is not whole the blocks that are written."""
     total = 0
     for folder, _, names in os.walk(m.cache / "blobs"):
         for name in names:
             try:
-                total += (os.stat(os.path.join(folder, name)).st_size + 4095) // 4096 * 4096
+                st = os.stat(os.path.join(folder, name))
             except FileNotFoundError:
-                pass
+                continue
+            total += st.st_blocks * 512 if name.endswith(".part") else (st.st_size + 4095) // 4096 * 4096
     return total
 
 
@@ -61,6 +63,11 @@ def accounted(m):
 
 def rss(m):
     return m.status()["rss_bytes"]
+
+
+def forget_pages(path):
+    with open(path, "rb") as f:
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read(path):
@@ -95,6 +102,46 @@ def _(w):
     same_snapshot(snapshot(m.point), snapshot(w.tree), "the tree at the end")
 
 
+def make_large(tree, sizes, seed=3):
+    rng = random.Random(seed)
+    tree.mkdir(parents=True, exist_ok=True)
+    for i, size in enumerate(sizes):
+        (tree / f"f{i:02}").write_bytes(rng.randbytes(size))
+
+
+@case("large contents evicted under load: eight readers read ranges of them, mapped and not, and compare every byte")
+def _(w):
+    make_large(w.tree, [2 * MIB + i * 300_001 for i in range(14)])
+    for path in w.tree.iterdir():  # as tests/peers/random_reader.py wants to know them
+        size = path.stat().st_size
+        w.path("versions", path.name).mkdir(parents=True)
+        os.link(path, w.path("versions", path.name, f"1-{size}-{size}"))
+    m = w.mount(w.server(), options=["quota=20M"])
+    stop = w.path("stop")
+    readers = [w.spawn([sys.executable, PEERS / "random_reader.py", m.point, w.path("versions"), str(i), stop], f"reader{i}.log")
+               for i in range(8)]
+    taken, until = [], time.monotonic() + 5
+    while time.monotonic() < until and all(r.running() for r in readers):
+        forget_pages(m.point / f"f{len(taken) % 14:02}")
+        taken.append(disk_bytes(m))
+        time.sleep(0.05)
+    stop.touch()
+    counts = {}
+    for r in readers:
+        equal(r.wait(), 0, f"exit code of a reader ({r.output()[-500:]})")
+        for what, number in json.loads(r.output().splitlines()[-1]).items():
+            counts[what] = counts.get(what, 0) + number
+    status = m.status()
+    say(f"at most {max(taken) / MIB:.1f} MiB, of a quota of 20; fetched {status['fetched_bytes'] / MIB:.0f} MiB; {counts}")
+    equal([what for what in counts if what.startswith("E")], [], "errors of the readers")
+    check(status["fetched_bytes"] > 60 * MIB, "contents were evicted and fetched again")
+    wait_until(lambda: disk_bytes(m) <= 20 * MIB, "back within the quota")
+    accounted(m)
+    m.unmount()
+    equal(cache(m, "verify")["damaged"], 0, "damaged contents")
+    equal(os.listdir(m.cache / "quarantine"), [], "blobs in quarantine")
+
+
 @case("much data through a small quota: memory and cache stay small")
 def _(w):
     rng = random.Random(1)
@@ -126,6 +173,14 @@ def _(w):
     equal(reader.wait(), 0, f"exit code of the reader ({reader.output()[-300:]})")
     check(read(m.point / "big") == big, "bytes of the big file")
     accounted(m)
+    check("quota" in m.daemon.output(), "the log says that the quota cannot be kept")
+    read(m.point / "small" / "d0000" / "f000000.bin")
+    (w.tree / "late").write_bytes(b"late" * 1000)
+    m.refresh()
+    read(m.point / "late")
+    wait_until(lambda: disk_bytes(m) <= 8 * MIB, "back within the quota, once it is closed and something else is fetched")
+    check(rss(m) < 100 * MIB, f"{rss(m)} bytes resident")
+    accounted(m)
 
 
 @case("kill -9 of one of two mounts: the other's accounting is right, and the next mount's")
@@ -137,9 +192,8 @@ def _(w):
         reader = w.spawn(["/usr/bin/python3", "-c", READER, two.point, w.tree, str(number), "30"], f"r{number}.log")
         other = w.spawn(["/usr/bin/python3", "-c", READER, one.point, w.tree, str(99 + number), "1"], f"o{number}.log")
         time.sleep(0.4 + number * 0.05)
-        two.daemon.kill()
+        two.kill()
         reader.wait()
-        run(["umount", "-l", two.point])
         equal(other.wait(), 0, f"exit code of the other mount's reader ({other.output()[-300:]})")
         read(one.point / "d0000" / "f000000.bin")
         cached = one.status()

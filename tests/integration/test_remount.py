@@ -22,12 +22,12 @@ def change(tree):
     pool = [p for p in files if renamed_folder not in p.parents]
     changed, deleted, modes, touched = pool[100:110], pool[200:205], pool[300:303], pool[400:403]
     for path in changed:
-        path.write_bytes(b"changed " + path.name.encode())
+        path.write_bytes((b"changed " + path.name.encode()).ljust(1000))
     for path in deleted:
         path.unlink()
     added = [tree / f"added{i}" for i in range(5)]
     for path in added:
-        path.write_bytes(b"added " + path.name.encode())
+        path.write_bytes((b"added " + path.name.encode()).ljust(1000))
     renamed_folder.rename(tree / "renamed")
     for path in modes:
         path.chmod(0o751)

@@ -104,6 +104,7 @@ def open_file(w):
     m = w.mount(w.server())
     with open(m.point / "file", "rb", buffering=0) as old:
         equal(old.read(1000), content(0)[:1000], "the first bytes")
+        wait_until(lambda: m.status()["cached_files"] == 1, "all of it is here")
         replace(w.tree / "file", 1)
         m.refresh()
         equal((m.point / "file").read_bytes() == content(1), True, "a new open sees the new content")

@@ -3,12 +3,14 @@
 import hashlib
 import mmap
 import os
+import random
 import signal
 
 import grpc
 
 from harness import case, check, equal, main, one_line, program, run, wait_until
-import peers  # noqa: F401 (finds the next one)
+import peers  # noqa: F401 (finds the next ones)
+import digest
 import hostile_worker
 from trees import make_tree, same_snapshot, settle, snapshot
 
@@ -68,6 +70,41 @@ def listening(w):
     equal((w.mount(f"unix:{path}:/spider", cache="third").point / "f").read_text(), "over a socket", "after a restart")
 
 
+@case("other machines are let in only with tokens, TLS, or --insecure; alone it serves this machine")
+def who_may_come(w):
+    (w.tree / "f").parent.mkdir(parents=True)
+    token = w.path("token")
+    token.write_text("secret\n")
+    token.chmod(0o600)
+    for address in ("0.0.0.0:0", "[::]:0", "192.0.2.1:0"):
+        start_fails(w, address, "--token-file", "--tls-cert", "--insecure", options=["--listen", address])
+    start_fails(w, "0.0.0.0:0", options=["--listen", "127.0.0.1:0", "--listen", "0.0.0.0:0"])
+    for options, says in ((["--listen", "0.0.0.0:0", "--insecure"], "can read every workspace"),
+                          (["--listen", "0.0.0.0:0", "--token-file", token], "go in clear"),
+                          (["--listen", "localhost:0"], None)):
+        server = w.server(options=options)
+        server.wait_output("ready")
+        check(says is None or says in server.output(), f"{options}: {server.output()}")
+        equal(server.stop(), 0, "exit code")
+
+
+@case("without --listen: port 9666 of loopback, of everything with a token")
+def default_address(w):
+    w.tree.mkdir(parents=True)
+    token = w.path("token")
+    token.write_text("secret\n")
+    # In a network of its own: the port may be taken in this one.
+    script = 'ip link set lo up; exec "$0" "$@"'
+    for number, (options, says) in enumerate((([], r"listening on 127\.0\.0\.1:9666\n.*only this machine"),
+                                              (["--token-file", token], r"listening on (\[::\]|0\.0\.0\.0):9666"),
+                                              (["--insecure"], r"listening on (\[::\]|0\.0\.0\.0):9666\n.*--insecure"))):
+        server = w.spawn(["unshare", "-n", "sh", "-c", script, program("fsyncfs-server"), "--workspace", w.root,
+                          "--index", w.path("index"), *options], f"default{number}.log")
+        server.wait_output(says)
+        server.wait_output("ready")
+        equal(server.stop(), 0, "exit code")
+
+
 @case("every call wants the token; SIGHUP reads it again")
 def tokens(w):
     make_tree(w.tree, 3, 1000)
@@ -119,21 +156,34 @@ def mapped_writer(w):
 
 @case("downloads by offset and length, and refused as stale when the content is another")
 def ranges(w):
-    make_tree(w.tree, 1, 300_000)
-    path = "d0000/f000000.bin"
-    data = (w.tree / path).read_bytes()
-    c = client(w, w.server())
+    w.tree.mkdir(parents=True)
+    contents = {f"f{size}": random.Random(size).randbytes(size) for size in (0, 5000, 262_144, 262_145, 1_000_000)}
+    for path, data in contents.items():
+        (w.tree / path).write_bytes(data)
+    settle()
+    server = w.server()
+    c = client(w, server)
     [chunk] = c.scan("spider")[1]
-    digest = next(f.digest for f in chunk.files if f.path == path)
-    for offset, length in ((0, 0), (0, 1), (1000, 70_000), (len(data) - 1, 0), (len(data), 0)):
-        code, chunks = c.download("spider", path, offset=offset, length=length, hash_algorithm=XXH3, digest=digest)
-        want = data[offset:offset + length] if length else data[offset:]
-        equal((code, b"".join(x.data for x in chunks) == want), (Code.OK, True), f"{length} bytes at {offset}")
-    equal(c.download("spider", path, hash_algorithm=XXH3, digest=b"\1" * 16)[0], Code.FAILED_PRECONDITION, "another hash")
-    (w.tree / path).write_bytes(b"other" + data[5:])
-    code, chunks = c.download("spider", path, hash_algorithm=XXH3, digest=digest)
-    equal(code, Code.FAILED_PRECONDITION, "the old hash after a change")
-    equal(b"".join(x.data for x in chunks), b"", "bytes sent under the wrong name")
+    files = {f.path: f for f in chunk.files}
+    hashed = server.counter("fsyncfs_files_hashed_total")
+    for path, data in contents.items():
+        known = {"hash_algorithm": files[path].hash_algorithm, "digest": files[path].digest}
+        equal(known, {"hash_algorithm": digest.algorithm(digest.KIND_FILE, len(data)), "digest": digest.content(data)}, f"name of {path}")
+        for offset, length in ((0, 0), (0, 1), (1000, 70_000), (262_143, 2), (len(data) - 1, 0), (len(data), 0)):
+            if not 0 <= offset <= len(data):
+                continue
+            code, chunks = c.download("spider", path, offset=offset, length=length, **known)
+            want = data[offset:offset + length] if length else data[offset:]
+            equal((code, b"".join(x.data for x in chunks) == want), (Code.OK, True), f"{length} bytes at {offset} of {path}")
+        for wrong in ({"digest": b"\1" * 16}, {"hash_algorithm": 4 - known["hash_algorithm"]}):
+            equal(c.download("spider", path, **{**known, **wrong})[0], Code.FAILED_PRECONDITION, f"{wrong} of {path}")
+    equal(server.counter("fsyncfs_files_hashed_total") - hashed, 2, "hashed: large ones that hold something else than was asked for")
+    for path, data in list(contents.items())[1:]:
+        known = {"hash_algorithm": files[path].hash_algorithm, "digest": files[path].digest}
+        (w.tree / path).write_bytes(b"other" + data[5:])
+        code, chunks = c.download("spider", path, **known)
+        equal(code, Code.FAILED_PRECONDITION, f"the old hash of {path} after a change")
+        equal(b"".join(x.data for x in chunks), b"", "bytes sent under the wrong name")
 
 
 @case("a stock worker's scan is shared for a while, our own always see the present")

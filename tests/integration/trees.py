@@ -13,8 +13,11 @@ from harness import check, equal, run, run_ok
 SPECIALS = "*.special"  # names of sockets, fifos and devices in the odd tree: left out by the master and the comparison
 
 
+TINY_MAX = 256  # bytes of a file that comes with its name, and is never asked for
+
+
 def make_tree(root, files, total_bytes, seed=1, per_folder=100):
-    """FILES files of pseudo-random content, TOTAL_BYTES in all, of uneven sizes, PER_FOLDER in a folder."""
+    """FILES files of pseudo-random content, TOTAL_BYTES in all, of uneven sizes (none is tiny), PER_FOLDER in a folder."""
     rng = random.Random(seed)
     root = Path(root)
     weights = [rng.random() ** 3 + 0.02 for _ in range(files)]
@@ -23,7 +26,7 @@ def make_tree(root, files, total_bytes, seed=1, per_folder=100):
         folder = root / f"d{i // per_folder:04d}"
         if i % per_folder == 0:
             folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"f{i:06d}.bin").write_bytes(rng.randbytes(int(weight * scale)))
+        (folder / f"f{i:06d}.bin").write_bytes(rng.randbytes(max(int(weight * scale), TINY_MAX + 1)))
     settle()
     return root
 

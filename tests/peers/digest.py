@@ -5,7 +5,8 @@ import ctypes.util
 import struct
 
 KIND_FILE, KIND_FOLDER, KIND_SYMLINK = 1, 2, 3
-XXH3 = 1
+XXH3, PIECES = 1, 3
+PIECE_BYTES = 256 << 10
 
 
 class _Hash128(ctypes.Structure):
@@ -23,11 +24,26 @@ def xxh3(data):
     return struct.pack(">QQ", value.high, value.low)
 
 
+def algorithm(kind, size):
+    """By what the digest of an entry is made: of a large file by its pieces."""
+    return PIECES if kind == KIND_FILE and size > PIECE_BYTES else XXH3
+
+
+def pieces(data):
+    """The list of a large content: the hashes of its pieces, one after the other."""
+    return b"".join(xxh3(data[at:at + PIECE_BYTES]) for at in range(0, len(data), PIECE_BYTES))
+
+
+def content(data):
+    """The digest of a file that holds DATA."""
+    return xxh3(pieces(data) if len(data) > PIECE_BYTES else data)
+
+
 def folder_digest(children):
     """CHILDREN: (name bytes, kind, mode, mtime_ns, size, digest) in any order."""
     data = b""
     for name, kind, mode, mtime_ns, size, digest in sorted(children):
-        data += struct.pack("<HBIqQB", len(name), kind, mode, mtime_ns, 0 if kind == KIND_FOLDER else size, XXH3)
+        data += struct.pack("<HBIqQB", len(name), kind, mode, mtime_ns, 0 if kind == KIND_FOLDER else size, algorithm(kind, size))
         data += digest + name
     return xxh3(data)
 

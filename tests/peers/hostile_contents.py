@@ -6,18 +6,20 @@ import time
 
 import grpc
 
-from hostile_own import Master, mode, part, reply, wait_for_end
+from hostile_own import Master, asked_for, listing, mode, part, reply, wait_for_end
 
 
-def no_download(_self, _digest, context):
+def no_download(_self, _digest, _offset, _length, context):
     context.abort(grpc.StatusCode.INTERNAL, "no downloads here")
 
 
 def answering(name):
-    """Registers a function (want, data, context) that yields messages, twice: with good downloads, and without."""
+    """Registers a function (want, data, context) that yields messages, twice: with good downloads, and without. DATA: the bytes wanted."""
     def register(function):
         def want(self, want, context):
-            return function(want, self.content(want.digest), context)
+            content = self.content(want.digest)
+            yield from listing(want, content)
+            yield from function(want, asked_for(want, content), context)
         mode("fetch-" + name, want=want)
         mode("fetch-only-" + name, want=want, download=no_download)
         return function
@@ -35,9 +37,14 @@ def streaming(name):
     return register
 
 
+def some(want, data, at=0, **fields):
+    """A part with DATA, which begins at AT of what WANT is for."""
+    return part(want.id, data, **{"offset": want.offset + at, **fields})
+
+
 def right(want, data):
     """The right answer in one message."""
-    return reply(part(want.id, data[want.offset:], offset=want.offset, last=True))
+    return reply(some(want, data, last=True))
 
 
 @answering("good")
@@ -47,10 +54,8 @@ def good(want, data, _context):
 
 @answering("slow")
 def slow(want, data, _context):
-    size = max(1, len(data) // 10)
-    for at in range(0, len(data), size):
-        time.sleep(0.1)
-        yield reply(part(want.id, data[at:at + size], offset=at, last=at + size >= len(data)))
+    time.sleep(0.3)
+    yield right(want, data)
 
 
 @answering("unasked-first")
@@ -74,44 +79,44 @@ def unasked_only(_want, _data, context):
 
 @answering("wrong-bytes")
 def wrong_bytes(want, data, _context):
-    yield reply(part(want.id, b"X" + data[1:], last=True))
+    yield reply(some(want, b"X" + data[1:], last=True))
 
 
 @answering("wrong-bytes-in-pieces")
 def wrong_bytes_in_pieces(want, data, _context):
-    yield reply(part(want.id, b"X"))
-    yield reply(part(want.id, data[1:], offset=1, last=True))
+    yield reply(some(want, b"X"))
+    yield reply(some(want, data[1:], 1, last=True))
 
 
 @answering("too-long")
 def too_long(want, data, _context):
-    yield reply(part(want.id, data + b"more", last=True))
+    yield reply(some(want, data + b"more", last=True))
 
 
 @answering("too-short")
 def too_short(want, data, _context):
-    yield reply(part(want.id, data[:-1], last=True))
+    yield reply(some(want, data[:-1], last=True))
 
 
 @answering("beyond-the-end")
 def beyond_the_end(want, data, _context):
-    yield reply(part(want.id, data))
-    yield reply(part(want.id, b"more", offset=len(data)))
+    yield reply(some(want, data))
+    yield reply(some(want, b"more", len(data)))
 
 
 @answering("wrong-offset")
 def wrong_offset(want, data, _context):
-    yield reply(part(want.id, data[:1]), part(want.id, data[1:], offset=2, last=True))
+    yield reply(some(want, data[:1]), some(want, data[1:], 2, last=True))
 
 
 @answering("huge-offset")
 def huge_offset(want, data, _context):
-    yield reply(part(want.id, data, offset=2**64 - 1, last=True))
+    yield reply(some(want, data, offset=2**64 - 1, last=True))
 
 
 @answering("last-without-data")
 def last_without_data(want, _data, _context):
-    yield reply(part(want.id, last=True))
+    yield reply(some(want, b"", last=True))
 
 
 @answering("empty-parts-for-ever")
@@ -127,7 +132,7 @@ def status_and_control_characters(want, _data, _context):
 
 @answering("status-99")
 def status_99(want, data, _context):
-    yield reply(part(want.id, data, status=99, last=True))
+    yield reply(some(want, data, status=99, last=True))
 
 
 @answering("stale-for-ever")
@@ -161,7 +166,7 @@ def garbage(_want, _data, context):
 
 @answering("huge-message")
 def huge_message(want, _data, context):
-    yield reply(part(want.id, bytes(16 << 20), last=True))
+    yield reply(some(want, bytes(16 << 20), last=True))
     wait_for_end(context)
 
 
@@ -175,7 +180,9 @@ def half_a_message(want, data, context):
 def ends_after_each(requests, _context):
     for request in requests:
         for want in request.wants:
-            yield right(want, Master().content(want.digest))
+            content = Master().content(want.digest)
+            yield from listing(want, content)
+            yield right(want, asked_for(want, content))
             return
 
 

@@ -60,7 +60,17 @@ whole_pack("fewer-than-counted", lambda es: packs.encode(es, count=len(es) + 1))
 whole_pack("more-than-counted", lambda es: packs.encode(es, count=len(es) - 1))
 whole_pack("truncated-pack", lambda es: packs.encode(es)[:-9])
 whole_pack("trailing-bytes", lambda es: packs.encode(es) + b"more")
-whole_pack("other-format", lambda es: b"\x02" + packs.encode(es)[1:])
+def with_data(data):
+    """The whole tree in one pack, each file of some size with the bytes that DATA makes of its entry."""
+    return lambda es: packs.encode([e._replace(data=data(e)) if e.kind == KIND_FILE and e.size else e for e in es])
+
+
+# The bytes of a tiny file: its own or not, as many as its size says or not.
+whole_pack("data-of-another", with_data(lambda e: b"?" * e.size if e.size <= packs.TINY_MAX else b""))
+whole_pack("data-cut-short", with_data(lambda e: b"?" * (e.size - 1) if e.size <= packs.TINY_MAX else b""))
+whole_pack("data-too-long", with_data(lambda e: b"?" * (e.size + 1) if e.size <= packs.TINY_MAX else b""))
+whole_pack("data-of-a-large-file", with_data(lambda e: b"" if e.size <= packs.TINY_MAX else b"?" * e.size))
+whole_pack("other-format", lambda es: bytes([packs.FORMAT + 1]) + packs.encode(es)[1:])
 whole_pack("garbage-pack", lambda es: bytes(range(256)) * 40)
 whole_pack("tiny-pack", lambda es: b"\x01")
 

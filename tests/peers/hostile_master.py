@@ -387,6 +387,12 @@ def silence_after_a_piece(want, data, context):
 
 
 @fetch_mode
+def silence(_want, _data, context):
+    wait_for_end(context)
+    return iter(())
+
+
+@fetch_mode
 def closing(_want, _data, _context):
     return None
 
@@ -417,7 +423,8 @@ class HostileMaster:
                 yield from answer
 
     def handshake(self, _request, _context):
-        return workspace.HandshakeReply(protocol=1, server_name="hostile").SerializeToString()
+        capabilities = ["ranges", "expected-hash", *(["fetch", "pieces"] if self.fetch_mode else [])]
+        return workspace.HandshakeReply(protocol=1, server_name="hostile", capabilities=capabilities).SerializeToString()
 
     def handlers(self):
         raw = bytes  # answers are bytes already: they need not be well-formed

@@ -17,8 +17,8 @@ import time
 
 import grpc
 
+import digest
 import packs
-from digest import xxh3
 from hostile_tree import Version, info, sync, workspace
 
 LARGE = bytes(range(256)) * (4 << 10) + b"a megabyte"
@@ -30,6 +30,7 @@ SECOND = Version({**TREE, b"large": LARGE, b"new": b"new\n", b"a/two": b"changed
 STEP = [e for e in SECOND.entries() if e.path in (b"new", b"a/two")]
 
 MODES = {}  # name: dict of the methods of Master that it replaces
+CAPABILITIES = ["ranges", "expected-hash", "unchanged", "delta", "packs", "watch", "fetch", "pieces"]
 HEARTBEAT = sync.FileScanChunk().SerializeToString()
 
 
@@ -88,6 +89,17 @@ def reply(*parts):
     return workspace.FetchReply(parts=parts).SerializeToString()
 
 
+def asked_for(want, data):
+    """Of the content DATA the bytes that WANT is for."""
+    return data[want.offset:want.offset + want.length if want.length else len(data)]
+
+
+def listing(want, data):
+    """The messages with the list of the content DATA, if WANT asks for it."""
+    if want.list:
+        yield reply(part(want.id, digest.pieces(data), list=True))
+
+
 class Master:
     """Right in everything; a mode replaces methods."""
 
@@ -130,27 +142,27 @@ class Master:
         children = FIRST.children(path)
         yield chunk(FIRST, children, is_complete=True)
 
-    def content(self, digest):
-        return next((data for v in (FIRST, SECOND) for data in v.contents.values() if data and xxh3(data) == digest), b"?")
+    def content(self, name):
+        """The bytes whose digest is NAME."""
+        return next((data for v in (FIRST, SECOND) for data in v.contents.values() if data and digest.content(data) == name), b"?")
 
     def want(self, want, _context):
-        """The messages that answer WANT, which is for DATA."""
-        data, at = self.content(want.digest), want.offset
-        while True:
+        """The messages that answer WANT."""
+        data = asked_for(want, self.content(want.digest))
+        yield from listing(want, self.content(want.digest))
+        for at in range(0, len(data), 128 << 10):
             piece = data[at:at + (128 << 10)]
-            at += len(piece)
-            yield reply(part(want.id, piece, offset=at - len(piece), last=at == len(data)))
-            if at == len(data):
-                return
+            yield reply(part(want.id, piece, offset=want.offset + at, last=at + len(piece) == len(data)))
 
     def fetch(self, requests, context):
         for request in requests:
             for want in request.wants:
                 yield from self.want(want, context)
 
-    def download(self, digest, _context):
-        data = self.content(digest)
-        yield sync.FileDownloadChunk(data=data, total_bytes=len(data)).SerializeToString()
+    def download(self, name, offset, length, _context):
+        data = self.content(name)
+        some = data[offset:offset + length if length else len(data)]
+        yield sync.FileDownloadChunk(data=some, total_bytes=len(data)).SerializeToString()
         yield sync.FileDownloadChunk(is_complete=True, total_bytes=len(data)).SerializeToString()
 
 
@@ -185,10 +197,10 @@ class Service:
 
     def download(self, request, context):
         self.note("download", request.path)
-        yield from self.master.download(request.digest, context)
+        yield from self.master.download(request.digest, request.offset, request.length, context)
 
     def handshake(self, _request, _context):
-        return workspace.HandshakeReply(protocol=1, server_name="hostile").SerializeToString()
+        return workspace.HandshakeReply(protocol=1, server_name="hostile", capabilities=CAPABILITIES).SerializeToString()
 
     def handlers(self):
         raw = bytes  # answers are bytes already: they need not be well-formed

@@ -204,6 +204,16 @@ def endless_children(_path, context):
         yield chunk(FIRST, pack=pack + packs.compress(raw.replace(mark, b"%08d" % n, 1)))
 
 
+@folder("child-by-child")
+def child_by_child(_path, context):
+    """There is always something new, and never an end."""
+    for n in itertools.count():
+        if not context.is_active():
+            return
+        yield chunk(FIRST, pack=packs.encode([entry(b"n%08d" % n, data=b"x")]))
+        time.sleep(0.3)
+
+
 @folder("same-children-for-ever")
 def same_children_for_ever(path, context):
     while context.is_active():

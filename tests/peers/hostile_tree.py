@@ -40,8 +40,8 @@ class Entries:
         if self.stock:
             info.hash = hashlib.md5(data).hexdigest()
         else:
-            info.hash_algorithm = digest.XXH3
-            info.digest = digest.xxh3(data)
+            info.hash_algorithm = digest.algorithm(digest.KIND_FILE, len(data))
+            info.digest = digest.content(data)
         return info
 
     def symlink(self, path, target):
@@ -59,10 +59,10 @@ class Entries:
 
 def good_digest():
     ns = MTIME_SEC * 10**9
-    inner = (b"inner.txt", digest.KIND_FILE, 0o644, ns, len(INNER), digest.xxh3(INNER))
+    inner = (b"inner.txt", digest.KIND_FILE, 0o644, ns, len(INNER), digest.content(INNER))
     folder = digest.folder_digest([inner])
     top = [(b"folder", digest.KIND_FOLDER, 0o755, ns, 0, folder),
-           (b"good.txt", digest.KIND_FILE, 0o644, ns, len(GOOD), digest.xxh3(GOOD))]
+           (b"good.txt", digest.KIND_FILE, 0o644, ns, len(GOOD), digest.content(GOOD))]
     return digest.root_digest(0o755, ns, digest.folder_digest(top))
 
 
@@ -74,7 +74,7 @@ def entry(path, kind=digest.KIND_FILE, data=b"", **fields):
     """An entry as packs have it. DATA: a file's content, a symlink's target; a folder's digest."""
     e = packs.Entry(path, kind, OWN_MODE.get(kind, 0), MTIME_NS, 0, b"", b"", False, False, False)
     if kind == digest.KIND_FILE:
-        e = e._replace(size=len(data), digest=digest.xxh3(data))
+        e = e._replace(size=len(data), digest=digest.content(data))
     elif kind == digest.KIND_FOLDER:
         e = e._replace(digest=data or digest.xxh3(b""))
     elif kind == digest.KIND_SYMLINK:
@@ -91,8 +91,8 @@ def info(e):
     kinds = {digest.KIND_FOLDER: GO_DIR, digest.KIND_SYMLINK: GO_SYMLINK}
     return sync.FileInfo(path=e.path.decode(), kind=e.kind, mode=e.mode | kinds.get(e.kind, 0), mod_time=e.mtime_ns // 10**9,
                          mtime_nsec=e.mtime_ns % 10**9, file_size=e.size, link_target=e.target, unknown=e.unknown,
-                         hash_algorithm=digest.XXH3 if e.kind == digest.KIND_FILE and e.digest else 0,
-                         digest=e.digest, gone=e.gone, whole=e.whole)
+                         hash_algorithm=digest.algorithm(e.kind, e.size) if e.kind == digest.KIND_FILE and e.digest else 0,
+                         digest=e.digest, gone=e.gone, whole=e.whole, content=e.data)
 
 
 class Version:

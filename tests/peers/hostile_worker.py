@@ -1,6 +1,7 @@
 """A client of our server for requests that no worker of ours would send. What is right to answer, the tests say."""
 
 import socket
+import threading
 
 import grpc
 
@@ -15,10 +16,12 @@ WATCH = "/fsyncfs.v1.Workspace/Watch"
 LIST_FOLDER = "/fsyncfs.v1.Workspace/ListFolder"
 REPORT = "/fsyncfs.v1.Workspace/Report"
 LEARNED = "/fsyncfs.v1.Workspace/Learned"
+SYNC = "/grpc.SyncService/SyncFiles"
+FETCH = "/fsyncfs.v1.Workspace/Fetch"
 DEADLINE_SEC = 20
 REPLIES = {SCAN: sync.FileScanChunk, DOWNLOAD: sync.FileDownloadChunk, HANDSHAKE: workspace.HandshakeReply,
            WATCH: sync.FileScanChunk, LIST_FOLDER: sync.FileScanChunk, REPORT: workspace.ReportReply,
-           LEARNED: workspace.LearnedReply}
+           LEARNED: workspace.LearnedReply, SYNC: sync.FileScanChunk, FETCH: workspace.FetchReply}
 XXH3 = 1
 
 
@@ -44,6 +47,36 @@ class Client:
         try:
             for data in stream:
                 answers.append(REPLIES[method].FromString(data) if method in REPLIES else data)
+        except grpc.RpcError as error:
+            return error.code(), answers
+        return grpc.StatusCode.OK, answers
+
+    def first(self, method, request):
+        """(status code, None) if the call ends without an answer, otherwise (None, its first answer); either way the call is over."""
+        stream = self.stream(method, request)
+        try:
+            return None, next(stream)
+        except StopIteration:
+            return grpc.StatusCode.OK, None
+        except grpc.RpcError as error:
+            return error.code(), None
+        finally:
+            stream.cancel()
+
+    def conversation(self, method, requests):
+        """(status code, answers) of one stream with several requests, the next one sent after a complete answer."""
+        answers, left, more = [], list(requests), threading.Semaphore(1)
+
+        def say():
+            for request in left:
+                more.acquire()
+                yield request.SerializeToString()
+        call = self.channel.stream_stream(method, request_serializer=None, response_deserializer=None)
+        try:
+            for data in call(say(), metadata=self.metadata, timeout=DEADLINE_SEC):
+                answers.append(REPLIES[method].FromString(data))
+                if getattr(answers[-1], "is_complete", True):
+                    more.release()
         except grpc.RpcError as error:
             return error.code(), answers
         return grpc.StatusCode.OK, answers

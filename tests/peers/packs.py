@@ -7,10 +7,15 @@ from collections import namedtuple
 
 import digest as digests
 
-Entry = namedtuple("Entry", "path kind mode mtime_ns size digest target unknown gone whole")
+# DATA: a tiny file's bytes, all of them, if they travel with the entry.
+Entry = namedtuple("Entry", "path kind mode mtime_ns size digest target unknown gone whole data", defaults=(b"",))
 
-COLUMNS = ("flags", "folder", "name_len", "name", "mode", "mtime", "size", "target")
+FORMAT = 2
+COLUMNS = ("flags", "folder", "name_len", "name", "mode", "mtime", "size", "target", "data_len", "data")
 RAW_MAX = 4 << 20
+TINY_MAX = 256
+PIECE_BYTES = 256 << 10
+PIECES = 3
 
 _zstd = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
 _zstd.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
@@ -66,7 +71,7 @@ def raw_of(pack):
 def decode(pack):
     """The entries of PACK."""
     form, n_digests = struct.unpack("<BI", pack[:5])
-    if form != 1:
+    if form != FORMAT:
         raise ValueError(f"format {form}")
     hashes = _Reader(pack[5:5 + 16 * n_digests])
     raw = _Reader(raw_of(pack))
@@ -90,8 +95,11 @@ def decode(pack):
         mtime = _signed(mtime + columns["mtime"].difference())
         size = columns["size"].varint()
         target = columns["target"].take(columns["target"].varint()) if kind == digests.KIND_SYMLINK else b""
+        data = columns["data"].take(columns["data_len"].varint()) if kind == digests.KIND_FILE else b""
+        if data and (len(data) != size or size > TINY_MAX):
+            raise ValueError("not all of a tiny file")
         digest = hashes.take(16) if algorithm else b""
-        entries.append(Entry(path, kind, mode, mtime, size, digest, target, bool(flags & 0x10), False, bool(flags & 0x40)))
+        entries.append(Entry(path, kind, mode, mtime, size, digest, target, bool(flags & 0x10), False, bool(flags & 0x40), data))
     for column in (*columns.values(), hashes, raw):
         if column.at != len(column.data):
             raise ValueError("bytes that nothing uses")
@@ -125,6 +133,11 @@ def split_path(path):
     return folder, name
 
 
+def _algorithm(e):
+    """By what E's digest is made: of a large file by its pieces."""
+    return 0 if not e.digest else PIECES if e.kind == digests.KIND_FILE and e.size > PIECE_BYTES else digests.XXH3
+
+
 def _shared(a, b):
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
@@ -149,10 +162,13 @@ class _Columns:
         self.mode, self.mtime = e.mode, e.mtime_ns
         if e.kind == digests.KIND_SYMLINK:
             self.data["target"] += varint(len(e.target)) + e.target
+        if e.kind == digests.KIND_FILE:
+            self.data["data_len"] += varint(len(e.data))
+            self.data["data"] += e.data
         self.hashes += e.digest
 
     def add(self, e, folder, name):
-        flags = e.kind | (digests.XXH3 << 2 if e.digest else 0) | 0x10 * e.unknown | 0x20 * e.gone | 0x40 * e.whole
+        flags = e.kind | _algorithm(e) << 2 | 0x10 * e.unknown | 0x20 * e.gone | 0x40 * e.whole
         moved = folder != self.folder
         self.data["flags"].append(flags | 0x80 * moved)
         if moved:
@@ -171,7 +187,7 @@ def encode(entries, split=split_path, frame=None, count=None, n_digests=None):
     raw = varint(len(entries) if count is None else count)
     raw += b"".join(varint(len(columns.data[name])) for name in COLUMNS)
     raw += b"".join(bytes(columns.data[name]) for name in COLUMNS)
-    head = struct.pack("<BI", 1, len(columns.hashes) // 16 if n_digests is None else n_digests)
+    head = struct.pack("<BI", FORMAT, len(columns.hashes) // 16 if n_digests is None else n_digests)
     return head + bytes(columns.hashes) + (compress(raw) if frame is None else frame)
 
 
@@ -179,7 +195,7 @@ def _from_info(info):
     go = {23: 0o4000, 22: 0o2000, 20: 0o1000}
     mode = info.mode & 0o777 | sum(unix for bit, unix in go.items() if info.mode >> bit & 1)
     return Entry(info.raw_path or info.path.encode(), info.kind, mode, info.mod_time * 10**9 + info.mtime_nsec, info.file_size,
-                 info.digest, info.link_target, info.unknown, info.gone, info.whole)
+                 info.digest, info.link_target, info.unknown, info.gone, info.whole, info.content)
 
 
 def entries_of(chunks):

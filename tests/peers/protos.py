@@ -1,9 +1,7 @@
 """The messages in Python, generated when first asked for (nothing generated is committed)."""
 
-import atexit
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,12 +13,14 @@ PROTO = HERE.parent.parent / "proto"
 
 def load(*files):
     """The modules of the given .proto files, in that order. Do not mix stock.proto with sync_service.proto: same names."""
-    folder = tempfile.mkdtemp(prefix="fsyncfs-protos-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for file in files:
-        subprocess.run(["protoc", f"--python_out={folder}", f"--proto_path={Path(file).parent}", os.fspath(file)], check=True)
-    sys.path.insert(0, folder)
-    return [importlib.import_module(Path(file).stem + "_pb2") for file in files]
+    with tempfile.TemporaryDirectory(prefix="fsyncfs-protos-") as folder:
+        for file in files:
+            subprocess.run(["protoc", f"--python_out={folder}", f"--proto_path={Path(file).parent}", os.fspath(file)], check=True)
+        sys.path.insert(0, folder)
+        try:
+            return [importlib.import_module(Path(file).stem + "_pb2") for file in files]
+        finally:
+            sys.path.remove(folder)
 
 
 def load_own():

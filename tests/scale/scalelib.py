@@ -57,7 +57,7 @@ def _child(folder, name):
         return None, 0
     with open(path, "rb", buffering=0) as f:
         data = f.readall()
-    return (name, digest.KIND_FILE, mode, st.st_mtime_ns, len(data), digest.xxh3(data)), 1
+    return (name, digest.KIND_FILE, mode, st.st_mtime_ns, len(data), digest.content(data)), 1
 
 
 def _folder(path):

@@ -154,10 +154,10 @@ def at_once(w):
         equal(m.version(), tree.digest, "the root digest")
     for name in ("scans", "snapshots_built", "stat_passes"):
         equal(server.counter(f"fsyncfs_{name}_total"), 1, name)
-    mounted = rss_bytes(mounts[0].daemon.pid)
+    mounted = rss_bytes(mounts[0].serving_pid())
     found = sum(1 + len(files) for _, _, files in os.walk(mounts[0].point))
     equal(found, ENTRIES, "entries found")
-    after = rss_bytes(mounts[0].daemon.pid)
+    after = rss_bytes(mounts[0].serving_pid())
     say(f"RSS: {mounted >> 20} MiB mounted, {after >> 20} MiB after find; the master's {rss_bytes(server.pid) >> 20} MiB")
     check(mounted <= RSS_MOUNTED, f"RSS after mount: {mounted}")
     check(after <= RSS_FOUND, f"RSS after find: {after}")

@@ -273,7 +273,7 @@ static inline void set_pragma(const struct fixture *f, const char *sql)
         sqlite3 *sqlite;
 
         slot_path(f, ".db", path);
-        assert_int_equal(sqlite3_open(path, &sqlite), SQLITE_OK);
+        assert_int_equal(sqlite3_open_v2(path, &sqlite, SQLITE_OPEN_READWRITE, "fsyncfs-catalog"), SQLITE_OK);
         assert_int_equal(sqlite3_exec(sqlite, sql, NULL, NULL, NULL), SQLITE_OK);
         sqlite3_close(sqlite);
 }

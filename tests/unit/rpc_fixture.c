@@ -17,7 +17,8 @@
 
 const struct rpc_stream_options patient = { .idle_timeout_ms = 20000, .wait_for_ready = true };
 
-struct rpc_server *new_server(struct service *service, bool authorize)
+static struct rpc_server *new_limited_server(struct service *service, bool authorize,
+                                             const struct rpc_limits *limits)
 {
         struct rpc_server *server;
 
@@ -27,12 +28,19 @@ struct rpc_server *new_server(struct service *service, bool authorize)
                                          .n_methods = service_n_methods,
                                          .service = service,
                                          .threads = 2,
-                                         .authorize = authorize ? service_authorize : NULL,
+                                         .limits = *limits,
+                                         .guard = authorize ? &service_guard : NULL,
+                                         .guard_context = service,
                                          .observe = service_observe,
                                  },
                                  &server),
                          0);
         return server;
+}
+
+struct rpc_server *new_server(struct service *service, bool authorize)
+{
+        return new_limited_server(service, authorize, &(struct rpc_limits){ 0 });
 }
 
 struct rpc_channel *new_channel(const char *target, const char *token)
@@ -44,7 +52,8 @@ struct rpc_channel *new_channel(const char *target, const char *token)
         return channel;
 }
 
-struct fixture *fixture_new(const char *listen, bool authorize, const char *token)
+static struct fixture *new_fixture(const char *listen, bool authorize, const char *token,
+                                   const struct rpc_limits *limits)
 {
         struct fixture *f = calloc(1, sizeof(*f));
 
@@ -52,7 +61,7 @@ struct fixture *fixture_new(const char *listen, bool authorize, const char *toke
         strcpy(f->dir, "/tmp/test-rpc-XXXXXX");
         assert_non_null(mkdtemp(f->dir));
         snprintf(f->unix_path, sizeof(f->unix_path), "%s/s", f->dir);
-        f->server = new_server(&f->service, authorize);
+        f->server = new_limited_server(&f->service, authorize, limits);
         if (listen) {
                 assert_int_equal(rpc_server_listen(f->server, listen, &f->port), 0);
                 snprintf(f->address, sizeof(f->address), "127.0.0.1:%d", f->port);
@@ -63,6 +72,16 @@ struct fixture *fixture_new(const char *listen, bool authorize, const char *toke
         assert_int_equal(rpc_server_start(f->server), 0);
         f->channel = new_channel(f->address, token);
         return f;
+}
+
+struct fixture *fixture_new(const char *listen, bool authorize, const char *token)
+{
+        return new_fixture(listen, authorize, token, &(struct rpc_limits){ 0 });
+}
+
+struct fixture *fixture_new_limited(const struct rpc_limits *limits)
+{
+        return new_fixture("127.0.0.1:0", false, NULL, limits);
 }
 
 static void remove_dir(const char *dir)
@@ -116,6 +135,27 @@ enum rpc_code call_echo(struct rpc_channel *channel, const char *method, const v
         }
         free(reply);
         return status.code;
+}
+
+void expect_text(struct rpc_stream *stream, const char *text)
+{
+        const uint8_t *data;
+        size_t len;
+
+        assert_int_equal(rpc_stream_receive(stream, &data, &len), RPC_MESSAGE);
+        assert_int_equal(len, strlen(text));
+        assert_memory_equal(data, text, len);
+}
+
+void expect_end(struct rpc_stream *stream, enum rpc_code code)
+{
+        const uint8_t *data;
+        size_t len;
+
+        while (rpc_stream_receive(stream, &data, &len) == RPC_MESSAGE)
+                ;
+        expect_status(stream, code);
+        rpc_stream_free(stream);
 }
 
 void expect_status(struct rpc_stream *stream, enum rpc_code code)

@@ -24,6 +24,9 @@ struct rpc_channel *new_channel(const char *target, const char *token);
 /** A running server at LISTEN (NULL: a unix socket) and a channel with TOKEN; ends the test if there is none. */
 struct fixture *fixture_new(const char *listen, bool authorize, const char *token);
 
+/** The same over TCP, for everybody, within LIMITS. */
+struct fixture *fixture_new_limited(const struct rpc_limits *limits);
+
 /** Ends both, and the test if a call, a state or a body is left. */
 void fixture_free(struct fixture *f);
 
@@ -32,6 +35,12 @@ struct rpc_stream *open_stream(struct rpc_channel *channel, const char *method, 
 
 /** Sends DATA, expects it back if the call is OK; returns how the call ended. */
 enum rpc_code call_echo(struct rpc_channel *channel, const char *method, const void *data, size_t len);
+
+/** The next message is TEXT. */
+void expect_text(struct rpc_stream *stream, const char *text);
+
+/** After what messages there may be the call ends with CODE. Frees it. */
+void expect_end(struct rpc_stream *stream, enum rpc_code code);
 
 void expect_status(struct rpc_stream *stream, enum rpc_code code);
 

@@ -94,10 +94,42 @@ void service_wake_all(struct service *service)
         }
 }
 
-enum rpc_code service_authorize(void *arg, const char *method, const char *authorization)
+/* The pass is the service, so that a test sees that each comes back. */
+static enum rpc_code guard_admit(void *context, const char *method, const struct rpc_caller *caller,
+                                 void **ret_pass)
 {
-        return authorization && strcmp(authorization, "secret") == 0 ? RPC_OK : RPC_UNAUTHENTICATED;
+        const char *token = caller->authorization;
+
+        if (!token || strcmp(token, "secret") != 0 || !caller->peer[0])
+                return RPC_UNAUTHENTICATED;
+        bump(context, &((struct service *)context)->passes);
+        *ret_pass = context;
+        return RPC_OK;
 }
+
+static enum rpc_code guard_allow(void *context, void *pass, const char *peer, const uint8_t *data, size_t len)
+{
+        struct service *service = context;
+
+        if (pass != context)
+                return RPC_INTERNAL;
+        if (data)
+                return len == 6 && memcmp(data, "forbid", 6) == 0 ? RPC_PERMISSION_DENIED : RPC_OK;
+        return service_read(service, &service->revoked) ? RPC_UNAUTHENTICATED : RPC_OK;
+}
+
+static void guard_release(void *pass)
+{
+        struct service *service = pass;
+
+        bump(service, &service->passes_released);
+}
+
+const struct rpc_guard_ops service_guard = {
+        .admit = guard_admit,
+        .allow = guard_allow,
+        .release = guard_release,
+};
 
 void service_observe(void *arg, const char *method, enum rpc_code code, int64_t duration_ns)
 {

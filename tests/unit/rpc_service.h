@@ -5,7 +5,7 @@
 #pragma once
 
 #include "base/lock.h"
-#include "proto/rpc.h"
+#include "proto/rpc_guard.h"
 
 #define METHOD_ECHO   "/test.Test/Echo"   /* every message comes back; OK at the end */
 #define METHOD_COUNT  "/test.Test/Count"  /* "N SIZE": N messages of SIZE bytes, the last of them numbered */
@@ -20,6 +20,7 @@ struct service {
         struct mutex mutex;
         struct condition changed;
         unsigned started, closed, ended, woken, half_closed; /* guarded by mutex, as all here */
+        unsigned passes, passes_released, revoked;           /* of service_guard */
         unsigned sent, released;                             /* bodies given to gRPC, given back */
         enum rpc_code last_code;
         char last_method[64];
@@ -43,6 +44,7 @@ unsigned service_read(struct service *service, const unsigned *counter);
 /** Wakes every call of METHOD_WAIT there has been, also those that have ended, and drops the references. */
 void service_wake_all(struct service *service);
 
-/** Lets in whoever brings "secret", and whoever brings nothing if that is FINE. */
-enum rpc_code service_authorize(void *arg, const char *method, const char *authorization);
+/** Lets in whoever brings "secret"; refuses the message "forbid", and, once `revoked` is not 0, to send anything. */
+extern const struct rpc_guard_ops service_guard;
+
 void service_observe(void *arg, const char *method, enum rpc_code code, int64_t duration_ns);

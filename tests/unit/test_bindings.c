@@ -3,16 +3,38 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "fs/blobs.h"
+#include "fs/handles.h"
 #include "tests/unit/unit.h"
+
+/* What lies in memory beyond a daemon's life. */
+struct files {
+        int fixed, moved;
+};
+
+static struct files make_files(void)
+{
+        struct files files = { memfd_create("fixed", MFD_CLOEXEC), memfd_create("moved", MFD_CLOEXEC) };
+
+        assert_true(files.fixed >= 0 && files.moved >= 0);
+        return files;
+}
+
+static void close_files(struct files files)
+{
+        close(files.fixed);
+        close(files.moved);
+}
 
 static void test_own_content(void **state)
 {
+        struct files files = make_files();
         struct bindings *b;
 
-        assert_int_equal(bindings_new(&b), 0);
+        assert_int_equal(bindings_new(files.fixed, files.moved, &b), 0);
         assert_int_equal(bindings_get(b, 7), 7);
         assert_int_equal(bindings_fix(b, 7, 7), 0);
         assert_int_equal(bindings_fix(b, 7, 7), 0);
@@ -20,13 +42,15 @@ static void test_own_content(void **state)
         assert_int_equal(bindings_move(b, 7, 8), -ESTALE); /* a byte was served */
         assert_int_equal(bindings_get(b, 7), 7);
         bindings_free(b);
+        close_files(files);
 }
 
 static void test_moved(void **state)
 {
+        struct files files = make_files();
         struct bindings *b;
 
-        assert_int_equal(bindings_new(&b), 0);
+        assert_int_equal(bindings_new(files.fixed, files.moved, &b), 0);
         assert_int_equal(bindings_move(b, 1000000, 2000000), 0);
         assert_int_equal(bindings_get(b, 1000000), 2000000);
         assert_int_equal(bindings_fix(b, 1000000, 1000000), -EAGAIN); /* too late for its own */
@@ -38,6 +62,80 @@ static void test_moved(void **state)
         assert_int_equal(bindings_get(b, 999999), 999999);
         bindings_free(b);
         bindings_free(NULL);
+        close_files(files);
+}
+
+/* Who takes over knows what was served, and what from; the last record of a number counts, half a one does not. */
+static void test_bindings_taken_over(void **state)
+{
+        struct files files = make_files();
+        struct bindings *b;
+
+        assert_int_equal(bindings_new(files.fixed, files.moved, &b), 0);
+        assert_int_equal(bindings_fix(b, 7, 7), 0);
+        assert_int_equal(bindings_fix(b, 5000000, 5000000), 0);
+        assert_int_equal(bindings_move(b, 8, 9), 0);
+        assert_int_equal(bindings_move(b, 8, 10), 0);
+        assert_int_equal(lseek(files.moved, 0, SEEK_END), 32);
+        assert_int_equal(write(files.moved, "half a", 6), 6);
+        bindings_free(b);
+        assert_int_equal(bindings_new(files.fixed, files.moved, &b), 0);
+        assert_int_equal(bindings_move(b, 7, 8), -ESTALE);
+        assert_int_equal(bindings_move(b, 5000000, 8), -ESTALE);
+        assert_int_equal(bindings_get(b, 8), 10);
+        assert_int_equal(bindings_fix(b, 8, 8), -EAGAIN);
+        assert_int_equal(bindings_move(b, 11, 12), 0);
+        bindings_free(b);
+        assert_int_equal(bindings_new(files.fixed, files.moved, &b), 0);
+        assert_int_equal(bindings_get(b, 8), 10);
+        assert_int_equal(bindings_get(b, 11), 12);
+        bindings_free(b);
+        close_files(files);
+}
+
+static int count_handle(const struct handle *handle, void *arg)
+{
+        (*(unsigned *)arg)++;
+        return 0;
+}
+
+#define MANY 5000
+
+/* A number is used once; who takes over knows the handles, and by which request each came. */
+static void test_handles(void **state)
+{
+        int fd = memfd_create("handles", MFD_CLOEXEC);
+        uint64_t numbers[MANY], again, number;
+        struct handles *h;
+        struct handle got;
+        unsigned count = 0;
+
+        assert_int_equal(handles_new(fd, &h), 0);
+        for (unsigned i = 0; i < MANY; i++)
+                assert_int_equal(
+                        handles_add(h, &(struct handle){ .ino = i, .unique = 2 * i, .backing_id = (int)i },
+                                    &numbers[i]),
+                        0);
+        assert_true(handles_remove(h, numbers[17], &got));
+        assert_int_equal(got.ino, 17);
+        assert_int_equal(handles_add(h, &(struct handle){ .ino = 99 }, &again), 0);
+        assert_int_not_equal(again, numbers[17]);
+        handles_free(h);
+        assert_int_equal(handles_new(fd, &h), 0);
+        assert_false(handles_remove(h, numbers[17], &got)); /* the close comes again */
+        assert_false(handles_remove(h, 0, &got));
+        assert_false(handles_remove(h, UINT64_MAX, &got));
+        assert_int_equal(handles_each(h, count_handle, &count), 0);
+        assert_int_equal(count, MANY);
+        assert_true(handles_find(h, 2 * 18, &number, &got));
+        assert_int_equal(number, numbers[18]);
+        assert_int_equal(got.backing_id, 18);
+        assert_false(handles_find(h, 2 * 17, &number, &got));
+        assert_true(handles_remove(h, again, &got));
+        assert_int_equal(got.ino, 99);
+        handles_free(h);
+        handles_free(NULL);
+        close(fd);
 }
 
 #define BLOBS_MAX 64
@@ -98,10 +196,9 @@ static void test_blob_limit(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_content),
-        cmocka_unit_test(test_moved),
-        cmocka_unit_test(test_blob_reads),
-        cmocka_unit_test(test_blob_limit),
+        cmocka_unit_test(test_own_content),         cmocka_unit_test(test_moved),
+        cmocka_unit_test(test_bindings_taken_over), cmocka_unit_test(test_handles),
+        cmocka_unit_test(test_blob_reads),          cmocka_unit_test(test_blob_limit),
 };
 
 UNIT_MAIN(tests)

@@ -76,9 +76,9 @@ static void test_first_version(void **state)
         assert_lists(f->catalog, CATALOG_ROOT_INO, 0, "a,b,z,");
 }
 
-static int sum_sizes(const struct content_id *id, uint64_t size, void *arg)
+static int sum_sizes(const struct catalog_entry *file, void *arg)
 {
-        *(uint64_t *)arg += size;
+        *(uint64_t *)arg += file->size;
         return *(uint64_t *)arg > 100 ? 5 : 0;
 }
 
@@ -97,9 +97,9 @@ static void test_contents(void **state)
         assert_int_equal(catalog_find_content(f->catalog, &none, &text), CATALOG_NONE);
         assert_int_equal(catalog_find_content(f->catalog, &nothing, &text), CATALOG_NONE);
         buffer_release(&text);
-        assert_int_equal(catalog_each_content(f->catalog, sum_sizes, &sum), 0);
+        assert_int_equal(catalog_each_file(f->catalog, sum_sizes, &sum), 0);
         assert_int_equal(sum, 80);
-        assert_int_equal(catalog_each_content(f->catalog, sum_sizes, &sum), 5);
+        assert_int_equal(catalog_each_file(f->catalog, sum_sizes, &sum), 5);
 }
 
 static void test_put_errors(void **state)

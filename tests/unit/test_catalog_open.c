@@ -37,6 +37,40 @@ static void test_slots(void **state)
         globfree(&found);
 }
 
+/* C3, C6: who takes over has the same slot, while nobody else gets it, and what was retired. */
+static void test_take_over(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_changes changes;
+        struct catalog_claim claim;
+        struct catalog_entry e;
+        struct catalog *other;
+        uint64_t before, added = 0;
+
+        VERSION(f->catalog, NULL, file("x", 1), file("y", 1));
+        before = ino_of(f->catalog, "x");
+        VERSION(f->catalog, NULL, file("x", 2), file("y", 1));
+        catalog_get_claim(f->catalog, &claim);
+        claim.lock_fd = dup(claim.lock_fd);
+        catalog_free(f->catalog);
+        assert_int_equal(catalog_open(f->dir, SOURCE, &other), 0);
+        assert_int_equal(catalog_take_over(f->dir, SOURCE, &claim, &f->catalog), 0);
+        close(claim.lock_fd);
+        VERSION(other, NULL, file("only there", 1));
+        catalog_free(other);
+        assert_false(is_there(f->catalog, "only there"));
+        assert_int_equal(catalog_get(f->catalog, before, &e), CATALOG_OK);
+        assert_true(e.retired);
+        assert_int_equal(catalog_all_changed(f->catalog, &changes), 0);
+        for (size_t i = 0; i < changes.count; i++)
+                added += changes.items[i].op == CHANGE_ENTRY && changes.items[i].ino == before;
+        assert_int_equal(added, 1);
+        assert_int_equal(changes.count, 2 * 4); /* the root, x as it was, x and y */
+        catalog_changes_release(&changes);
+        reopen(f);
+        assert_int_equal(catalog_get(f->catalog, before, &e), CATALOG_NONE);
+}
+
 /* What was left in the log of a slot that nobody has open is copied, too. */
 static void test_copy_of_a_closed_slot(void **state)
 {
@@ -186,7 +220,7 @@ static void test_damaged_pages(void **state)
 static void test_foreign_databases(void **state)
 {
         struct fixture *f = *state;
-        const char *const sql[] = { "PRAGMA user_version = 3", "PRAGMA application_id = 5",
+        const char *const sql[] = { "PRAGMA user_version = 1000", "PRAGMA application_id = 5",
                                     "DELETE FROM version", "DROP TABLE version",
                                     "DELETE FROM entry WHERE ino = 1" };
 
@@ -309,6 +343,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         const struct CMUnitTest tests[] = {
                 TEST(test_slots),
+                TEST(test_take_over),
                 TEST(test_copy_of_a_closed_slot),
                 TEST(test_slots_of_two_processes),
                 TEST(test_relative_folder),

@@ -226,7 +226,7 @@ static void test_their_request_is_read(void **state)
         Fsyncfs__V1__FetchWant a = FSYNCFS__V1__FETCH_WANT__INIT, b = FSYNCFS__V1__FETCH_WANT__INIT;
         Fsyncfs__V1__FetchWant *wants[] = { &a, &b };
         Fsyncfs__V1__FetchRequest request = FSYNCFS__V1__FETCH_REQUEST__INIT;
-        uint64_t cancel[] = { 7, UINT64_MAX };
+        uint64_t cancel[] = { 7, UINT64_MAX }, hurry[] = { 300, 1 };
         struct fetch_request_reader reader;
         struct fetch_request_item item;
         uint8_t packed[512];
@@ -248,6 +248,8 @@ static void test_their_request_is_read(void **state)
         request.n_wants = 2;
         request.cancel = cancel;
         request.n_cancel = 2;
+        request.hurry = hurry;
+        request.n_hurry = 2;
         len = fsyncfs__v1__fetch_request__pack(&request, packed);
 
         reader = fetch_request_open(packed, len);
@@ -263,6 +265,10 @@ static void test_their_request_is_read(void **state)
         for (size_t i = 0; i < 2; i++) { /* packed, as proto3 does */
                 assert_int_equal(fetch_request_next(&reader, &item), FETCH_CANCEL);
                 assert_true(item.id == cancel[i]);
+        }
+        for (size_t i = 0; i < 2; i++) {
+                assert_int_equal(fetch_request_next(&reader, &item), FETCH_HURRY);
+                assert_true(item.id == hurry[i]);
         }
         assert_int_equal(fetch_request_next(&reader, &item), FETCH_END);
 
@@ -309,8 +315,8 @@ static void test_our_wants_are_read_by_them(void **state)
 
 static void test_cancel_one_by_one_and_both_paths(void **state)
 {
-        static const uint8_t msg[] = { 0x20, 9,    0x20, 0x81, 0x01, 0x22, 0x00, 0x22, 0x01, 3,
-                                       0x1a, 0x06, 0x12, 1,    'a',  0x1a, 1,    'b',  0x28, 1 };
+        static const uint8_t msg[] = { 0x20, 9,    0x20, 0x81, 0x01, 0x22, 0x00, 0x22, 0x01, 3,    0x1a,
+                                       0x06, 0x12, 1,    'a',  0x1a, 1,    'b',  0x28, 5,    0x30, 1 };
         struct fetch_request_reader reader = fetch_request_open(msg, sizeof(msg));
         struct fetch_request_item item;
         uint64_t ids[] = { 9, 129, 3 };
@@ -321,6 +327,8 @@ static void test_cancel_one_by_one_and_both_paths(void **state)
         }
         assert_int_equal(fetch_request_next(&reader, &item), FETCH_WANT);
         assert_true(item.want.two_paths);
+        assert_int_equal(fetch_request_next(&reader, &item), FETCH_HURRY);
+        assert_true(item.id == 5);
         assert_int_equal(fetch_request_next(&reader, &item), FETCH_END);
 }
 

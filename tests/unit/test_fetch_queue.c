@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/util.h"
+#include "base/pieces.h"
 #include "server/fetch_queue.h"
 
 static struct fetch_want want_of(uint64_t id, bool urgent)
@@ -121,6 +121,30 @@ static void test_released_before_it_was_held(void **state)
         end(queue);
 }
 
+static void test_hurry(void **state)
+{
+        struct fetch_queue *queue = queue_of(5);
+        struct fetch_item *taken, *held;
+        uint64_t ticket;
+
+        taken = take(queue, 1);
+        held = fetch_queue_take(queue, &ticket);
+        fetch_queue_hold(queue, held, ticket);
+        fetch_queue_hurry(queue, 4); /* in its line */
+        fetch_queue_hurry(queue, 1); /* taken */
+        fetch_queue_hurry(queue, 2); /* held */
+        fetch_queue_hurry(queue, 4);
+        fetch_queue_hurry(queue, 99);
+        fetch_queue_put_last(queue, taken);
+        serve(queue, 4);
+        fetch_queue_release_all(queue);
+        serve(queue, 2);
+        serve(queue, 1);
+        serve(queue, 3);
+        serve(queue, 5);
+        end(queue);
+}
+
 static void test_cancel(void **state)
 {
         struct fetch_queue *queue = queue_of(4);
@@ -157,6 +181,59 @@ static void test_cancel_what_was_begun(void **state)
         assert_true(item->dropped);
         item->file = NULL;
         fetch_queue_finish(queue, item);
+        end(queue);
+}
+
+/* It waits for a file to be read that nobody wants any more: whoever serves it must hear of that now. */
+static void test_cancel_what_is_held(void **state)
+{
+        struct fetch_queue *queue = queue_of(2);
+        uint64_t ticket;
+        struct fetch_item *item = fetch_queue_take(queue, &ticket);
+
+        item->file = (struct fetch_file *)queue; /* anything */
+        fetch_queue_hold(queue, item, ticket);
+        fetch_queue_cancel(queue, 1);
+        item = take(queue, 1);
+        assert_true(item->dropped);
+        item->file = NULL;
+        fetch_queue_finish(queue, item);
+        serve(queue, 2);
+        end(queue);
+}
+
+/* The size says by which algorithm: what a worker says otherwise, no file could hold. */
+static void test_algorithms(void **state)
+{
+        static const struct {
+                uint64_t size;
+                uint32_t algorithm;
+                bool refused;
+        } cases[] = {
+                { 0, HASH_XXH3, false },
+                { PIECE_BYTES, HASH_XXH3, false },
+                { PIECE_BYTES, HASH_XXH3_PIECES, true },
+                { PIECE_BYTES + 1, HASH_XXH3_PIECES, false },
+                { PIECE_BYTES + 1, HASH_XXH3, true },
+                { 5, HASH_MD5, true },
+                { 5, HASH_NONE, true },
+                { 5, 99, true },
+        };
+        struct fetch_queue *queue = queue_of(0);
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct fetch_want want = want_of(i + 1, false);
+                struct fetch_item *item;
+
+                want.size = cases[i].size;
+                want.hash_algorithm = cases[i].algorithm;
+                want.list = true;
+                assert_int_equal(fetch_queue_add(queue, &want), 0);
+                item = take(queue, i + 1);
+                assert_int_equal(item->refused != NULL, cases[i].refused);
+                assert_int_equal(item->list, !cases[i].refused && cases[i].size > PIECE_BYTES);
+                fetch_queue_finish(queue, item);
+        }
         end(queue);
 }
 
@@ -219,8 +296,11 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_giving_way),
         cmocka_unit_test(test_held_until_released),
         cmocka_unit_test(test_released_before_it_was_held),
+        cmocka_unit_test(test_hurry),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_what_was_begun),
+        cmocka_unit_test(test_cancel_what_is_held),
+        cmocka_unit_test(test_algorithms),
         cmocka_unit_test(test_an_id_in_use_is_refused),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_ranges),

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/pieces.h"
 #include "tests/unit/unit.h"
 
 /* Known answers: `xxhsum -H2` and `md5sum` of the same bytes. */
@@ -106,6 +107,98 @@ static void test_content_id_text(void **state)
         }
 }
 
+/* ---- by pieces ---- */
+
+static uint8_t *bytes_of(size_t len)
+{
+        uint8_t *bytes = malloc(len);
+
+        assert_non_null(bytes);
+        for (size_t i = 0; i < len; i++)
+                bytes[i] = (uint8_t)(i * 7 + i / 999);
+        return bytes;
+}
+
+/* What the format says, by itself: the hashes of the runs, and the hash of those. */
+static size_t list_of(const uint8_t *bytes, size_t len, uint8_t *list)
+{
+        size_t n = 0;
+
+        for (size_t at = 0; at < len; at += 262144, n++)
+                hash_xxh3(bytes + at, MIN(len - at, (size_t)262144), list + n * HASH_BYTES);
+        return n * HASH_BYTES;
+}
+
+static void test_pieces(void **state)
+{
+        static const size_t lens[] = { 1, 262143, 262144, 262145, 524288, 600000 };
+        static const size_t steps[] = { 1000, 262144, 300000, 1 << 20 };
+        uint8_t list[3 * HASH_BYTES], *bytes = bytes_of(600000);
+        struct hasher *hasher;
+
+        assert_int_equal(hasher_new(HASH_XXH3_PIECES, &hasher), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(lens) * ARRAY_SIZE(steps); i++) {
+                size_t len = lens[i / ARRAY_SIZE(steps)], step = steps[i % ARRAY_SIZE(steps)], list_len;
+                struct content_id id, named;
+                const uint8_t *made;
+                size_t made_len;
+
+                hasher_reset(hasher);
+                for (size_t at = 0; at < len; at += step)
+                        hasher_update(hasher, bytes + at, MIN(step, len - at));
+                hasher_final(hasher, &id);
+                list_len = list_of(bytes, len, list);
+                assert_int_equal(hasher_get_pieces(hasher, &made, &made_len), 0);
+                assert_int_equal(made_len, list_len);
+                assert_memory_equal(made, list, list_len);
+                assert_int_equal(id.algorithm, HASH_XXH3_PIECES);
+                hash_xxh3(list, list_len, named.bytes);
+                assert_memory_equal(id.bytes, named.bytes, HASH_BYTES);
+                assert_true(pieces_prove(&id, len, list, list_len));
+        }
+        hasher_free(hasher);
+        free(bytes);
+}
+
+static void test_pieces_proof(void **state)
+{
+        uint8_t list[4 * HASH_BYTES] = { 1, 2, 3 };
+        struct content_id id, other;
+
+        pieces_name(list, 3 * HASH_BYTES, &id);
+        assert_true(pieces_prove(&id, 3 * PIECE_BYTES, list, 3 * HASH_BYTES));
+        assert_true(pieces_prove(&id, 2 * PIECE_BYTES + 1, list, 3 * HASH_BYTES));
+        assert_false(pieces_prove(&id, 2 * PIECE_BYTES, list, 3 * HASH_BYTES));
+        assert_false(pieces_prove(&id, 3 * PIECE_BYTES, list, 2 * HASH_BYTES));
+        assert_false(pieces_prove(&id, 3 * PIECE_BYTES, list, 3 * HASH_BYTES + 1));
+        assert_false(pieces_prove(&id, 4 * PIECE_BYTES, list, 4 * HASH_BYTES));
+        other = id;
+        other.algorithm = HASH_XXH3;
+        assert_false(pieces_prove(&other, 3 * PIECE_BYTES, list, 3 * HASH_BYTES));
+        list[47] ^= 1;
+        assert_false(pieces_prove(&id, 3 * PIECE_BYTES, list, 3 * HASH_BYTES));
+}
+
+static void test_pieces_arithmetic(void **state)
+{
+        static const struct {
+                uint64_t size, count;
+                size_t last;
+        } cases[] = { { 1, 1, 1 },
+                      { 262144, 1, 262144 },
+                      { 262145, 2, 1 },
+                      { UINT64_C(1) << 40, UINT64_C(1) << 22, 262144 },
+                      { (UINT64_C(1) << 40) + 5, (UINT64_C(1) << 22) + 1, 5 } };
+
+        assert_int_equal(pieces_count(0), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                assert_int_equal(pieces_count(cases[i].size), cases[i].count);
+                assert_int_equal(piece_len(cases[i].size, cases[i].count - 1), cases[i].last);
+                assert_int_equal(content_algorithm(cases[i].size),
+                                 cases[i].count > 1 ? HASH_XXH3_PIECES : HASH_XXH3);
+        }
+}
+
 static void test_content_id_equal(void **state)
 {
         struct content_id a = { HASH_XXH3, { 1, 2 } }, b = a, c = { HASH_MD5, { 1, 2 } },
@@ -141,6 +234,9 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_algorithm),
         cmocka_unit_test(test_content_id_text),
         cmocka_unit_test(test_content_id_equal),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_pieces_proof),
+        cmocka_unit_test(test_pieces_arithmetic),
         cmocka_unit_test(test_hex),
 };
 

@@ -90,6 +90,40 @@ static void test_raw_path(void **state)
         assert_int_equal(incoming_read_own(&info, &e, &failure), -EPROTO);
 }
 
+static ProtobufCBinaryData bytes(const char *text)
+{
+        return (ProtobufCBinaryData){ strlen(text), (uint8_t *)text };
+}
+
+static void test_own_contents(void **state)
+{
+        Grpc__FileInfo tiny = own_file("tiny"), large = own_file("large"), folder = own_file("folder"),
+                       unknown = own_file("unknown");
+        struct failure failure = { 0 };
+        struct entry e;
+
+        tiny.content = bytes("7 bytes");
+        assert_int_equal(incoming_read_own(&tiny, &e, &failure), 0);
+        assert_ptr_equal(e.data, tiny.content.data);
+        tiny.content = bytes("");
+        assert_int_equal(incoming_read_own(&tiny, &e, &failure), 0);
+        assert_null(e.data);
+        large.file_size = 1 << 20;
+        large.hash_algorithm = HASH_XXH3_PIECES;
+        assert_int_equal(incoming_read_own(&large, &e, &failure), 0);
+        assert_int_equal(e.content.algorithm, HASH_XXH3_PIECES);
+        /* Of what is no file, or not known, they mean nothing. */
+        folder.kind = ENTRY_DIRECTORY;
+        folder.mode = GO_DIR | 0755;
+        folder.content = bytes("7 bytes");
+        assert_int_equal(incoming_read_own(&folder, &e, &failure), 0);
+        assert_null(e.data);
+        unknown.unknown = true;
+        unknown.content = bytes("7 bytes");
+        assert_int_equal(incoming_read_own(&unknown, &e, &failure), 0);
+        assert_null(e.data);
+}
+
 static void refuse_own(Grpc__FileInfo info)
 {
         struct failure failure = { 0 };
@@ -101,6 +135,7 @@ static void refuse_own(Grpc__FileInfo info)
 
 static void test_own_refused(void **state)
 {
+        uint8_t too_long[ENTRY_TINY_MAX + 1] = { 0 };
         static const char *const paths[] = { "..", "/a", "a/", "a//b", "a/../b", "." };
         Grpc__FileInfo info;
 
@@ -115,6 +150,13 @@ static void test_own_refused(void **state)
         info = own_file("f"), info.mod_time = INT64_MIN, refuse_own(info);
         info = own_file("f"), info.hash_algorithm = HASH_MD5, refuse_own(info);
         info = own_file("f"), info.digest.len = 15, refuse_own(info);
+        info = own_file("f"), info.hash_algorithm = HASH_XXH3_PIECES, refuse_own(info);
+        info = own_file("f"), info.file_size = 1 << 20, refuse_own(info);
+        info = own_file("f"), info.content = bytes("6bytes"), refuse_own(info);
+        info = own_file("f"), info.content = bytes("8 bytes."), refuse_own(info);
+        info = own_file("f"), info.file_size = 0, info.content = bytes("x"), refuse_own(info);
+        info = own_file("f"), info.file_size = ENTRY_TINY_MAX + 1;
+        info.content = (ProtobufCBinaryData){ ENTRY_TINY_MAX + 1, too_long }, refuse_own(info);
 }
 
 static void test_stock(void **state)
@@ -154,8 +196,16 @@ static void add(struct incoming *incoming, const char *path)
         char copy[64]; /* gone before the listing is used */
         struct entry e = { .path = strcpy(copy, path), .path_len = strlen(path), .kind = ENTRY_FILE };
 
+        e.size = e.path_len;
+        e.data = (const uint8_t *)copy;
         assert_int_equal(incoming_add(incoming, &e), 0);
         memset(copy, 'x', sizeof(copy));
+}
+
+static int check_data(const struct entry *entry, void *arg)
+{
+        assert_memory_equal(entry->data, entry->path, entry->path_len);
+        return 0;
 }
 
 static void test_sorted(void **state)
@@ -169,6 +219,7 @@ static void test_sorted(void **state)
                 add(incoming, paths[i]);
         assert_int_equal(incoming_each(incoming, join, joined), 0);
         assert_string_equal(joined, "b/c,a-b,a/z,b,a,a/b/c,a/b,");
+        assert_int_equal(incoming_each(incoming, check_data, NULL), 0);
         joined[0] = '\0';
         assert_int_equal(incoming_each_sorted(incoming, join, joined), 0);
         assert_string_equal(joined, ",a,a/b,a/b/c,a/z,a-b,b,b/c,"); /* the root was made up */
@@ -176,9 +227,10 @@ static void test_sorted(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_file), cmocka_unit_test(test_own_other_kinds),
-        cmocka_unit_test(test_raw_path), cmocka_unit_test(test_own_refused),
-        cmocka_unit_test(test_stock),    cmocka_unit_test(test_sorted),
+        cmocka_unit_test(test_own_file),     cmocka_unit_test(test_own_other_kinds),
+        cmocka_unit_test(test_own_contents), cmocka_unit_test(test_raw_path),
+        cmocka_unit_test(test_own_refused),  cmocka_unit_test(test_stock),
+        cmocka_unit_test(test_sorted),
 };
 
 UNIT_MAIN(tests)

@@ -21,6 +21,8 @@ static void test_defaults(void **state)
         parse(&o, "");
         assert_non_null(o.cache_dir);
         assert_null(o.token_file);
+        assert_false(o.tls);
+        assert_true(!o.ca && !o.cert && !o.key);
         assert_int_equal(o.timeout_sec, 30);
         assert_int_equal(o.refresh_sec, 0);
         assert_int_equal(o.uid, geteuid());
@@ -63,6 +65,26 @@ static void test_prefetch(void **state)
         assert_true(o.prefetch_off);
         assert_int_equal(o.prefetch_rate, 500 << 10);
         mount_options_release(&o);
+}
+
+static void test_passthrough(void **state)
+{
+        static const struct {
+                const char *list;
+                enum passthrough_mode mode;
+        } cases[] = {
+                { "", PASSTHROUGH_AUTO },
+                { "passthrough=on", PASSTHROUGH_ON },
+                { "passthrough=off", PASSTHROUGH_OFF },
+                { "passthrough=on,passthrough=auto", PASSTHROUGH_AUTO },
+        };
+        struct mount_options o;
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                parse(&o, cases[i].list);
+                assert_int_equal(o.passthrough, cases[i].mode);
+                mount_options_release(&o);
+        }
 }
 
 static void test_last_wins_and_names(void **state)
@@ -141,6 +163,8 @@ static void test_bad(void **state)
                 { "xattr=yes", "xattr" },
                 { "ro,quota=1Gx", "quota" },
                 { "prefetch=maybe", "prefetch" },
+                { "passthrough", "passthrough" },
+                { "passthrough=maybe", "passthrough" },
                 { "prefetch_rate=", "prefetch_rate" },
                 { "prefetch_rate=5%", "prefetch_rate" },
                 { "prefetch_rate=fast", "prefetch_rate" },
@@ -153,6 +177,10 @@ static void test_bad(void **state)
                 { "quota=99999999T", "quota" },
                 { "free=1Q", "free" },
                 { "token=secret", "'token'" },
+                { "tls=yes", "tls" },
+                { "ca=", "ca" },
+                { "cert", "cert" },
+                { "key=", "key" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -168,11 +196,48 @@ static void test_bad(void **state)
         }
 }
 
+static void test_tls(void **state)
+{
+        static const struct {
+                const char *list, *names; /* NULL: fine */
+        } rows[] = {
+                { "tls", NULL },
+                { "tls,ca=/ca", NULL },
+                { "tls,ca=/ca,cert=/c,key=/k", NULL },
+                { "ca=/ca", "'ca'" },
+                { "cert=/c,key=/k", "'cert'" },
+                { "tls,cert=/c", "'key'" },
+                { "tls,key=/k", "'cert'" },
+        };
+        struct mount_options o;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct failure failure = { 0 };
+
+                parse(&o, rows[i].list);
+                assert_int_equal(mount_options_check(&o, &failure), rows[i].names ? -EINVAL : 0);
+                if (rows[i].names && !strstr(failure.text, rows[i].names))
+                        fail_msg("'%s': '%s' does not name it", rows[i].list, failure.text);
+                mount_options_release(&o);
+        }
+        parse(&o, "key=/k,cert=/c,ca=/a,tls");
+        assert_true(o.tls);
+        assert_string_equal(o.ca, "/a");
+        assert_string_equal(o.cert, "/c");
+        assert_string_equal(o.key, "/k");
+        mount_options_release(&o);
+}
+
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),
-        cmocka_unit_test(test_prefetch), cmocka_unit_test(test_last_wins_and_names),
-        cmocka_unit_test(test_limits),   cmocka_unit_test(test_relative_paths),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_prefetch),
+        cmocka_unit_test(test_passthrough),
+        cmocka_unit_test(test_last_wins_and_names),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_relative_paths),
         cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_tls),
 };
 
 UNIT_MAIN(tests)

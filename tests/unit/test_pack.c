@@ -8,6 +8,8 @@
 #include "base/path.h"
 #include "proto/pack.h"
 
+#define FORMAT 2
+
 struct listing {
         const struct entry *expected;
         size_t count, seen;
@@ -32,6 +34,9 @@ static void assert_entry_equal(const struct entry *a, const struct entry *b)
         assert_int_equal(a->kind == ENTRY_SYMLINK ? a->target_len : 0, b->target_len);
         if (b->target_len > 0)
                 assert_memory_equal(a->target, b->target, b->target_len);
+        assert_int_equal(a->kind == ENTRY_FILE && a->data, b->data != NULL);
+        if (b->data)
+                assert_memory_equal(a->data, b->data, b->size);
 }
 
 static int compare(const struct entry *entry, void *arg)
@@ -91,6 +96,8 @@ static void round_trip(const struct entry *entries, size_t n)
 
 #define PATH(p) .path = (p), .path_len = sizeof(p) - 1
 
+static const uint8_t largest[ENTRY_TINY_MAX] = "the most that travels with an entry";
+
 static const struct entry every_field[] = {
         { PATH(""), .kind = ENTRY_DIRECTORY, .mode = 01777, .mtime_ns = -1, .whole = true,
           .content = { HASH_XXH3, "root's digest.." } },
@@ -101,6 +108,12 @@ static const struct entry every_field[] = {
         { PATH("b/\xff\xfe/name that is not UTF-8"), .kind = ENTRY_FILE, .size = 1 },
         { PATH("b/\xff\xfe/name that is"), .kind = ENTRY_SYMLINK, .mode = 0777, .target = "../to",
           .target_len = 5, .size = 5 },
+        { PATH("b/tiny"), .kind = ENTRY_FILE, .mode = 0600, .size = 5, .data = (const uint8_t *)"a\0b\nc",
+          .content = { HASH_XXH3, "of five bytes.." } },
+        { PATH("b/largest"), .kind = ENTRY_FILE, .size = ENTRY_TINY_MAX, .data = largest,
+          .content = { HASH_XXH3, "of all of it..." } },
+        { PATH("b/pieces"), .kind = ENTRY_FILE, .size = 1 << 20,
+          .content = { HASH_XXH3_PIECES, "of its pieces.." } },
         { PATH("b/gone"), .gone = true, .kind = ENTRY_FILE, .mode = 0600,
           .content = { HASH_XXH3, "not sent" } },
         { PATH("unknown"), .unknown = true },
@@ -148,6 +161,10 @@ static void test_longest(void **state)
         assert_int_equal(pack_writer_add(writer, &entries[1]), -EINVAL);
         assert_int_equal(pack_writer_add(writer, &(struct entry){ PATH("a/") }), -EINVAL);
         assert_int_equal(pack_writer_add(writer, &(struct entry){ PATH("a"), .mode = 010000 }), -EINVAL);
+        assert_int_equal(pack_writer_add(writer, &(struct entry){ PATH("a"), .kind = ENTRY_FILE,
+                                                                  .size = ENTRY_TINY_MAX + 1,
+                                                                  .data = (uint8_t *)target }),
+                         -EINVAL);
         assert_int_equal(pack_writer_count(writer), 0);
         pack_writer_free(writer);
         free(path);
@@ -266,7 +283,7 @@ static int read_raw(const void *raw, size_t len)
         int r;
 
         assert_non_null(data);
-        data[0] = 1;
+        data[0] = FORMAT;
         n = ZSTD_compress(data + 5, bound, raw, len, 1);
         assert_false(ZSTD_isError(n));
         assert_int_equal(pack_reader_new(&reader), 0);
@@ -279,155 +296,231 @@ static int read_raw(const void *raw, size_t len)
 static void test_columns(void **state)
 {
 #define RAW(s) s, sizeof(s) - 1
-        /* count; lengths of flags, folders, name lengths, names, modes, mtimes, sizes, targets; the columns */
+        /* count; lengths of flags, folders, name lengths, names, modes, mtimes, sizes, targets, data lengths, data; the
+         * columns */
         assert_int_equal(read_raw(RAW("\x00"
-                                      "\0\0\0\0\0\0\0\0")),
+                                      "\0\0\0\0\0\0\0\0\0\0")),
                          0);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x01"
                                       "\0\1"
                                       "n"
+                                      "\0"
                                       "\0"
                                       "\0"
                                       "\0")),
                          0);
         /* a column too short, too long, not used up, bytes behind the last */
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\1"
+                                      "\1\0\2\1\1\1\1\1\1\0"
                                       "\x01"
                                       "\0\1"
                                       "n"
+                                      "\0"
                                       "\0"
                                       "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\1"
+                                      "\1\0\2\1\1\1\1\1\1\0"
                                       "\x01"
                                       "\0\1"
                                       "n"
+                                      "\0"
+                                      "\0"
+                                      "\0"
+                                      "x"
+                                      "\0")),
+                         -EBADMSG);
+        assert_int_equal(read_raw(RAW("\x01"
+                                      "\1\0\2\1\1\1\1\0\1\0"
+                                      "\x01"
+                                      "\0\1"
+                                      "n"
+                                      "\0"
                                       "\0"
                                       "\0"
                                       "\0"
                                       "x")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\0\0\1\0"
                                       "\x01"
                                       "\0\1"
                                       "n"
                                       "\0"
-                                      "\0"
-                                      "\0"
-                                      "x")),
-                         -EBADMSG);
-        assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\0\0"
-                                      "\x01"
-                                      "\0\1"
-                                      "n"
                                       "\0"
                                       "\0")),
                          -EBADMSG);
         /* more entries than flags; a name that shares what is not there; one that goes beyond its column */
         assert_int_equal(read_raw(RAW("\x02"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x01"
                                       "\0\1"
                                       "n"
                                       "\0"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x01"
                                       "\1\1"
                                       "n"
                                       "\0"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x01"
                                       "\0\2"
                                       "n"
                                       "\0"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
-        /* a digest that is not there, an algorithm that is none, a mode beyond its bits, gone and more */
+        /* a digest that is not there, of each of two algorithms, a mode beyond its bits, gone and more */
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x05"
                                       "\0\1"
                                       "n"
                                       "\0"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x0d"
                                       "\0\1"
                                       "n"
                                       "\0"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x01"
                                       "\0\1"
                                       "n"
                                       "\1"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\1\1\1\0"
+                                      "\1\0\2\1\1\1\1\0\1\0"
                                       "\x21"
                                       "\0\1"
                                       "n"
                                       "\0"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\0\2\1\0\0\0\0"
+                                      "\1\0\2\1\0\0\0\0\0\0"
                                       "\x20"
                                       "\0\1"
                                       "n")),
                          0);
         /* a folder without a name in it; numbers of eleven bytes, and beyond 64 bits */
         assert_int_equal(read_raw(RAW("\x01"
-                                      "\1\3\2\0\1\1\1\0"
+                                      "\1\3\2\0\1\1\1\0\1\0"
                                       "\x81"
                                       "\0\1f"
                                       "\0\0"
                                       "\0"
                                       "\0"
+                                      "\0"
                                       "\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00"
-                                      "\0\0\0\0\0\0\0\0")),
+                                      "\0\0\0\0\0\0\0\0\0\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"
-                                      "\0\0\0\0\0\0\0\0")),
+                                      "\0\0\0\0\0\0\0\0\0\0")),
                          -EBADMSG);
         assert_int_equal(read_raw(RAW("\x00"
-                                      "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"
-                                      "\0\0\0\0\0\0\0")),
+                                      "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\1\0"
+                                      "\0\0\0\0\0\0\0"
+                                      "\0")),
                          -EBADMSG);
 #undef RAW
+}
+
+/* A file of SIZE bytes (less than 128), of which a pack says that there are LEN, and brings COUNT. */
+static int read_data(uint8_t size, size_t len, size_t count)
+{
+        uint8_t raw[1024] = { 1, 1, 0, 2, 1, 1, 1, 1, 0 };
+        uint8_t *p = raw + 9;
+
+        *p++ = len < 128 ? 1 : 2;
+        *p++ = (uint8_t)(count & 0x7f) | 0x80;
+        *p++ = (uint8_t)(count >> 7);
+        *p++ = ENTRY_FILE;
+        *p++ = 0;
+        *p++ = 1;
+        *p++ = 'n';
+        p += 2; /* mode, mtime */
+        *p++ = size;
+        *p++ = (uint8_t)(len & 0x7f) | (len < 128 ? 0 : 0x80);
+        if (len >= 128)
+                *p++ = (uint8_t)(len >> 7);
+        memset(p, 'd', count);
+        return read_raw(raw, (size_t)(p - raw) + count);
+}
+
+static void test_data_is_all_or_nothing(void **state)
+{
+        assert_int_equal(read_data(100, 100, 100), 0);
+        assert_int_equal(read_data(100, 0, 0), 0);
+        assert_int_equal(read_data(100, 99, 99), -EBADMSG);
+        assert_int_equal(read_data(100, 101, 101), -EBADMSG);
+        assert_int_equal(read_data(100, 100, 99), -EBADMSG);
+        assert_int_equal(read_data(100, 100, 101), -EBADMSG);
+        assert_int_equal(read_data(100, 0, 100), -EBADMSG);
+        assert_int_equal(read_data(0, 1, 1), -EBADMSG);
+        assert_int_equal(read_data(127, 500, 500), -EBADMSG);
+}
+
+/* A file of LEN bytes, at least 128, all of them there. */
+static int read_tiny(size_t len)
+{
+        uint8_t raw[2 * ENTRY_TINY_MAX + 32] = { 1, 1, 0, 2, 1, 1, 1, 2, 0, 2 }, *p = raw + 10;
+        const uint8_t low = (uint8_t)(len % 128 + 128), high = (uint8_t)(len / 128);
+
+        *p++ = low;
+        *p++ = high;
+        *p++ = ENTRY_FILE;
+        *p++ = 0;
+        *p++ = 1;
+        *p++ = 'n';
+        p += 2;     /* mode, mtime */
+        *p++ = low; /* size */
+        *p++ = high;
+        *p++ = low; /* data */
+        *p++ = high;
+        return read_raw(raw, (size_t)(p - raw) + len);
+}
+
+static void test_data_too_long(void **state)
+{
+        assert_int_equal(read_tiny(ENTRY_TINY_MAX), 0);
+        assert_int_equal(read_tiny(ENTRY_TINY_MAX + 1), -EBADMSG);
 }
 
 static void test_bombs(void **state)
 {
         size_t len = PACK_RAW_MAX + 1;
-        uint8_t *zeros = calloc(1, len), data[64] = { 1 };
+        uint8_t *zeros = calloc(1, len), data[64] = { FORMAT };
         struct pack_reader *reader;
 
         /* Beyond PACK_RAW_MAX, and at it: the frame says so itself. */
@@ -439,7 +532,7 @@ static void test_bombs(void **state)
         assert_int_equal(read_exact(reader, data, sizeof(data), ignore, NULL), -EBADMSG);
         memset(data + 1, 0xff, 4);
         assert_int_equal(read_exact(reader, data, sizeof(data), ignore, NULL), -EBADMSG);
-        data[0] = 2;
+        data[0] = FORMAT - 1;
         assert_int_equal(read_exact(reader, data, sizeof(data), ignore, NULL), -EBADMSG);
         pack_reader_free(reader);
         free(zeros);
@@ -454,6 +547,8 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small),
         cmocka_unit_test(test_every_truncation),
         cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_data_is_all_or_nothing),
+        cmocka_unit_test(test_data_too_long),
         cmocka_unit_test(test_bombs),
 };
 

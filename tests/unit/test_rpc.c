@@ -86,7 +86,7 @@ static void test_unary(void **state)
         _cleanup_free_ char *data = malloc(big);
 
         memset(data, 'x', big);
-        assert_int_equal(rpc_channel_wait_ready(f->channel, 5000), 0);
+        assert_int_equal(rpc_channel_wait_ready(f->channel, 5000, NULL), 0);
         assert_int_equal(call_echo(f->channel, METHOD_ECHO, "hello", 5), RPC_OK);
         assert_int_equal(call_echo(f->channel, METHOD_ECHO, "", 0), RPC_OK);
         assert_int_equal(call_echo(f->channel, METHOD_ECHO, data, 10), RPC_OK); /* an empty body */

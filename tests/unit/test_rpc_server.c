@@ -203,9 +203,9 @@ static void test_refused(void **state)
         uint8_t *reply;
         size_t len;
 
-        assert_int_equal(rpc_channel_wait_ready(channel, 10000), -ECONNREFUSED);
-        assert_int_equal(rpc_channel_wait_ready(channel, 10000), -ECONNREFUSED);
-        assert_int_equal(rpc_channel_wait_ready(missing, 10000), -ECONNREFUSED);
+        assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), -ECONNREFUSED);
+        assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), -ECONNREFUSED);
+        assert_int_equal(rpc_channel_wait_ready(missing, 10000, NULL), -ECONNREFUSED);
         assert_int_equal(rpc_unary(channel, METHOD_ECHO, &at_once, "x", 1, &status, &reply, &len), 0);
         assert_int_equal(status.code, RPC_UNAVAILABLE);
         assert_true(clock_monotonic_ns() - began_ns < 3 * NSEC_PER_SEC);
@@ -218,7 +218,7 @@ static void test_unknown_host(void **state)
 {
         struct rpc_channel *channel = new_channel("nowhere.invalid:9666", NULL);
 
-        assert_int_equal(rpc_channel_wait_ready(channel, 60000), -EHOSTUNREACH);
+        assert_int_equal(rpc_channel_wait_ready(channel, 60000, NULL), -EHOSTUNREACH);
         rpc_channel_free(channel);
 }
 
@@ -231,10 +231,10 @@ static void test_ready_after_refused(void **state)
 
         snprintf(address, sizeof(address), "unix:%s/late", f->dir);
         channel = new_channel(address, NULL);
-        assert_int_equal(rpc_channel_wait_ready(channel, 10000), -ECONNREFUSED);
+        assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), -ECONNREFUSED);
         assert_int_equal(rpc_server_listen(server, address, NULL), 0);
         assert_int_equal(rpc_server_start(server), 0);
-        assert_int_equal(rpc_channel_wait_ready(channel, 10000), 0);
+        assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), 0);
         assert_int_equal(call_echo(channel, METHOD_ECHO, "x", 1), RPC_OK);
         rpc_server_free(server);
         rpc_channel_free(channel);
@@ -247,7 +247,7 @@ static void silent_for(int timeout_ms)
         struct rpc_channel *channel = new_channel(address, NULL);
         int64_t began_ns = clock_monotonic_ns();
 
-        assert_int_equal(rpc_channel_wait_ready(channel, timeout_ms), -ETIMEDOUT);
+        assert_int_equal(rpc_channel_wait_ready(channel, timeout_ms, NULL), -ETIMEDOUT);
         assert_true(clock_monotonic_ns() - began_ns >= timeout_ms * NSEC_PER_MSEC);
         assert_true(clock_monotonic_ns() - began_ns < (timeout_ms + 2000) * NSEC_PER_MSEC);
         rpc_channel_free(channel);
@@ -294,8 +294,8 @@ static void test_other_protocols(void **state)
                 pthread_t thread;
 
                 assert_int_equal(pthread_create(&thread, NULL, talk, &t), 0);
-                assert_int_equal(rpc_channel_wait_ready(channel, 10000), -EPROTO);
-                assert_int_equal(rpc_channel_wait_ready(channel, 10000), -EPROTO);
+                assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), -EPROTO);
+                assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), -EPROTO);
                 assert_true(clock_monotonic_ns() - began_ns < 3 * NSEC_PER_SEC);
                 rpc_channel_free(channel);
                 shutdown(t.fd, SHUT_RDWR);

@@ -218,6 +218,17 @@ static struct spool *get(struct fixture *f, struct spool_key *key)
         return spool;
 }
 
+/* As get, for a peer that has HELD transfers. */
+static int try_get(struct fixture *f, const char *path, unsigned held, struct spool **ret)
+{
+        struct spool_key key = { .spider = "spider", .path = path, .held = held };
+        struct tree_view *view;
+
+        assert_int_equal(tree_view_take(f->tree, &view), 0);
+        key.revision = tree_view_version(view)->revision;
+        return spools_get(f->spools, &key, view, ret);
+}
+
 /* ---- plain ---- */
 
 static Grpc__FileScanChunk *parse(const struct buffer *frame)
@@ -323,6 +334,75 @@ static int count_entry(const struct entry *entry, void *arg)
         u->count++;
         snprintf(u->last, sizeof(u->last), "%s", entry->path);
         return 0;
+}
+
+/* ---- tiny files: their bytes come with their entries ---- */
+
+static void put_tiny(struct fixture *f)
+{
+        struct tree_change change = put_file(TREE_ROOT_ID, 1, 4);
+        struct tree_version version;
+        struct tree_update *update;
+
+        change.detail = (const uint8_t *)"tiny";
+        hash_xxh3("tiny", 4, change.row.digest);
+        assert_int_equal(tree_update_begin(f->tree, &update), 0);
+        assert_int_equal(tree_update_apply(update, &change, 1), 0);
+        commit(update, &version);
+}
+
+static void test_tiny_in_plain(void **state)
+{
+        struct fixture *f = *state;
+        struct spool_key key = { 0 };
+        _cleanup_buffer_ struct buffer frame = { 0 };
+        Grpc__FileScanChunk *chunk;
+        struct spool *spool;
+
+        make_tree(f, 3);
+        put_tiny(f);
+        spool = get(f, &key);
+        assert_int_equal(read_all(spool, 0, &frame, NULL, NULL), -ENODATA);
+        chunk = parse(&frame);
+        assert_string_equal(chunk->files[2]->path, "file000001");
+        assert_int_equal(chunk->files[2]->content.len, 4);
+        assert_memory_equal(chunk->files[2]->content.data, "tiny", 4);
+        assert_string_equal(chunk->files[3]->path, "file000007");
+        assert_int_equal(chunk->files[3]->content.len, 0);
+        grpc__file_scan_chunk__free_unpacked(chunk, NULL);
+        spool_put(spool);
+}
+
+static int count_data(const struct entry *entry, void *arg)
+{
+        unsigned *found = arg;
+
+        if (!entry->data)
+                return 0;
+        assert_string_equal(entry->path, "file000001");
+        assert_memory_equal(entry->data, "tiny", 4);
+        (*found)++;
+        return 0;
+}
+
+static void test_tiny_in_packs(void **state)
+{
+        struct fixture *f = *state;
+        struct spool_key key = { .form = SPOOL_PACKS };
+        _cleanup_buffer_ struct buffer pack = { 0 };
+        struct pack_reader *reader;
+        struct spool *spool;
+        unsigned found = 0;
+
+        make_tree(f, 3);
+        put_tiny(f);
+        spool = get(f, &key);
+        assert_int_equal(read_all(spool, 0, &pack, NULL, NULL), -ENODATA);
+        assert_int_equal(pack_reader_new(&reader), 0);
+        assert_int_equal(pack_read(reader, (const uint8_t *)pack.data, pack.len, count_data, &found), 0);
+        assert_int_equal(found, 1);
+        pack_reader_free(reader);
+        spool_put(spool);
 }
 
 static void test_large_tree_is_packed(void **state)
@@ -584,12 +664,40 @@ static void test_settled(void **state)
         spool_put(spool);
 }
 
+/* Who takes its time takes half of what there may be, and the others have the rest. */
+static void test_one_peer_cannot_take_all(void **state)
+{
+        struct fixture *f = *state;
+        struct spool *spools[256], *more;
+        char path[8];
+
+        make_tree(f, 10);
+        for (size_t i = 0; i < ARRAY_SIZE(spools); i++) {
+                struct spool_key key = { .path = path,
+                                         .held = i < ARRAY_SIZE(spools) / 2 ? (unsigned)i : 15 };
+
+                snprintf(path, sizeof(path), "%zu", i);
+                if (i == ARRAY_SIZE(spools) / 2)
+                        assert_int_equal(try_get(f, "half", 16, &more), -EMFILE);
+                spools[i] = get(f, &key);
+        }
+        assert_int_equal(try_get(f, "all", 0, &more), -EMFILE);
+        spool_put(spools[0]);
+        for (int i = 0; i < 20000 && try_get(f, "again", 0, &more) == -EMFILE; i++)
+                usleep(1000); /* the job may have its reference a moment longer */
+        spools[0] = more;
+        for (size_t i = 0; i < ARRAY_SIZE(spools); i++)
+                spool_put(spools[i]);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
         TEST(test_small_tree_is_plain),
         TEST(test_small_difference),
         TEST(test_plain_by_force),
+        TEST(test_tiny_in_plain),
+        TEST(test_tiny_in_packs),
         TEST(test_large_tree_is_packed),
         TEST(test_offsets),
         TEST(test_children),
@@ -601,6 +709,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_shared_and_kept),
         TEST(test_dropped),
         TEST(test_settled),
+        TEST(test_one_peer_cannot_take_all),
 };
 
 UNIT_MAIN(tests)

@@ -181,6 +181,69 @@ static void test_usage_of_another_boot(void **state)
         assert_int_equal(usage_of(f->store).bytes, BLOB);
 }
 
+/* Truncated while it is mapped: no signal, and counted anew; who opens the store next makes a new one. */
+static void test_truncated_usage(void **state)
+{
+        struct fixture *f = *state;
+        struct store *second;
+        char path[128];
+
+        snprintf(path, sizeof(path), "%s/usage", f->dir);
+        store_free(TAKE_PTR(f->store)); /* cmocka has a handler of its own, for each test */
+        assert_int_equal(store_open(f->dir, &f->store), 0);
+        limit(f->store, 0, 0);
+        assert_int_equal(put_number(f->store, 0, BLOB), STORE_OK);
+        await_usage(f->store, BLOB);
+        for (int i = 0; i < 2; i++) {
+                assert_int_equal(truncate(path, i * 5000), 0);
+                assert_int_equal(put_number(f->store, 1 + (unsigned)i, BLOB), STORE_OK);
+                await_usage(f->store, (2 + (unsigned)i) * BLOB);
+                assert_int_equal(usage_of(f->store).bytes, (2 + (unsigned)i) * BLOB);
+        }
+        assert_int_equal(store_open(f->dir, &second), 0);
+        limit(second, 0, 0);
+        await_usage(second, 3 * BLOB);
+        assert_int_equal(usage_of(second).bytes, 3 * BLOB);
+        store_free(second);
+}
+
+/* Ends with SIGBUS: a page of a file that has none, which is nobody's map. */
+static void touch_beyond_end(void)
+{
+        char dir[] = "/tmp/test_store.XXXXXX", path[64];
+        struct store *store;
+        char *map;
+        int fd;
+
+        signal(SIGBUS, SIG_DFL); /* a sanitizer has one of its own */
+        if (!mkdtemp(dir) || store_open(dir, &store) < 0)
+                _exit(1);
+        snprintf(path, sizeof(path), "%s/usage", dir);
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED || ftruncate(fd, 0) < 0)
+                _exit(2);
+        _exit(map[0] == 0 ? 3 : 4);
+}
+
+static int other_bus_error; /* how that ended: found out before cmocka has handlers of its own */
+
+static void find_out_other_bus_error(void)
+{
+        pid_t pid = fork();
+
+        if (pid == 0)
+                touch_beyond_end();
+        waitpid(pid, &other_bus_error, 0);
+}
+
+/* Any other SIGBUS is what it was. */
+static void test_other_bus_error(void **state)
+{
+        assert_int_equal(other_bus_error & ~__WCOREFLAG, SIGBUS);
+}
+
 static int die_in_between(struct fixture *f)
 {
         struct content_id id = id_of_number(0, BLOB);
@@ -802,6 +865,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST(test_usage),
                 TEST(test_usage_of_another_boot),
+                TEST(test_truncated_usage),
+                TEST(test_other_bus_error),
                 TEST(test_died_in_between),
                 TEST(test_killed_anywhere),
                 TEST(test_lru),
@@ -823,5 +888,6 @@ int main(void)
         };
 
         log_setup("test_store_room", LOG_LEVEL_ERROR);
+        find_out_other_bus_error();
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

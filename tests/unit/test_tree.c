@@ -174,17 +174,17 @@ static void test_bad_rows(void **state)
         uint64_t id = begin_tree(f);
         struct tree_version version = version_of(f);
         struct tree_change changes[] = {
-                { TREE_PUT, make_file(id, "..", 1) },
-                { TREE_PUT, make_file(id, "a/b", 1) },
-                { TREE_PUT, make_file(id, "", 1) },
-                { TREE_PUT, make_file(0, "x", 1) },
-                { TREE_PUT, make_file(0, "", 1) },
-                { TREE_REMOVE, make_file(0, "", 1) },
-                { TREE_PUT, make_row(id, "no id", ENTRY_DIRECTORY, 0) },
-                { TREE_PUT, make_row(id, "never given", ENTRY_DIRECTORY, 1000) },
-                { TREE_PUT, make_row(id, "taken", ENTRY_DIRECTORY, id) },
-                { TREE_PUT, make_row(id, "file with id", ENTRY_FILE, id) },
-                { TREE_PUT, make_row(id, "no target", ENTRY_SYMLINK, 0) },
+                { .op = TREE_PUT, .row = make_file(id, "..", 1) },
+                { .op = TREE_PUT, .row = make_file(id, "a/b", 1) },
+                { .op = TREE_PUT, .row = make_file(id, "", 1) },
+                { .op = TREE_PUT, .row = make_file(0, "x", 1) },
+                { .op = TREE_PUT, .row = make_file(0, "", 1) },
+                { .op = TREE_REMOVE, .row = make_file(0, "", 1) },
+                { .op = TREE_PUT, .row = make_row(id, "no id", ENTRY_DIRECTORY, 0) },
+                { .op = TREE_PUT, .row = make_row(id, "never given", ENTRY_DIRECTORY, 1000) },
+                { .op = TREE_PUT, .row = make_row(id, "taken", ENTRY_DIRECTORY, id) },
+                { .op = TREE_PUT, .row = make_row(id, "file with id", ENTRY_FILE, id) },
+                { .op = TREE_PUT, .row = make_row(id, "no target", ENTRY_SYMLINK, 0) },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(changes); i++) {
@@ -233,6 +233,34 @@ static void test_symlink(void **state)
         assert_int_equal(version_of(f).symlinks, 1);
 }
 
+static int store_md5(struct tree_fixture *f, uint64_t parent, const char *name, size_t name_len,
+                     const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES])
+{
+        struct tree_md5 item = { .parent = parent, .name = name, .name_len = name_len, .stamp = *stamp };
+        size_t stored;
+
+        memcpy(item.md5, md5, HASH_BYTES);
+        assert_int_equal(tree_store_md5s(f->tree, &item, 1, &stored), 0);
+        return stored == 1 ? TREE_OK : TREE_NONE;
+}
+
+/* Those whose stamp is another do not keep the others from being stored. */
+static void test_md5s(void **state)
+{
+        struct tree_fixture *f = *state;
+        uint64_t id = begin_tree(f);
+        struct tree_row row = find(f, "d/f");
+        struct tree_md5 items[] = {
+                { .parent = id, .name = "gone", .name_len = 4, .stamp = row.stamp, .md5 = { 1 } },
+                { .parent = id, .name = "f", .name_len = 1, .stamp = row.stamp, .md5 = { 2 } },
+        };
+        size_t stored;
+
+        assert_int_equal(tree_store_md5s(f->tree, items, ARRAY_SIZE(items), &stored), 0);
+        assert_int_equal(stored, 1);
+        assert_memory_equal(find(f, "d/f").md5, items[1].md5, HASH_BYTES);
+}
+
 static void test_md5(void **state)
 {
         struct tree_fixture *f = *state;
@@ -242,12 +270,12 @@ static void test_md5(void **state)
         const uint8_t md5[HASH_BYTES] = { 5 };
 
         other.ctime_ns++;
-        assert_int_equal(tree_store_md5(f->tree, id, "f", 1, &other, md5), TREE_NONE);
-        assert_int_equal(tree_store_md5(f->tree, id, "g", 1, &row.stamp, md5), TREE_NONE);
+        assert_int_equal(store_md5(f, id, "f", 1, &other, md5), TREE_NONE);
+        assert_int_equal(store_md5(f, id, "g", 1, &row.stamp, md5), TREE_NONE);
         other = find(f, "d").stamp;
-        assert_int_equal(tree_store_md5(f->tree, TREE_ROOT_ID, "d", 1, &other, md5), TREE_NONE); /* no file */
+        assert_int_equal(store_md5(f, TREE_ROOT_ID, "d", 1, &other, md5), TREE_NONE); /* no file */
         assert_false(find(f, "d/f").has_md5);
-        assert_int_equal(tree_store_md5(f->tree, id, "f", 1, &row.stamp, md5), TREE_OK);
+        assert_int_equal(store_md5(f, id, "f", 1, &row.stamp, md5), TREE_OK);
         assert_true(find(f, "d/f").has_md5);
         assert_memory_equal(find(f, "d/f").md5, md5, HASH_BYTES);
         assert_int_equal(version_of(f).revision, first);
@@ -262,7 +290,7 @@ static void test_md5(void **state)
 
         row = find(f, "d/f");
         assert_int_equal(tree_update_begin(f->tree, &f->update), 0);
-        assert_int_equal(tree_store_md5(f->tree, id, "f", 1, &row.stamp, md5), TREE_OK);
+        assert_int_equal(store_md5(f, id, "f", 1, &row.stamp, md5), TREE_OK);
         assert_false(find(f, "d/f").has_md5); /* goes with the update */
         commit(f);
         assert_true(find(f, "d/f").has_md5);
@@ -840,6 +868,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_names_are_bytes),
         TEST(test_symlink),
         TEST(test_md5),
+        TEST(test_md5s),
         TEST(test_racy_stamps),
         TEST(test_links),
         TEST(test_links_removed),

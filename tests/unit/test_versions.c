@@ -1,5 +1,6 @@
 #include "server/versions.h"
 
+#include "server/md5_batch.h"
 #include "tests/unit/scan_fixture.h"
 
 static void begin(struct fixture *f, enum watcher_kind watch)
@@ -367,6 +368,18 @@ static void test_suspect(void **state)
         assert_int_equal(metrics_get(METRIC_FILES_HASHED), hashed + 1);
 }
 
+/* How many were stored: one or none. */
+static size_t store_md5(struct fixture *f, const char *path, const struct tree_stamp *stamp,
+                        const uint8_t md5[HASH_BYTES])
+{
+        struct versions_md5 item = { .path = path, .stamp = *stamp };
+        size_t stored;
+
+        memcpy(item.md5, md5, HASH_BYTES);
+        assert_int_equal(versions_store_md5s(f->versions, "sp", &item, 1, &stored), 0);
+        return stored;
+}
+
 static void test_md5(void **state)
 {
         struct fixture *f = *state;
@@ -380,16 +393,58 @@ static void test_md5(void **state)
         assert_int_equal(versions_find(f->versions, "sp", "file", &row), TREE_OK);
         assert_false(row.has_md5);
         stamp = row.stamp;
-        assert_int_equal(versions_store_md5(f->versions, "sp", "file", &stamp, md5), TREE_OK);
+        assert_int_equal(store_md5(f, "file", &stamp, md5), 1);
         assert_int_equal(versions_find(f->versions, "sp", "file", &row), TREE_OK);
         assert_true(row.has_md5);
         assert_memory_equal(row.md5, md5, HASH_BYTES);
         stamp.mtime_ns++;
-        assert_int_equal(versions_store_md5(f->versions, "sp", "file", &stamp, md5), TREE_NONE);
+        assert_int_equal(store_md5(f, "file", &stamp, md5), 0);
+        assert_int_equal(store_md5(f, "nothing", &stamp, md5), 0);
         write_file(f, "file", "2");
         assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
         assert_int_equal(versions_find(f->versions, "sp", "file", &row), TREE_OK);
         assert_false(row.has_md5);
+}
+
+/* More than go into one transaction; those of files that are gone or have changed do no harm. */
+static void test_md5_batch(void **state)
+{
+        struct fixture *f = *state;
+        struct md5_batch *batch = calloc(1, sizeof(*batch));
+        const struct tree_stamp never = { .inode = 1 };
+        uint8_t md5[HASH_BYTES] = { 0 };
+        struct tree_row row;
+        char name[16];
+
+        assert_non_null(batch);
+        for (int i = 0; i < MD5_BATCH_MAX + 50; i++) {
+                snprintf(name, sizeof(name), "%d", i);
+                write_file(f, name, name);
+        }
+        let_age();
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        batch->versions = f->versions;
+        batch->spider = "sp";
+        assert_int_equal(md5_batch_add(batch, "gone", &never, md5), 0);
+        assert_int_equal(md5_batch_add(batch, "7", &never, md5), 0);
+        for (int i = 0; i < MD5_BATCH_MAX + 50; i++) {
+                snprintf(name, sizeof(name), "%d", i);
+                assert_int_equal(versions_find(f->versions, "sp", name, &row), TREE_OK);
+                assert_false(row.has_md5);
+                memcpy(md5, &i, sizeof(i));
+                assert_int_equal(md5_batch_add(batch, name, &row.stamp, md5), 0);
+        }
+        md5_batch_store(batch);
+        md5_batch_store(batch); /* nothing is left */
+        for (int i = 0; i < MD5_BATCH_MAX + 50; i++) {
+                snprintf(name, sizeof(name), "%d", i);
+                assert_int_equal(versions_find(f->versions, "sp", name, &row), TREE_OK);
+                assert_true(row.has_md5);
+                memcpy(md5, &i, sizeof(i));
+                assert_memory_equal(row.md5, md5, HASH_BYTES);
+        }
+        md5_batch_release(batch);
+        free(batch);
 }
 
 /* Two servers on one index: the second is refused rather than let the two overwrite each other. */
@@ -429,6 +484,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_replaced_spider),
         TEST(test_suspect),
         TEST(test_md5),
+        TEST(test_md5_batch),
         TEST(test_locked),
         TEST(test_cancel),
 };

@@ -1,0 +1,175 @@
+"""Little memory, few descriptors, few threads: everything goes on, slower; and the end of a daemon by the kernel is the end of nothing else."""
+
+import concurrent.futures
+import errno
+import os
+import random
+import re
+import resource
+import signal
+from pathlib import Path
+
+from faultlab import MIB, ends_well, files_of, log_is_short, read_all, report, verify
+from harness import FULL, case, check, equal, is_mounted, main, run_ok, say, skip
+from trees import make_tree
+
+LIMIT = 64 * MIB
+FILES = 20_000 if FULL else 4_000
+LARGE = 24 if FULL else 10  # of 16 MiB each
+DEAD = {errno.ECONNABORTED, errno.ENOTCONN, errno.EIO}  # of a mount whose daemon is no more
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def tree_of(w, large):
+    make_tree(w.tree / "small", FILES, FILES * 3000)
+    rng = random.Random(3)
+    block = rng.randbytes(16 * MIB)
+    for i in range(large):
+        (w.tree / f"large{i:02}").write_bytes(i.to_bytes(8, "little") + block)
+
+
+def read_beside(m, w, n=8):
+    """N readers at once, all of the tree."""
+    names = files_of(w.tree)
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        for right, failed in pool.map(lambda i: read_all(m, w.tree, names[i::n]), range(n)):
+            equal(failed, {}, "errors")
+            check(right > 0, "nothing read")
+    return len(names)
+
+
+def own_memory(pid):
+    """Bytes of memory that are the process's own, and cannot be taken back by dropping pages of files."""
+    return int(re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+
+
+class Watched:
+    """The most that processes had of their own, looked at often."""
+
+    def __init__(self, pids):
+        self.most = dict.fromkeys(pids, 0)
+        self._stop = False
+        self._pool = concurrent.futures.ThreadPoolExecutor(1)
+
+    def _look(self):
+        while not self._stop:
+            for pid in self.most:
+                self.most[pid] = max(self.most[pid], own_memory(pid))
+
+    def __enter__(self):
+        self._job = self._pool.submit(self._look)
+        return self
+
+    def __exit__(self, *_):
+        self._stop = True
+        self._job.result()
+        self._pool.shutdown()
+
+
+@case("memory of daemon and server while eight readers go through everything")
+def _(w):
+    tree_of(w, LARGE)
+    server = w.server()
+    m = w.mount(server, options=["quota=96M"])
+    with Watched([server.pid, m.daemon.pid]) as watched:
+        n = read_beside(m, w)
+    most = [watched.most[pid] / MIB for pid in (server.pid, m.daemon.pid)]
+    say(f"at most {most[0]:.1f} MiB of the server's own, {most[1]:.1f} of the daemon's")
+    log_is_short(m)
+    ends_well(m)
+    report("Memory", f"8 readers, {n} files, {LARGE * 16} MiB of large ones", "bounded, whatever the tree",
+           f"server {most[0]:.0f} MiB, daemon {most[1]:.0f} MiB of their own at most")
+    check(max(most) < 128, f"{most} MiB")
+
+
+@case("both within a memory limit of 64 MiB")
+def _(w):
+    if "memory" not in (CGROUPS / "cgroup.controllers").read_text().split() if (CGROUPS / "cgroup.controllers").exists() else True:
+        skip("no memory controller of cgroup v2 here")
+    tree_of(w, LARGE)
+    groups = []
+    for name in ("server", "daemon"):
+        group = CGROUPS / f"fsyncfs-test-{os.getpid()}-{name}"
+        group.mkdir()
+        (group / "memory.max").write_text(str(LIMIT))
+        groups.append(group)
+    try:
+        inside = [["sh", "-c", f"echo $$ > {g}/cgroup.procs && exec \"$0\" \"$@\""] for g in groups]
+        server = w.server(prefix=inside[0])
+        m = w.mount(server, options=["quota=96M"], prefix=inside[1])
+        n = read_beside(m, w)
+        killed = [int(re.search(r"oom_kill (\d+)", (g / "memory.events").read_text())[1]) for g in groups]
+        equal(killed, [0, 0], "killed for lack of memory")
+        ends_well(m)
+        server.stop()
+        report("Memory limit", f"64 MiB each (cgroup v2), 8 readers, {n} files", "slower, no more", "all right, nobody killed")
+    finally:
+        for group in groups:
+            group.rmdir()
+
+
+def few_descriptors(w, n):
+    tree_of(w, 2)
+    limit = ["prlimit", f"--nofile={n}:{n}"]
+    server = w.server(prefix=limit)
+    m = w.mount(server, prefix=limit, options=["quota=96M"])
+    count = read_beside(m, w)
+    (w.tree / "new").write_bytes(b"n" * 1000)
+    m.refresh()
+    equal((m.point / "new").read_bytes(), b"n" * 1000, "the new version")
+    for pid in (server.pid, m.daemon.pid):
+        check(len(os.listdir(f"/proc/{pid}/fd")) <= n, "descriptors")
+    log_is_short(m)
+    ends_well(m)
+    verify(m.cache)
+    report("Few descriptors", f"RLIMIT_NOFILE {n} for server and daemon, 8 readers, {count} files", "slower, no more", "all right")
+
+
+@case("128 descriptors")
+def _(w):
+    few_descriptors(w, 128)
+
+
+@case("256 descriptors")
+def _(w):
+    few_descriptors(w, 256)
+
+
+@case("nothing is sized from the limit: as many descriptors as the machine allows")
+def _(w):
+    make_tree(w.tree, 100, MIB)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limit = ["prlimit", f"--nofile={most}:{most}"]
+    server = w.server(prefix=limit)
+    m = w.mount(server, prefix=limit)
+    equal(read_all(m, w.tree), (100, {}), "files")
+    for pid in (server.pid, m.daemon.pid):
+        check(own_memory(pid) < LIMIT, f"{own_memory(pid)} bytes of its own")
+        check(len(os.listdir(f"/proc/{pid}/task")) < 80, "threads")
+    ends_well(m)
+    report("Limit without sense", f"RLIMIT_NOFILE {most:,}", "nothing is sized from it", "memory and threads as ever")
+
+
+@case("the kernel ends the daemon, as it does where memory is short: the next mount has all that was here")
+def _(w):
+    tree_of(w, 2)
+    server = w.server()
+    for turn in range(3):
+        m = w.mount(server, options=["quota=96M"])
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read_all, m, w.tree, files_of(w.tree)[turn::2], DEAD)
+            while not m.status()["fetched_files"] and not reading.done():
+                pass
+            os.kill(m.daemon.pid, signal.SIGKILL)
+            right, failed = reading.result(60)
+        check(is_mounted(m.point), "the mount point answers, with an error")
+        run_ok(["umount", "-l", m.point])
+        say(f"{right} right, {sum(failed.values())} failed")
+    m = w.mount(server, options=["quota=96M"])
+    equal(read_all(m, w.tree)[1], {}, "errors")
+    ends_well(m)
+    verify(m.cache)
+    report("Daemon killed (as by the OOM killer)", "3 times in the middle of reads", "no reader hangs; the next mount goes on where it was", "all right, verified")
+
+
+main()

@@ -1,0 +1,227 @@
+"""Nothing hangs, and all that is here works, when the other side is dead, stopped, or gone without a word (promise 2)."""
+
+import concurrent.futures
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+
+from harness import SPIDER, case, check, equal, fail, is_mounted, main, program, run, run_ok, skip, wait_until
+from trees import make_tree
+
+TIMEOUT_SEC = 4   # of a read that needs the master
+PROMPT_SEC = 20   # for what asks no master: far more than it takes, far less than for ever
+FILES = 12
+
+
+def tree(w):
+    make_tree(w.tree, FILES, 600_000)
+
+
+def read_some(m):
+    """Reads every other file: (those that are cached now, those that are not)."""
+    paths = sorted(m.point.rglob("*.bin"))
+    for path in paths[::2]:
+        path.read_bytes()
+    return paths[::2], paths[1::2]
+
+
+def local_works(m, cached):
+    """All that needs no master, each in a process of its own, so that one that hangs is a failure of the case."""
+    commands = [["stat", m.point], ["stat", cached[0]], ["ls", "-lR", m.point], ["find", m.point, "-newer", "/etc/passwd"],
+                ["df", m.point], ["stat", "-f", m.point], ["cat", *cached], [program("fsyncfs"), "status", m.point],
+                [program("fsyncfs"), "version", m.point]]
+    for command in commands:
+        run_ok(command, timeout=PROMPT_SEC)
+    run(["lsof", m.point], timeout=PROMPT_SEC)  # says 1 if nothing is open
+
+
+def waiting_cat(path):
+    return subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def is_waiting(job):
+    """Whether JOB sleeps in a read of a FUSE file system."""
+    with open(f"/proc/{job.pid}/wchan") as f:
+        where = f.read()
+    return job.poll() is None and ("fuse" in where or "folio" in where)
+
+
+def killable(path):
+    """A read that waits for the master ends at once when it is killed."""
+    job = waiting_cat(path)
+    with contextlib.suppress(Exception):
+        wait_until(lambda: is_waiting(job), "cat waits", 1)
+    check(job.poll() is None, "cat waits for the master")
+    job.send_signal(signal.SIGINT)
+    try:
+        equal(job.wait(TIMEOUT_SEC / 2), -signal.SIGINT, "how cat ends")
+    finally:
+        job.kill()
+
+
+def fails_in_time(path):
+    """A read that needs the master ends with an error that says so, when its time is over."""
+    began = time.monotonic()
+    try:
+        path.read_bytes()
+        fail(f"{path.name} could be read")
+    except OSError as error:
+        check(error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH), f"a read without a master: {error}")
+    check(time.monotonic() - began < TIMEOUT_SEC + PROMPT_SEC, f"{path.name} took {time.monotonic() - began:.0f} s")
+
+
+def cut_off(m, cached, rest):
+    """What a mount does that has lost its master."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        waits = pool.submit(fails_in_time, rest[0])
+        killable(rest[1])
+        local_works(m, cached)
+        waits.result()
+
+
+@case("with the master dead what is here works, a read of what is not ends in time or when killed, and umount is prompt")
+def dead(w):
+    tree(w)
+    server = w.server()
+    m = w.mount(server, options=[f"timeout={TIMEOUT_SEC}", "prefetch=off"])
+    cached, rest = read_some(m)
+    server.kill()
+    cut_off(m, cached, rest)
+    run_ok(["umount", m.point], timeout=PROMPT_SEC)
+    equal(m.daemon.wait(PROMPT_SEC), 0, "the daemon's exit code")
+
+
+@case("so with a master that is stopped; when it goes on, so do the reads")
+def stopped(w):
+    tree(w)
+    server = w.server()
+    m = w.mount(server, options=[f"timeout={TIMEOUT_SEC}", "prefetch=off", "refresh=push"])
+    cached, rest = read_some(m)
+    wait_until(lambda: m.status()["watching"], "it listens")
+    server.signal(signal.SIGSTOP)
+    cut_off(m, cached, rest)
+    wait_until(lambda: m.status()["state"] == "offline", "the mount knows that the master is away")
+    server.signal(signal.SIGCONT)
+    wait_until(lambda: m.status()["state"] == "online" and m.status()["watching"], "the mount is back by itself", 60)
+    for path in rest:
+        equal(path.read_bytes(), (w.tree / path.relative_to(m.point)).read_bytes(), path.name)
+    server.signal(signal.SIGSTOP)
+    run_ok(["umount", m.point], timeout=PROMPT_SEC)
+    equal(m.daemon.wait(PROMPT_SEC), 0, "the daemon's exit code")
+    server.signal(signal.SIGCONT)
+
+
+@case("with the daemon stopped a task that waits can be killed, status says so in time, and umount -l works")
+def daemon_stopped(w):
+    tree(w)
+    server = w.server()
+    m = w.mount(server, options=["prefetch=off"])
+    _cached, rest = read_some(m)
+    daemon = m.serving_pid()
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        job = waiting_cat(rest[0])
+        with contextlib.suppress(Exception):
+            wait_until(lambda: is_waiting(job), "cat waits", 1)
+        check(job.poll() is None, "cat waits for the daemon")
+        job.kill()
+        equal(job.wait(PROMPT_SEC), -signal.SIGKILL, "how cat ends")
+        done = run([program("fsyncfs"), "status", m.point], timeout=3 * PROMPT_SEC)
+        check(done.returncode != 0 and "does not answer" in done.stderr, f"status of a daemon that is stopped: {done.stderr}")
+        run_ok(["umount", "-l", m.point], timeout=PROMPT_SEC)
+        check(not is_mounted(m.point), "the mount is gone")
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    equal(m.daemon.wait(), 0, "the daemon's exit code")
+
+
+class Wire:
+    """Two network namespaces with a wire between them, which can be cut without a word to either end."""
+
+    def __init__(self):
+        self.names = [f"fsyncfs{os.getpid()}{end}" for end in "ab"]
+        self.addresses = ["10.66.0.1", "10.66.0.2"]
+
+    def __enter__(self):
+        if run(["ip", "netns", "add", self.names[0]]).returncode != 0:
+            skip("no network namespaces here")
+        try:
+            run_ok(["ip", "netns", "add", self.names[1]])
+            run_ok(["ip", "-n", self.names[0], "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", self.names[1]])
+            for name, address in zip(self.names, self.addresses):
+                run_ok(["ip", "-n", name, "address", "add", address + "/24", "dev", "wire"])
+                run_ok(["ip", "-n", name, "link", "set", "lo", "up"])
+                run_ok(["ip", "-n", name, "link", "set", "wire", "up"])
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for name in self.names:
+            run(["ip", "netns", "del", name])
+
+    def within(self, end, *argv):
+        return ["nsenter", f"--net=/run/netns/{self.names[end]}", *argv]
+
+    def cut(self):
+        """Both links stay up, and what is sent goes nowhere: each end knows the other by an address that is nobody's."""
+        for name, other in zip(self.names, self.addresses[::-1]):
+            run_ok(["ip", "-n", name, "neighbour", "replace", other, "lladdr", "02:00:00:00:00:99", "dev", "wire", "nud", "permanent"])
+
+    def mend(self):
+        for name, other in zip(self.names, self.addresses[::-1]):
+            run_ok(["ip", "-n", name, "neighbour", "del", other, "dev", "wire"])
+
+
+def ended(wire, method):
+    """How many calls of METHOD the master has seen the end of."""
+    text = run_ok(wire.within(0, "curl", "-s", "--max-time", "10", "http://127.0.0.1:9667/metrics")).stdout
+    check("fsyncfs_rpc_duration_seconds_count" in text, f"the server counts calls: {text[:200]}")
+    return sum(int(float(line.split()[-1])) for line in text.splitlines()
+               if line.startswith("fsyncfs_rpc_duration_seconds_count") and f"/{method}\"" in line)
+
+
+@case("a network that is gone without a word is found out by both ends, and all goes on when it is back")
+def half_open(w):
+    tree(w)
+    w.path("token").write_text("a-token-for-this-test\n")
+    with Wire() as wire:
+        server = w.spawn(wire.within(0, program("fsyncfs-server"), "--workspace", w.root, "--listen", "10.66.0.1:9666", "--index",
+                                     w.path("index.db"), "--metrics", "127.0.0.1:9667", "--token-file", w.path("token")),
+                         "server.log")
+        server.wait_output(r"ready$")
+        w.path("mnt").mkdir()
+        w.spawn(wire.within(1, program("fsyncfs"), "mount", f"10.66.0.1:/{SPIDER}", w.path("mnt"), "-f", "-o",
+                            f"cache={w.path('cache')},token_file={w.path('token')},timeout={TIMEOUT_SEC},prefetch=off"),
+                "mount1.log")
+        wait_until(lambda: is_mounted(w.path("mnt")), "the mount")
+
+        class Mounted:
+            point = w.path("mnt")
+
+            @staticmethod
+            def status():
+                return json.loads(run_ok([program("fsyncfs"), "status", w.path("mnt"), "--json"], timeout=PROMPT_SEC).stdout)
+
+        m = Mounted()
+        cached, rest = read_some(m)
+        wait_until(lambda: m.status()["watching"], "it listens")
+        equal([ended(wire, "Watch"), ended(wire, "Fetch")], [0, 0], "streams that have ended")
+        wire.cut()
+        cut_off(m, cached, rest)
+        wait_until(lambda: m.status()["state"] == "offline" and not m.status()["watching"], "the worker has found out")
+        wait_until(lambda: ended(wire, "Watch") and ended(wire, "Fetch"), "the master has found out, and the calls have ended", 60)
+        (w.tree / "meanwhile").write_text("m" * 300)
+        wire.mend()
+        wait_until(lambda: (m.point / "meanwhile").exists(), "what changed meanwhile shows", 60)
+        for path in rest:
+            equal(path.read_bytes(), (w.tree / path.relative_to(m.point)).read_bytes(), path.name)
+        run_ok(["umount", m.point], timeout=PROMPT_SEC)
+
+
+main(at_a_time=4)  # they wait for time-outs

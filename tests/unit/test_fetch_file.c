@@ -1,0 +1,545 @@
+/* The files that a Fetch call is sending: what proves them, when they are hashed for it, and when they are closed. */
+#include "server/fetch_file.h"
+
+#include "base/pieces.h"
+#include "server/content.h"
+#include "server/tree_db.h"
+#include "tests/unit/scan_fixture.h"
+
+#define SIZE    ((size_t)3 * PIECE_BYTES + 1000)
+#define ENDLESS ((off_t)4 << 40) /* bytes of a hole: reading it would take many minutes */
+
+struct files_fixture {
+        struct fixture base;
+        struct master master;
+        struct fetch_files files;
+        struct mutex lock;
+        struct condition ended;
+        unsigned jobs TSA_GUARDED(lock);
+};
+
+static struct files_fixture *of(struct fetch_files *files)
+{
+        return (struct files_fixture *)((char *)files - offsetof(struct files_fixture, files));
+}
+
+static void hold(struct fetch_files *files)
+{
+        struct files_fixture *f = of(files);
+
+        mutex_lock(&f->lock);
+        f->jobs++;
+        mutex_unlock(&f->lock);
+}
+
+static void let_go(struct fetch_files *files)
+{
+        struct files_fixture *f = of(files);
+
+        mutex_lock(&f->lock);
+        f->jobs--;
+        condition_signal(&f->ended);
+        mutex_unlock(&f->lock);
+}
+
+static void wait_for_jobs(struct files_fixture *f)
+{
+        mutex_lock(&f->lock);
+        while (f->jobs > 0)
+                condition_wait(&f->ended, &f->lock);
+        mutex_unlock(&f->lock);
+}
+
+static int set_up(void **state)
+{
+        struct files_fixture *f = calloc(1, sizeof(*f));
+        char dir[96];
+
+        assert_non_null(f);
+        fixture_folder(&f->base, "test_fetch_file");
+        snprintf(dir, sizeof(dir), "%s/index", f->base.dir);
+        assert_int_equal(versions_new(&(struct versions_options){ .root = f->base.root,
+                                                                  .pool = f->base.pool,
+                                                                  .dir = dir,
+                                                                  .watch = WATCHER_OFF,
+                                                                  .stat_pass_ms = 600000 },
+                                      &f->base.versions),
+                         0);
+        mutex_init(&f->lock);
+        condition_init(&f->ended);
+        f->master =
+                (struct master){ .root = f->base.root, .pool = f->base.pool, .versions = f->base.versions };
+        f->files =
+                (struct fetch_files){ .master = &f->master, .spider = "sp", .hold = hold, .let_go = let_go };
+        *state = f;
+        return 0;
+}
+
+static int tear_down(void **state)
+{
+        struct files_fixture *f = *state;
+
+        wait_for_jobs(f);
+        fetch_files_release(&f->files);
+        versions_stop(f->base.versions);
+        pool_free(f->base.pool);
+        versions_free(f->base.versions);
+        condition_release(&f->ended);
+        mutex_release(&f->lock);
+        fixture_remove(&f->base);
+        return 0;
+}
+
+/* ---- files ---- */
+
+/* Writes SIZE bytes that SEED tells from others, and names them. */
+static struct content_id write_large(struct files_fixture *f, const char *path, uint8_t seed)
+{
+        int fd = openat(f->base.top, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        uint8_t *bytes = malloc(SIZE);
+        struct content_id id;
+        struct hasher *hasher;
+
+        assert_true(fd >= 0 && bytes);
+        for (size_t i = 0; i < SIZE; i++)
+                bytes[i] = (uint8_t)(seed + i / 1000);
+        assert_int_equal(write(fd, bytes, SIZE), SIZE);
+        close(fd);
+        assert_int_equal(hasher_new(HASH_XXH3_PIECES, &hasher), 0);
+        hasher_update(hasher, bytes, SIZE);
+        hasher_final(hasher, &id);
+        hasher_free(hasher);
+        free(bytes);
+        return id;
+}
+
+static void write_endless(struct files_fixture *f, const char *path)
+{
+        int fd = openat(f->base.top, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+        assert_true(fd >= 0);
+        if (ftruncate(fd, ENDLESS) < 0) {
+                close(fd);
+                unit_skip("the file system has no room for a hole of 4 TiB");
+        }
+        close(fd);
+}
+
+static void pass(struct files_fixture *f)
+{
+        struct answer a;
+
+        answer_init(&a);
+        assert_int_equal(versions_get(f->base.versions, "sp", VERSIONS_STAT_PASS, 0, &a.request), 0);
+        assert_int_equal(answer_wait(&a), 0);
+        tree_view_put(a.view);
+}
+
+static uint64_t hashed(void)
+{
+        return metrics_get(METRIC_FILES_HASHED);
+}
+
+/* What takes the place of a detail that was lost. */
+static void damage_list(struct files_fixture *f, const struct content_id *id)
+{
+        _cleanup_buffer_ struct buffer path = { 0 };
+        const uint8_t wrong[4 * HASH_BYTES] = { 1 };
+        struct tree_db *db;
+
+        assert_int_equal(versions_place(f->base.versions, "sp", &path), 0);
+        assert_int_equal(buffer_printf(&path, "/tree.db"), 0);
+        assert_int_equal(tree_db_open_writer(path.data, &db), 0);
+        assert_int_equal(tree_db_replace_detail(db, id->bytes, wrong, sizeof(wrong)), 0);
+        tree_db_close(db);
+}
+
+/* ---- wants ---- */
+
+static struct fetch_item *want(const char *path, const struct content_id *id, uint64_t size)
+{
+        struct fetch_item *item = calloc(1, sizeof(*item) + strlen(path) + 1);
+
+        assert_non_null(item);
+        strcpy(item->path, path);
+        item->content = *id;
+        item->size = item->end = size;
+        return item;
+}
+
+static int attach(struct files_fixture *f, struct fetch_item *item)
+{
+        const char *why;
+
+        return fetch_files_attach(&f->files, f->base.top, item, &why);
+}
+
+/* As attach, once a job has hashed the file. It may have done so before we look. */
+static int attach_hashed(struct files_fixture *f, struct fetch_item *item)
+{
+        int r = attach(f, item);
+
+        if (r != FETCH_FILES_WAIT)
+                return r;
+        wait_for_jobs(f);
+        return attach(f, item);
+}
+
+static void done(struct files_fixture *f, struct fetch_item *item)
+{
+        fetch_files_detach(&f->files, item);
+        free(item);
+}
+
+/* ITEM has its file, and the list of what it wants. */
+static void check_served(const struct fetch_item *item)
+{
+        const struct fetch_file *file = item->file;
+
+        assert_non_null(file);
+        assert_true(file->fd >= 0);
+        assert_true(
+                pieces_prove(&item->content, item->size, (const uint8_t *)file->list.data, file->list.len));
+}
+
+static int read_piece(const struct fetch_item *item, uint64_t offset)
+{
+        static uint8_t bytes[PIECE_BYTES];
+        const struct content_piece piece = content_piece_at(item->size, offset);
+
+        return content_read_piece(item->file->fd, &item->content, &item->file->list, &piece, bytes);
+}
+
+/* True if a descriptor of ours has the file that PATH is. */
+static bool is_open(const struct files_fixture *f, const char *path)
+{
+        struct stat wanted, st;
+
+        assert_int_equal(fstatat(f->base.top, path, &wanted, 0), 0);
+        for (int fd = 0; fd < 1000; fd++)
+                if (fstat(fd, &st) == 0 && st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
+                        return true;
+        return false;
+}
+
+/* ---- tests ---- */
+
+static void test_list_of_the_tree(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1);
+        struct fetch_item *first = want("a", &id, SIZE), *second = want("a", &id, SIZE);
+        uint64_t before;
+
+        pass(f);
+        before = hashed();
+        assert_int_equal(attach(f, first), FETCH_FILES_OK);
+        check_served(first);
+        assert_int_equal(attach(f, second), FETCH_FILES_OK);
+        assert_ptr_equal(first->file, second->file);
+        for (uint64_t at = 0; at < SIZE; at += 1000)
+                assert_int_equal(read_piece(first, at), 0);
+        done(f, first);
+        assert_true(is_open(f, "a"));
+        done(f, second);
+        assert_false(is_open(f, "a"));
+        first = want("a", &id, SIZE);
+        assert_int_equal(attach(f, first), FETCH_FILES_OK);
+        check_served(first);
+        done(f, first);
+        assert_int_equal(hashed(), before);
+}
+
+/* Nobody has looked at the workspace yet: who asks has the file hashed, once. */
+static void test_without_a_tree(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1);
+        struct fetch_item *first = want("a", &id, SIZE), *second = want("a", &id, SIZE);
+        uint64_t before = hashed();
+
+        assert_int_equal(attach_hashed(f, first), FETCH_FILES_OK);
+        check_served(first);
+        assert_int_equal(attach(f, second), FETCH_FILES_OK);
+        done(f, first);
+        done(f, second);
+        first = want("a", &id, SIZE);
+        assert_int_equal(attach(f, first), FETCH_FILES_OK);
+        check_served(first);
+        done(f, first);
+        assert_int_equal(hashed(), before + 1);
+}
+
+static void test_list_made_anew(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1);
+        struct fetch_item *item = want("a", &id, SIZE);
+        _cleanup_buffer_ struct buffer list = { 0 };
+
+        let_age();
+        pass(f);
+        damage_list(f, &id);
+        assert_int_equal(versions_find_list(f->base.versions, "sp", &id, SIZE, &list), TREE_NONE);
+        assert_int_equal(attach_hashed(f, item), FETCH_FILES_OK);
+        check_served(item);
+        done(f, item);
+        assert_int_equal(versions_find_list(f->base.versions, "sp", &id, SIZE, &list), TREE_OK);
+        assert_true(pieces_prove(&id, SIZE, (const uint8_t *)list.data, list.len));
+}
+
+/* A write that no pass has seen: what it left alone is served, the rest is not what is wanted. */
+static void test_stale_piece(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1);
+        struct fetch_item *item = want("a", &id, SIZE);
+        int fd;
+
+        pass(f);
+        fd = openat(f->base.top, "a", O_WRONLY | O_CLOEXEC);
+        assert_int_equal(pwrite(fd, "x", 1, (off_t)PIECE_BYTES + 7), 1);
+        close(fd);
+        assert_int_equal(attach(f, item), FETCH_FILES_OK);
+        assert_int_equal(read_piece(item, 0), 0);
+        assert_int_equal(read_piece(item, PIECE_BYTES), -ESTALE);
+        assert_int_equal(read_piece(item, 2 * PIECE_BYTES), 0);
+        assert_int_equal(read_piece(item, SIZE), 0);
+        done(f, item);
+}
+
+static void test_truncated(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1);
+        struct fetch_item *item = want("a", &id, SIZE), *late = want("a", &id, SIZE);
+        int fd;
+
+        pass(f);
+        assert_int_equal(attach(f, item), FETCH_FILES_OK);
+        fd = openat(f->base.top, "a", O_WRONLY | O_CLOEXEC);
+        assert_int_equal(ftruncate(fd, (off_t)SIZE - 1), 0);
+        close(fd);
+        assert_int_equal(read_piece(item, 0), 0);
+        assert_int_equal(read_piece(item, SIZE), -ESTALE);
+        done(f, item);
+        assert_int_equal(attach(f, late), FETCH_FILES_STALE); /* another size */
+        done(f, late);
+        late = want("b", &id, SIZE);
+        assert_int_equal(attach(f, late), -ENOENT);
+        done(f, late);
+}
+
+/* What a pass, or a job, found under a stamp counts as long as the file has that. */
+static void test_trusted(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1), other = write_large(f, "b", 2);
+        struct fetch_item *item = want("a", &id, SIZE);
+
+        let_age();
+        assert_int_equal(attach_hashed(f, item), FETCH_FILES_OK); /* by a job */
+        assert_true(item->file->trusted);
+        done(f, item);
+        pass(f);
+        item = want("b", &other, SIZE);
+        assert_int_equal(attach(f, item), FETCH_FILES_OK);
+        assert_true(item->file->trusted);
+        done(f, item);
+        write_large(f, "b", 3);
+        item = want("b", &other, SIZE); /* the tree has its list */
+        assert_int_equal(attach(f, item), FETCH_FILES_OK);
+        assert_false(item->file->trusted);
+        done(f, item);
+        item = want("a", &other, SIZE); /* whose list it has, but of another file */
+        assert_int_equal(attach(f, item), FETCH_FILES_OK);
+        assert_false(item->file->trusted);
+        done(f, item);
+}
+
+/* Whoever asks for what the file does not hold costs the master one reading of it, not one for each time that he asks. */
+static void test_other_content_than_was_sent(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1), other = { .algorithm = HASH_XXH3_PIECES };
+        uint64_t before = hashed();
+
+        let_age();
+        for (int i = 0; i < 2; i++) {
+                struct fetch_item *item = want("a", &id, SIZE);
+
+                assert_int_equal(attach_hashed(f, item), FETCH_FILES_OK);
+                done(f, item);
+        }
+        for (int i = 0; i < 2; i++) {
+                struct fetch_item *item = want("a", &other, SIZE);
+
+                assert_int_equal(attach_hashed(f, item), FETCH_FILES_STALE);
+                done(f, item);
+        }
+        assert_int_equal(hashed(), before + 1);
+}
+
+static void test_other_content(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1), other = { .algorithm = HASH_XXH3_PIECES };
+        struct fetch_item *item = want("a", &other, SIZE);
+        uint64_t before = hashed();
+
+        let_age();
+        assert_int_equal(attach_hashed(f, item), FETCH_FILES_STALE);
+        assert_null(item->file);
+        assert_int_equal(attach(f, item), FETCH_FILES_STALE);
+        assert_int_equal(hashed(), before + 1);
+        done(f, item);
+        id = write_large(f, "a", 2); /* now it is read again */
+        item = want("a", &id, SIZE);
+        assert_int_equal(attach_hashed(f, item), FETCH_FILES_OK);
+        check_served(item);
+        done(f, item);
+}
+
+/* Two wants of one path for different contents: each has what it is about. */
+static void test_replaced_while_sent(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id old = write_large(f, "a", 1), new;
+        struct fetch_item *first = want("a", &old, SIZE), *second;
+
+        pass(f);
+        assert_int_equal(attach(f, first), FETCH_FILES_OK);
+        assert_int_equal(renameat(f->base.top, "a", f->base.top, "gone"), 0);
+        new = write_large(f, "a", 2);
+        pass(f);
+        second = want("a", &new, SIZE);
+        assert_int_equal(attach(f, second), FETCH_FILES_OK);
+        check_served(second);
+        assert_int_equal(read_piece(second, 0), 0);
+        check_served(first);
+        assert_int_equal(read_piece(first, 0), 0);
+        done(f, first);
+        assert_false(is_open(f, "gone"));
+        done(f, second);
+        assert_false(is_open(f, "a"));
+}
+
+/* ---- hashing in vain ---- */
+
+static void wait_until_read(uint64_t before)
+{
+        while (hashed() == before) /* until the job has begun */
+                usleep(1000);
+}
+
+static void test_cancelled(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = { .algorithm = HASH_XXH3_PIECES };
+        struct fetch_item *item = want("a", &id, (uint64_t)ENDLESS),
+                          *other = want("a", &id, (uint64_t)ENDLESS);
+        uint64_t before = hashed();
+
+        write_endless(f, "a");
+        assert_int_equal(attach(f, item), FETCH_FILES_WAIT);
+        wait_until_read(before);
+        assert_int_equal(attach(f, other), FETCH_FILES_WAIT);
+        assert_null(other->file); /* it waits for the outcome, and may find another file then */
+        done(f, item);
+        wait_for_jobs(f);
+        assert_false(is_open(f, "a"));
+
+        assert_int_equal(attach(f, other), FETCH_FILES_WAIT); /* and has it hashed for itself */
+        assert_non_null(other->file);
+        done(f, other);
+        wait_for_jobs(f);
+        assert_false(is_open(f, "a"));
+}
+
+static void test_call_closed(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = { .algorithm = HASH_XXH3_PIECES };
+        struct fetch_item *item = want("a", &id, (uint64_t)ENDLESS);
+        uint64_t before = hashed();
+
+        write_endless(f, "a");
+        assert_int_equal(attach(f, item), FETCH_FILES_WAIT);
+        wait_until_read(before);
+        atomic_store(&f->files.closed, true);
+        wait_for_jobs(f);
+        assert_int_equal(attach(f, item), -ECANCELED);
+        done(f, item);
+}
+
+static void test_many(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "0", 1);
+        struct fetch_item *items[FETCH_FILES_MAX + 1];
+        char name[8];
+
+        for (int i = 1; i <= FETCH_FILES_MAX; i++) {
+                snprintf(name, sizeof(name), "%d", i);
+                assert_int_equal(linkat(f->base.top, "0", f->base.top, name, 0), 0);
+        }
+        pass(f);
+        for (int i = 0; i <= FETCH_FILES_MAX; i++) {
+                snprintf(name, sizeof(name), "%d", i);
+                items[i] = want(name, &id, SIZE);
+                assert_int_equal(attach(f, items[i]),
+                                 i < FETCH_FILES_MAX ? FETCH_FILES_OK : FETCH_FILES_WAIT);
+        }
+        done(f, items[3]);
+        assert_int_equal(attach(f, items[FETCH_FILES_MAX]), FETCH_FILES_OK);
+        check_served(items[FETCH_FILES_MAX]);
+        for (int i = 0; i <= FETCH_FILES_MAX; i++)
+                if (i != 3)
+                        done(f, items[i]);
+}
+
+static void test_piece_at(void **state)
+{
+        static const struct {
+                uint64_t size, offset, begin;
+                size_t len;
+        } cases[] = {
+                { 0, 0, 0, 0 },
+                { 100, 0, 0, 100 },
+                { 100, 100, 0, 100 },
+                { PIECE_BYTES, PIECE_BYTES - 1, 0, PIECE_BYTES },
+                { PIECE_BYTES, PIECE_BYTES, 0, PIECE_BYTES },
+                { PIECE_BYTES + 1, PIECE_BYTES, PIECE_BYTES, 1 },
+                { PIECE_BYTES + 1, PIECE_BYTES + 1, PIECE_BYTES, 1 },
+                { 3 * PIECE_BYTES, 2 * PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES },
+                { 3 * PIECE_BYTES, 3 * PIECE_BYTES, 2 * PIECE_BYTES, PIECE_BYTES },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct content_piece piece = content_piece_at(cases[i].size, cases[i].offset);
+
+                assert_int_equal(piece.begin, cases[i].begin);
+                assert_int_equal(piece.len, cases[i].len);
+        }
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
+
+static const struct CMUnitTest tests[] = {
+        TEST(test_list_of_the_tree),
+        TEST(test_without_a_tree),
+        TEST(test_list_made_anew),
+        TEST(test_stale_piece),
+        TEST(test_truncated),
+        TEST(test_trusted),
+        TEST(test_other_content),
+        TEST(test_other_content_than_was_sent),
+        TEST(test_replaced_while_sent),
+        TEST(test_cancelled),
+        TEST(test_call_closed),
+        TEST(test_many),
+        cmocka_unit_test(test_piece_at),
+};
+
+UNIT_MAIN(tests)
