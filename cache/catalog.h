@@ -28,6 +28,9 @@
 
 #define CATALOG_ROOT_INO 1
 
+/** What to make room for at once (store_make_room) where a catalog says -ENOSPC: contents can be had again, and without it there are none. */
+#define CATALOG_ROOM_BYTES (1u << 20)
+
 struct catalog;
 struct catalog_update;
 

@@ -5,13 +5,19 @@
  *
  * The hash is in the last bytes of the page, which SQLite leaves alone if told to reserve them (PAGE_SUM_BYTES).
  */
+#include <errno.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "base/hash.h"
 #include "cache/catalog_db_private.h"
 
 #define PAGE_BYTES  4096
 #define RESERVED_AT 20 /* in the head of the first page: how many bytes of each page are reserved */
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 static sqlite3_vfs *below;
 static const sqlite3_io_methods *file_below;
@@ -57,6 +63,21 @@ static int write_page(sqlite3_file *file, const void *data, int len, sqlite3_int
         return file_below->xWrite(file, page, len, at);
 }
 
+/*
+ * SQLite makes the index of the log as long as it has to be with a byte in every 4 KiB. Where the blocks of a file system are smaller the rest
+ * are holes, and to fill one on a full disk by way of the mapping is SIGBUS. So they are all filled here, where it can be refused.
+ */
+static int map_index(sqlite3_file *file, int region, int len, int extend, void volatile **ret)
+{
+        int r = file_below->xShmMap(file, region, len, extend, ret);
+
+        if (r != SQLITE_OK || !*ret || madvise((void *)*ret, (size_t)len, MADV_POPULATE_WRITE) == 0 ||
+            errno != EFAULT)
+                return r;
+        *ret = NULL;
+        return SQLITE_FULL;
+}
+
 /* All files of the same kind have the same functions: so theirs can be replaced, and nothing else need be known of them. */
 static pthread_mutex_t methods_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -69,6 +90,7 @@ static void wrap(sqlite3_file *file)
                 methods.iVersion = MIN(methods.iVersion, 2); /* no mapping: it would go past us */
                 methods.xRead = read_page;
                 methods.xWrite = write_page;
+                methods.xShmMap = map_index;
         }
         if (file->pMethods == file_below)
                 file->pMethods = &methods;

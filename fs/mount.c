@@ -33,7 +33,6 @@
 #define FETCH_THREADS      16 /* downloads at the same time; docs/performance.md */
 #define BLOBS_MAX          512u
 #define BLOB_UNUSED_NS     NSEC_PER_SEC /* open without need, where the cache is full */
-#define CATALOG_ROOM_BYTES (1 << 20) /* evicted at once where the catalog cannot be opened for lack of room */
 #define READAHEAD_KIB      1024
 #define MAX_FUSE_THREADS   8
 

@@ -156,6 +156,22 @@ static bool accepts(const uint8_t digest[HASH_BYTES], const char *master, void *
 
 /* ---- asking the master ---- */
 
+/* A catalog that finds no room has some made: contents can be had again. Each time twice as much, as others take it too. */
+static int scan_with_room(struct syncer *s, const struct scan_options *options, struct scan_result *ret,
+                          struct failure *failure)
+{
+        uint64_t room = CATALOG_ROOM_BYTES;
+        int r = scan_run(options, ret, failure);
+
+        while (r == -ENOSPC && store_make_room(s->options.store, room) == 0) {
+                scan_result_release(ret);
+                *failure = (struct failure){ 0 };
+                r = scan_run(options, ret, failure);
+                room *= 2;
+        }
+        return r;
+}
+
 static int sync_now(struct syncer *s, bool stat_pass, struct failure *failure)
 {
         const struct scan_options options = {
@@ -168,7 +184,7 @@ static int sync_now(struct syncer *s, bool stat_pass, struct failure *failure)
                 .stat_pass = stat_pass,
         };
         struct scan_result result;
-        int r = scan_run(&options, &result, failure);
+        int r = scan_with_room(s, &options, &result, failure);
 
         if (r == 0)
                 note_origin(s, result.master);
