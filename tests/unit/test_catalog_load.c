@@ -3,6 +3,8 @@
  */
 #include "cache/catalog.h"
 
+#include <sys/mman.h>
+
 #include "tests/unit/catalog_fixture.h"
 
 /* ---- snapshots ---- */
@@ -517,37 +519,59 @@ static void test_go_on_anywhere(void **state)
                         }
 }
 
+/* Loads S into the catalog in DIR, from where it was left, and counts its steps for whoever is to kill it. */
+static _Noreturn void load_until_killed(const char *dir, const struct snapshot *s, _Atomic size_t *steps)
+{
+        struct catalog *catalog;
+        struct catalog_load *load;
+        struct catalog_load_target target = s->target;
+
+        if (catalog_open(dir, SOURCE, &catalog) < 0)
+                _exit(1);
+        catalog_get_load(catalog, &target);
+        if (catalog_load_begin(catalog, &target, &load) < 0)
+                _exit(2);
+        for (size_t i = target.offset; i < s->n; i++) {
+                put_range(load, s, i, i + 1);
+                if (i % 37 == 0 && catalog_load_save(load, i + 1) < 0)
+                        _exit(3);
+                atomic_fetch_add(steps, 1);
+        }
+        if (catalog_load_finish(load) < 0)
+                _exit(4);
+        atomic_store(steps, SIZE_MAX);
+        for (;;)
+                pause();
+}
+
+/* Killed after 0 to 240 steps, while it goes on. */
 static void test_killed_anywhere(void **state)
 {
         struct fixture *f = *state;
         _cleanup_free_ struct snapshot *s = random_snapshot(5, 2500);
+        _Atomic size_t *steps =
+                mmap(NULL, sizeof(*steps), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         bool complete = false;
 
+        assert_true(steps != MAP_FAILED);
         catalog_free(TAKE_PTR(f->catalog));
-        for (int round = 0; round < 40 && !complete; round++) {
-                pid_t pid = fork();
-                if (pid == 0) {
-                        struct catalog *catalog;
-                        struct catalog_load *load;
-                        struct catalog_load_target target = s->target;
-                        if (catalog_open(f->dir, SOURCE, &catalog) < 0)
-                                _exit(1);
-                        catalog_get_load(catalog, &target);
-                        if (version_of(catalog).valid && !version_of(catalog).loading)
-                                _exit(0);
-                        assert_int_equal(catalog_load_begin(catalog, &target, &load), 0);
-                        for (size_t i = target.offset; i < s->n; i++) {
-                                put_range(load, s, i, i + 1);
-                                if (i % 37 == 0)
-                                        assert_int_equal(catalog_load_save(load, i + 1), 0);
-                                usleep(10);
-                        }
-                        assert_int_equal(catalog_load_finish(load), 0);
-                        pause();
+        for (size_t round = 0; round < 200 && !complete; round++) {
+                const size_t goal = round * 61 % 241;
+                int status;
+                pid_t pid;
+
+                atomic_store(steps, 0);
+                pid = fork();
+                assert_true(pid >= 0);
+                if (pid == 0)
+                        load_until_killed(f->dir, s, steps);
+                while (atomic_load(steps) < goal) {
+                        assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+                        usleep(100);
                 }
-                usleep((useconds_t)(8000 + round * 700));
                 kill(pid, SIGKILL);
-                assert_int_equal(waitpid(pid, NULL, 0), pid);
+                assert_int_equal(waitpid(pid, &status, 0), pid);
+                assert_true(WIFSIGNALED(status));
                 assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
                 assert_int_equal(catalog_check_digest(f->catalog), CATALOG_OK);
                 complete = version_of(f->catalog).valid && !version_of(f->catalog).loading;
@@ -555,6 +579,7 @@ static void test_killed_anywhere(void **state)
                         assert_loaded(f->catalog, s);
                 catalog_free(TAKE_PTR(f->catalog));
         }
+        munmap((void *)steps, sizeof(*steps));
         assert_true(complete);
 }
 
