@@ -5,6 +5,7 @@
 
 #include "fs/filesystem.h"
 #include "fs/kernel_abi.h"
+#include "fs/progress.h"
 
 #define DEFAULT_PAGES 32u /* of a request, if nothing else is agreed */
 
@@ -45,12 +46,17 @@ static ssize_t channel_read(int fd, void *data, size_t len, void *userdata)
 {
         struct channel *c = ((struct filesystem *)userdata)->channel;
         bool replay = c->resumed && !c->unique;
-        ssize_t n = replay ? (ssize_t)MIN(len, c->init.len) : read(fd, data, len);
+        ssize_t n;
+
+        progress_end(); /* of what this thread was asked before */
+        n = replay ? (ssize_t)MIN(len, c->init.len) : read(fd, data, len);
 
         if (replay)
                 memcpy(data, c->init.init, (size_t)n);
-        if (n >= (ssize_t)sizeof(struct fuse_in_header))
+        if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
                 last_unique = ((const struct fuse_in_header *)data)->unique;
+                progress_begin(((const struct fuse_in_header *)data)->opcode);
+        }
         if (n > 0 && !c->unique)
                 note_init(c, data, (size_t)n);
         return n;
@@ -145,6 +151,7 @@ int channel_greet(struct channel *channel)
                 else if (r != -EINTR)
                         break;
         }
+        progress_end();
         free(request.mem);
         return channel->answered ? 0 : -ENOTCONN;
 }

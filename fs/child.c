@@ -13,16 +13,19 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "fs/progress.h"
 #include "fs/takeover.h"
 
 #define KEEPER_VARIABLE  "FSYNCFS_KEEPER" /* "SOCKET,LIFELINE": descriptors, for the program of child_exec */
 #define ARGUMENTS_MAX    ((size_t)1 << 20)
 #define OOM_SCORE_ADJUST "-900"
+#define PULSE_SEC        1
 
 static void drop(int *fd)
 {
@@ -39,9 +42,23 @@ struct lifeline {
         sem_t begun;
 };
 
+/* For ever: tells the keeper of work that gets old, at every look, as it may get on any time. A keeper that is behind needs no more of them. */
+static void beat(int fd)
+{
+        const struct timespec pulse = { .tv_sec = PULSE_SEC };
+        struct progress_report report;
+
+        for (;;) {
+                nanosleep(&pulse, NULL);
+                progress_look(&report);
+                if (report.thread && write(fd, &report, sizeof(report)) < 0)
+                        continue;
+        }
+}
+
 /*
  * The daemon's death shows at the far end of a pipe, whose near end only this thread has open, in a table of descriptors of its own. It sleeps where any signal reaches it, so that
- * it dies with the process at once, whatever the other threads are stuck in.
+ * it dies with the process at once, whatever the other threads are stuck in. So it is also the one to see whether they are.
  */
 static void *lifeline_main(void *arg)
 {
@@ -53,8 +70,7 @@ static void *lifeline_main(void *arg)
         if (lifeline->alone && fd > 0)
                 close_range(0, (unsigned)fd - 1, 0);
         sem_post(&lifeline->begun);
-        for (;;)
-                pause();
+        beat(fd);
         return NULL;
 }
 
@@ -95,7 +111,7 @@ static int make_link(struct link *ret)
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
                 return -errno;
-        if (pipe2(line, O_CLOEXEC) < 0) {
+        if (pipe2(line, O_CLOEXEC | O_NONBLOCK) < 0) {
                 int r = -errno;
                 close(sockets[0]);
                 close(sockets[1]);

@@ -1,5 +1,5 @@
 /*
- * A daemon, as its keeper sees it: how it is started, by a fork or as another program, and how its death shows at once.
+ * A daemon, as its keeper sees it: how it is started, by a fork or as another program, and how its death shows at once, or that it does not get on (fs/progress.h).
  */
 #pragma once
 
@@ -9,9 +9,9 @@
 struct takeover;
 
 struct child {
-        pid_t pid;       /* 0: there is none, or it was reaped */
-        int socket_fd;   /* owned: our end; -1: none */
-        int lifeline_fd; /* owned: ends when it has died; -1: none */
+        pid_t pid;     /* 0: there is none, or it was reaped */
+        int socket_fd; /* owned: our end; -1: none */
+        int lifeline_fd; /* owned: ends when it has died, and until then brings struct progress_report; never blocks; -1: none */
 };
 
 #define CHILD_NONE ((struct child){ .socket_fd = -1, .lifeline_fd = -1 })

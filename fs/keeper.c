@@ -13,47 +13,13 @@
 
 #include "base/io.h"
 #include "base/log.h"
-#include "fs/child.h"
+#include "fs/keeper_private.h"
 #include "fs/mount.h"
 #include "fs/mountpoint.h"
-#include "fs/takeover.h"
 
-#define CRASHES_MAX    12u /* within CRASHES_SEC: then it is given up */
-#define CRASHES_SEC    60
 #define FIRST_DELAY_MS 50 /* before the second start within that time; then twice as long each time */
 #define DELAY_MAX_MS   2000
-#define REAP_MS        200   /* a dead daemon's threads hold locks that the next one would wait for */
-#define UPGRADE_MAX_MS 60000 /* from the start of another program until it serves */
-
-struct keeper {
-        const struct keeper_options *options;
-        struct takeover takeover;
-        char folder[PATH_MAX]; /* where the mount was asked for */
-        int signal_fd;         /* owned */
-        struct child now;      /* the daemon */
-        bool ending;           /* it said that it ends */
-        bool asked;            /* to end the mount, by a signal */
-
-        int binary_fd; /* owned: the program of the daemon; -1: this one */
-
-        /* An upgrade: another program is started, says that it is able, gets what there is to take over when the daemon has been killed, and serves. */
-        struct child next;
-        int next_fd;         /* owned: its program, until it is the daemon's */
-        bool able;           /* the next one is */
-        bool unproven;       /* it is the daemon now, and does not serve yet */
-        int before_fd;       /* owned: then, the program to go back to; -1: this one */
-        int64_t deadline_ns; /* of it all; INT64_MAX: no upgrade is under way */
-
-        int64_t crashes_ns[CRASHES_MAX]; /* when; the oldest is overwritten */
-        unsigned crashes;                /* ever */
-};
-
-static void drop(int *fd)
-{
-        int old = take_fd(fd);
-
-        cleanup_close(&old);
-}
+#define END_MAX_SEC    30 /* for a daemon that was asked to end */
 
 /* ---- the daemon's start ---- */
 
@@ -64,69 +30,8 @@ static int start_daemon(struct keeper *k)
                                          .takeover = &k->takeover };
 
         k->ending = false;
+        k->kill_ns = INT64_MAX;
         return k->binary_fd < 0 ? child_fork(&life, &k->now) : child_exec(k->binary_fd, k->folder, &k->now);
-}
-
-/* ---- upgrades ---- */
-
-static void end_upgrade(struct keeper *k, const char *failure)
-{
-        struct takeover_page *page = k->takeover.page;
-
-        if (failure)
-                log_error("the upgrade of '%s' failed: %s", k->takeover.target, failure);
-        else
-                log_info("the daemon of '%s' was upgraded", k->takeover.target);
-        if (k->next.pid > 0)
-                kill(k->next.pid, SIGKILL);
-        child_release(&k->next);
-        drop(&k->next_fd);
-        drop(&k->before_fd);
-        k->able = k->unproven = false;
-        k->deadline_ns = INT64_MAX;
-        atomic_fetch_add(failure ? &page->failed_upgrades : &page->upgrades, 1);
-}
-
-static void begin_upgrade(struct keeper *k, int binary_fd)
-{
-        int r;
-
-        if (k->deadline_ns != INT64_MAX || !takeover_is_due(&k->takeover)) {
-                close(binary_fd);
-                return;
-        }
-        k->next_fd = binary_fd;
-        k->deadline_ns = clock_monotonic_ns() + UPGRADE_MAX_MS * NSEC_PER_MSEC;
-        r = child_exec(binary_fd, k->folder, &k->next);
-        if (r < 0)
-                end_upgrade(k, strerror(-r));
-}
-
-/* The daemon is dead, and the next one waits for this. */
-static void promote(struct keeper *k)
-{
-        int status, r;
-
-        child_reap(&k->now, REAP_MS, &status);
-        child_release(&k->now);
-        k->now = k->next;
-        k->next = CHILD_NONE;
-        k->before_fd = k->binary_fd;
-        k->binary_fd = take_fd(&k->next_fd);
-        k->able = false;
-        k->unproven = true;
-        k->ending = false;
-        r = takeover_send(&k->takeover, k->now.socket_fd);
-        if (r < 0)
-                log_error("cannot hand over '%s': %s", k->takeover.target, strerror(-r));
-}
-
-/* The other program died before it served. */
-static void go_back(struct keeper *k)
-{
-        drop(&k->binary_fd);
-        k->binary_fd = take_fd(&k->before_fd);
-        end_upgrade(k, "the new program cannot serve; going back to the old one");
 }
 
 /* ---- while it lives ---- */
@@ -151,6 +56,7 @@ static void take_signal(struct keeper *k)
         k->asked = true;
         if (k->now.pid > 0)
                 kill(k->now.pid, SIGTERM);
+        k->kill_ns = MIN(k->kill_ns, clock_monotonic_ns() + END_MAX_SEC * NSEC_PER_SEC);
 }
 
 static void hear_daemon(struct keeper *k)
@@ -162,44 +68,33 @@ static void hear_daemon(struct keeper *k)
                 if (word == TAKEOVER_SERVING && first && !k->options->foreground)
                         keeper_leave_terminal();
                 if (word == TAKEOVER_SERVING && k->unproven)
-                        end_upgrade(k, NULL);
+                        keeper_upgrade_end(k, NULL);
                 if (word == TAKEOVER_ENDING)
                         k->ending = true;
                 if (word == TAKEOVER_UPGRADE)
-                        begin_upgrade(k, binary_fd);
+                        keeper_upgrade_begin(k, binary_fd);
                 if (word == TAKEOVER_ABLE)
                         (void)takeover_send(&k->takeover, k->now.socket_fd);
         }
 }
 
-/* Of a daemon that can die at any moment it does not matter when it does. */
-static void hear_next(struct keeper *k)
+/* A daemon that does not end when it is asked to: of what it leaves undone the next mount takes care. */
+static void check_end(struct keeper *k)
 {
-        int binary_fd;
-
-        if (takeover_hear(&k->takeover, k->next.socket_fd, &binary_fd) != TAKEOVER_ABLE)
+        if (clock_monotonic_ns() < k->kill_ns)
                 return;
-        k->able = true;
+        log_error("the daemon of '%s' does not end: it is killed", k->takeover.target);
         if (k->now.pid > 0)
                 kill(k->now.pid, SIGKILL);
-}
-
-static void check_deadline(struct keeper *k)
-{
-        if (clock_monotonic_ns() < k->deadline_ns)
-                return;
-        if (k->unproven && k->now.pid > 0)
-                kill(k->now.pid, SIGKILL);
-        else
-                end_upgrade(k, "the new program does not come up");
-        k->deadline_ns = INT64_MAX;
+        k->kill_ns = INT64_MAX;
 }
 
 static int get_patience_ms(const struct keeper *k)
 {
-        int64_t left_ns = k->deadline_ns - clock_monotonic_ns();
+        const int64_t until_ns = MIN(k->deadline_ns, k->kill_ns);
+        int64_t left_ns = until_ns - clock_monotonic_ns();
 
-        return k->deadline_ns == INT64_MAX ? -1 : (int)(MAX(left_ns, 0) / NSEC_PER_MSEC) + 1;
+        return until_ns == INT64_MAX ? -1 : (int)(MAX(left_ns, 0) / NSEC_PER_MSEC) + 1;
 }
 
 /* Until the daemon has died. All that it said was heard. */
@@ -215,18 +110,21 @@ static void watch(struct keeper *k)
                                         { .fd = k->next.lifeline_fd, .events = POLLIN } };
                 if (poll(fds, ARRAY_SIZE(fds), get_patience_ms(k)) < 0)
                         continue;
-                dead = fds[2].revents != 0;
+                dead = (fds[2].revents & POLLHUP) != 0;
                 if (fds[0].revents)
                         take_signal(k);
                 if (fds[1].revents || dead)
                         hear_daemon(k);
                 if (fds[1].revents & POLLHUP)
-                        drop(&k->now.socket_fd);
+                        keeper_drop_fd(&k->now.socket_fd);
                 if (fds[4].revents && !k->able)
-                        end_upgrade(k, "the new program ended at once");
+                        keeper_upgrade_end(k, "the new program ended at once");
                 else if (fds[3].revents && !k->able)
-                        hear_next(k);
-                check_deadline(k);
+                        keeper_upgrade_hear(k);
+                if (fds[2].revents && !dead)
+                        keeper_hang_hear(k);
+                keeper_upgrade_check_deadline(k);
+                check_end(k);
         }
 }
 
@@ -341,17 +239,17 @@ static int keep(struct keeper *k)
                 } else if (is_unmounted(k)) {
                         code = MOUNT_EXIT_OK;
                 } else if (k->able && !k->asked) {
-                        promote(k);
+                        keeper_upgrade_promote(k);
                 } else {
                         if (k->unproven)
-                                go_back(k);
+                                keeper_upgrade_undo(k);
                         if (k->next.pid > 0)
-                                end_upgrade(k, "the daemon died meanwhile");
+                                keeper_upgrade_end(k, "the daemon died meanwhile");
                         code = survive(k);
                 }
         }
         if (k->next.pid > 0)
-                end_upgrade(k, "the mount has ended");
+                keeper_upgrade_end(k, "the mount has ended");
         return code;
 }
 
@@ -370,7 +268,8 @@ static int init(struct keeper *k, const struct keeper_options *options)
                               .next = CHILD_NONE,
                               .next_fd = -1,
                               .before_fd = -1,
-                              .deadline_ns = INT64_MAX };
+                              .deadline_ns = INT64_MAX,
+                              .kill_ns = INT64_MAX };
         sigemptyset(&signals);
         sigaddset(&signals, SIGTERM);
         sigaddset(&signals, SIGINT);
@@ -388,8 +287,8 @@ static int init(struct keeper *k, const struct keeper_options *options)
 static void release(struct keeper *k)
 {
         child_release(&k->now);
-        drop(&k->binary_fd);
-        drop(&k->signal_fd);
+        keeper_drop_fd(&k->binary_fd);
+        keeper_drop_fd(&k->signal_fd);
         takeover_release(&k->takeover);
 }
 

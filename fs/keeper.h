@@ -6,6 +6,8 @@
  * beyond any signal, for a page that only a daemon could give. So the keeper goes by the death of a thread that is never stuck, and does not wait for the rest: the next daemon gives
  * the page.
  *
+ * A daemon that hangs (fs/keeper_hang.c) is ended, and one that was asked to end and does not is killed.
+ *
  * It gives up when the daemon dies again and again, or cannot be started, or if this kernel cannot send once more what the dead one left unanswered. Then it ends the
  * connection: a task gets ENOTCONN at once, instead of waiting for ever.
  */

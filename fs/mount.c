@@ -1,4 +1,4 @@
-#include "fs/mount_private.h"
+#include "fs/mount.h"
 
 #include <poll.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "fs/bindings.h"
 #include "fs/blobs.h"
 #include "fs/control.h"
+#include "fs/mount_private.h"
 #include "fs/mountpoint.h"
 #include "fs/notifier.h"
 #include "fs/passthrough.h"

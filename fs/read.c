@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "fs/bindings.h"
 #include "fs/blobs.h"
+#include "fs/progress.h"
 #include "fs/read_private.h"
 #include "sync/learned.h"
 #include "sync/readahead.h"
@@ -337,8 +338,11 @@ void read_end_wait(struct pending *p, int error)
 
         if (error < 0)
                 atomic_compare_exchange_strong(&p->error, &none, error);
-        if (atomic_fetch_sub(&p->left, 1) == 1)
-                finish(p);
+        if (atomic_fetch_sub(&p->left, 1) != 1)
+                return;
+        progress_begin(PROGRESS_REPLY);
+        finish(p);
+        progress_end();
 }
 
 void read_wait_done(struct fetch_waiter *waiter, int error)

@@ -283,6 +283,7 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "store_bytes", used.bytes);
         r |= set_number(status, "rss_bytes", resident_bytes());
         r |= set_number(status, "pid", (uint64_t)getpid());
+        r |= set_number(status, "hangs", atomic_load(&fs->takeover->page->hangs));
         r |= set_number(status, "restarts", atomic_load(&fs->takeover->page->restarts));
         r |= set_number(status, "upgrades", atomic_load(&fs->takeover->page->upgrades));
         r |= set_number(status, "failed_upgrades", atomic_load(&fs->takeover->page->failed_upgrades));

@@ -9,7 +9,7 @@
 #include "base/util.h"
 
 #define FORMAT                                                                                               \
-        1u /* of struct message and of what lies in the files: a program that knows another one does not take over */
+        2u /* of struct message, of what comes over the lifeline, and of what lies in the files: a program that knows another one does not take over */
 #define FDS_MAX 6
 
 /* What goes over the socket. */

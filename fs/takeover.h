@@ -18,6 +18,8 @@ struct takeover_page {
         _Atomic uint64_t
                 told; /* the catalog's generation of which the kernel was told all; written by the notifier */
         _Atomic uint64_t restarts;
+        _Atomic uint64_t
+                hangs; /* of these, daemons that did not get on and were ended; written by the keeper */
         _Atomic uint64_t upgrades, failed_upgrades;
 };
 

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "fs/progress.h"
+
 struct waiting {
         struct fetch_waiter waiter; /* first: `done` gets its address */
         struct filesystem *fs;
@@ -14,6 +16,7 @@ static void waiting_done(struct fetch_waiter *waiter, int error)
 {
         struct waiting *w = (struct waiting *)waiter;
 
+        progress_begin(PROGRESS_REPLY);
         /* Waits for an interrupt handler under way: afterwards nobody but us knows W. */
         fuse_req_interrupt_func(w->request.req, NULL, NULL);
         if (error < 0)
@@ -21,6 +24,7 @@ static void waiting_done(struct fetch_waiter *waiter, int error)
         else
                 w->again(w->fs, &w->request);
         free(w);
+        progress_end();
 }
 
 /* From libfuse, holding the request's lock: must not reply. */

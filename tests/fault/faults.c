@@ -1,5 +1,5 @@
 /*
- * LD_PRELOAD library: calls of the chosen classes, on one file system, fail or take long, as the file FSYNCFS_FAULTS says
+ * LD_PRELOAD library: calls of the chosen classes, on one file system, fail, take long or never return, as the file FSYNCFS_FAULTS says
  * (tests/fault/faults.h). A disk that fails, fills up or turns read-only, where the machine has no device that can be made to.
  */
 #include "tests/fault/faults.h"
@@ -66,6 +66,8 @@ static bool strikes(void)
         if (left > 0)
                 control->times--;
         control->failed++;
+        while (control->stuck)
+                pause();
         errno = (int)control->error;
         return true;
 }

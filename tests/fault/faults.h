@@ -25,5 +25,6 @@ struct faults {
         _Atomic int64_t skip;     /* so many calls that are meant pass … */
         _Atomic int64_t times;    /* … and then so many fail; negative: all */
         _Atomic uint64_t delay_us;
+        _Atomic uint64_t stuck;        /* a call that would fail does not return */
         _Atomic uint64_t seen, failed; /* counted */
 };

@@ -12,7 +12,7 @@ CHANGES = WRITE | SYNC | NAMES | MAKE | LENGTH
 
 class Control(ctypes.Structure):  # struct faults
     _fields_ = [(name, ctypes.c_int64 if name in ("skip", "times") else ctypes.c_uint64)
-                for name in ("device", "classes", "error", "skip", "times", "delay_us", "seen", "failed")]
+                for name in ("device", "classes", "error", "skip", "times", "delay_us", "stuck", "seen", "failed")]
 
 
 class Faults:
@@ -33,6 +33,11 @@ class Faults:
         c.error = 0
         c.skip, c.times, c.classes = skip, times, classes
         c.error = number
+
+    def hang(self, classes, times=1, skip=0):
+        """The calls of these CLASSES do not return: TIMES of them after the first SKIP. Those that are in one stay there."""
+        self._control.stuck = 1
+        self.fail(classes, skip=skip, times=times)
 
     def slow(self, classes, seconds):
         self._control.classes, self._control.delay_us = classes, int(seconds * 1e6)
