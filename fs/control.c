@@ -279,13 +279,8 @@ static void remove_socket(const struct control *c)
 
 static int start(struct control *c)
 {
-        struct mountinfo info;
-        int r = mountinfo_find(c->fs->target, &info);
+        int r = socket_address(c->fs->takeover->device, true, &c->address);
 
-        if (r < 0)
-                return r;
-        r = socket_address(info.device, true, &c->address);
-        mountinfo_release(&info);
         if (r < 0)
                 return r;
         c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

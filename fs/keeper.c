@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -186,7 +185,8 @@ static void log_crash(const struct keeper *k, bool reaped, int status)
 static int give_up(const struct keeper *k, const char *why)
 {
         log_error("'%s' is given up: %s; umount it, then mount it again", k->takeover.target, why);
-        mountpoint_end_connection(k->takeover.target);
+        if (!is_unmounted(k))
+                mountpoint_end_connection(k->takeover.device);
         return MOUNT_EXIT_SYSTEM;
 }
 
@@ -209,7 +209,7 @@ static int survive(struct keeper *k)
                 return give_up(k, "its daemon dies again and again");
         if (!rest(k, delay_ms)) {
                 if (k->asked && !is_unmounted(k))
-                        (void)mountpoint_detach(k->takeover.target, MNT_FORCE | MNT_DETACH);
+                        mountpoint_end(k->takeover.device);
                 return MOUNT_EXIT_OK;
         }
         atomic_fetch_add(&k->takeover.page->restarts, 1);

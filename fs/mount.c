@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <string.h>
-#include <sys/mount.h>
 
 #include "base/log.h"
 #include "cache/place.h"
@@ -271,7 +270,7 @@ static void abort_connection(struct filesystem *fs)
         if (connection.fd < 0 || (poll(&connection, 1, 0) == 1 && (connection.revents & POLLERR)))
                 return;
         /* The descriptor stays ours until nobody uses it any more. */
-        (void)mountpoint_detach(fs->target, MNT_FORCE | MNT_DETACH);
+        mountpoint_end(fs->takeover->device);
 }
 
 /* Everything that can wait is told to stop waiting before anything is freed. */

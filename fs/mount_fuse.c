@@ -97,9 +97,11 @@ int mount_fuse_greet(struct filesystem *fs, struct failure *failure)
         if (fs->no_passthrough)
                 log_write(fs->options.passthrough == PASSTHROUGH_ON ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG,
                           "no passthrough on '%s': %s", fs->target, fs->no_passthrough);
-        if (mountinfo_find(fs->target, &info) == 0 && !takeover_is_due(fs->takeover))
+        if (!takeover_is_due(fs->takeover) && mountinfo_find(fs->target, &info) == 0) {
+                snprintf(fs->takeover->device, sizeof(fs->takeover->device), "%s", info.device);
                 raise_readahead(info.device);
-        feature_collect(fs, info.device, &fs->features);
+        }
+        feature_collect(fs, fs->takeover->device, &fs->features);
         if (!takeover_is_due(fs->takeover)) {
                 catalog_get_version(fs->catalog, &version);
                 atomic_store(&fs->takeover->page->told, version.generation);

@@ -83,6 +83,16 @@ static int each_mount(int (*each)(const struct mountinfo *info, void *arg), void
         return r;
 }
 
+static int copy(const struct mountinfo *info, struct mountinfo *ret)
+{
+        mountinfo_release(ret);
+        ret->device = strdup(info->device);
+        ret->target = strdup(info->target);
+        ret->type = strdup(info->type);
+        ret->source = strdup(info->source);
+        return ret->device && ret->target && ret->type && ret->source ? 0 : -ENOMEM;
+}
+
 struct search {
         const char *path;
         size_t best;
@@ -101,13 +111,8 @@ static int keep_best(const struct mountinfo *info, void *arg)
                 return 0;
         if (s->found->target && n < s->best)
                 return 0;
-        mountinfo_release(s->found);
         s->best = n;
-        s->found->device = strdup(info->device);
-        s->found->target = strdup(info->target);
-        s->found->type = strdup(info->type);
-        s->found->source = strdup(info->source);
-        return s->found->device && s->found->target && s->found->type && s->found->source ? 0 : -ENOMEM;
+        return copy(info, s->found);
 }
 
 /* Absolute and without links, as mountinfo shows it, without touching the last part: a dead mount answers no
@@ -147,6 +152,32 @@ int mountinfo_find(const char *path, struct mountinfo *ret)
         if (!absolute)
                 return -ENOENT;
         r = each_mount(keep_best, &search);
+        if (r < 0 || !found.target) {
+                mountinfo_release(&found);
+                return r < 0 ? r : -ENOENT;
+        }
+        *ret = found;
+        return 0;
+}
+
+struct device_search {
+        const char *device;
+        struct mountinfo *found;
+};
+
+static int keep_device(const struct mountinfo *info, void *arg)
+{
+        struct device_search *s = arg;
+
+        return s->found->target || strcmp(info->device, s->device) != 0 ? 0 : copy(info, s->found);
+}
+
+int mountinfo_find_device(const char *device, struct mountinfo *ret)
+{
+        struct mountinfo found = { 0 };
+        struct device_search search = { .device = device, .found = &found };
+        int r = each_mount(keep_device, &search);
+
         if (r < 0 || !found.target) {
                 mountinfo_release(&found);
                 return r < 0 ? r : -ENOENT;

@@ -16,7 +16,10 @@
 #include "fs/control.h"
 #include "fs/mountinfo.h"
 
-int mountpoint_detach(const char *target, int flags)
+#define FUSECTL "/sys/fs/fuse/connections/"
+
+/* Unmounts with FLAGS of umount2(2) if that is allowed; a user has fusermount3 detach it. Negative errno. */
+static int detach(const char *target, int flags)
 {
         if (umount2(target, flags) == 0)
                 return 0;
@@ -46,7 +49,7 @@ static int clean_dead_mount(const char *target, struct failure *failure)
                                    "mount point '%s' belongs to a dead mount of another file system (%s): "
                                    "umount it first",
                                    target, r < 0 ? "unknown" : info.type);
-        r = mountpoint_detach(info.target, MNT_DETACH);
+        r = detach(info.target, MNT_DETACH);
         if (r < 0)
                 return failure_set(failure, r,
                                    "mount point '%s' holds a dead mount of '%s' that cannot be unmounted: %s",
@@ -111,34 +114,78 @@ int mountpoint_check(const char *target, char **ret, struct failure *failure)
 
 /* ---- its end ---- */
 
-/* Writes to the connection's switch in fusectl, which its owner may. */
-static void abort_by_fusectl(const struct mountinfo *info)
+/* The mount of DEVICE, if its path leads to it: -EBUSY if another one lies over it. */
+static int find_on_top(const char *device, struct mountinfo *ret)
 {
+        _cleanup_(mountinfo_release) struct mountinfo top = { 0 };
+        struct mountinfo info = { 0 };
+        int r = mountinfo_find_device(device, &info);
+
+        if (r < 0)
+                return r;
+        r = mountinfo_find(info.target, &top);
+        if (r == 0 && strcmp(top.device, device) != 0)
+                r = -EBUSY;
+        if (r == 0)
+                *ret = info;
+        else
+                mountinfo_release(&info);
+        return r;
+}
+
+/* A fusectl of our own, at no path, where the machine has none at its place: root may. */
+static int open_fusectl(void)
+{
+        _cleanup_close_ int context = fsopen("fusectl", FSOPEN_CLOEXEC);
+
+        if (context < 0 || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return -1;
+        return fsmount(context, FSMOUNT_CLOEXEC, 0);
+}
+
+/* Writes to the connection's switch in fusectl, which its owner may. DEVICE is mounted: otherwise its number might be another connection's by now. */
+static void abort_by_fusectl(const char *device)
+{
+        _cleanup_close_ int fd = -1, own = -1;
         char path[64];
         unsigned minor;
-        int fd;
 
-        if (sscanf(info->device, "%*u:%u", &minor) != 1)
+        if (sscanf(device, "%*u:%u", &minor) != 1)
                 return;
-        snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", minor);
+        snprintf(path, sizeof(path), FUSECTL "%u/abort", minor);
         fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (fd >= 0 && write(fd, "1", 1) == 1)
-                close(fd);
+        if (fd < 0 && (own = open_fusectl()) >= 0)
+                fd = openat(own, path + strlen(FUSECTL), O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, "1", 1) != 1)
+                log_warning("cannot end the connection of the mount on device %s: %s", device,
+                            strerror(errno));
+}
+
+void mountpoint_end(const char *device)
+{
+        _cleanup_(mountinfo_release) struct mountinfo info = { 0 };
+        int r = find_on_top(device, &info);
+
+        if (r == 0)
+                (void)detach(info.target, MNT_FORCE | MNT_DETACH);
+        else if (r == -EBUSY)
+                abort_by_fusectl(device);
 }
 
 /*
  * A forced umount ends the connection first. That the mount itself must stay is what the descriptor is for: a task that finds an empty folder in
  * its place would take it for the truth; one that gets ENOTCONN does not.
  */
-void mountpoint_end_connection(const char *target)
+void mountpoint_end_connection(const char *device)
 {
         _cleanup_(mountinfo_release) struct mountinfo info = { 0 };
         _cleanup_close_ int fd = -1;
+        int r = find_on_top(device, &info);
 
-        if (mountinfo_find(target, &info) < 0 || strcmp(info.type, MOUNTINFO_TYPE) != 0 ||
-            strcmp(info.target, target) != 0)
-                return;
-        fd = open(target, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || (umount2(target, MNT_FORCE) < 0 && errno == EPERM))
-                abort_by_fusectl(&info);
+        if (r == 0)
+                fd = open(info.target, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0 && umount2(info.target, MNT_FORCE) < 0)
+                r = -errno;
+        if (r == -EBUSY || r == -EPERM)
+                abort_by_fusectl(device);
 }

@@ -11,8 +11,11 @@
  */
 int mountpoint_check(const char *target, char **ret, struct failure *failure);
 
-/** Unmounts with FLAGS of umount2(2) if that is allowed; a user has fusermount3 detach it. Negative errno. */
-int mountpoint_detach(const char *target, int flags);
+/**
+ * Unmounts our mount of DEVICE, "major:minor", if it is still there, and ends the connection. A path would not do: another mount may lie over ours by now, or ours may have
+ * been moved. Where the path does not lead to it only the connection is ended.
+ */
+void mountpoint_end(const char *device);
 
-/** Ends the kernel's connection of our mount at TARGET (absolute), and lets the mount stand: whoever uses it gets ENOTCONN. */
-void mountpoint_end_connection(const char *target);
+/** Ends the connection likewise, and lets the mount stand: whoever uses it gets ENOTCONN. */
+void mountpoint_end_connection(const char *device);

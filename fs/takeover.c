@@ -20,6 +20,7 @@ struct message {
         uint32_t passthrough;
         struct channel_saved channel;
         char target[PATH_MAX];
+        char device[TAKEOVER_DEVICE_MAX];
 };
 
 /* Room for the descriptors of a message. */
@@ -94,6 +95,7 @@ static int send_message(const struct takeover *takeover, int fd, uint32_t word, 
         struct msghdr head = { .msg_iov = &part, .msg_iovlen = 1 };
 
         memcpy(message.target, takeover->target, sizeof(message.target));
+        memcpy(message.device, takeover->device, sizeof(message.device));
         if (n_fds > 0) {
                 head.msg_control = control.data;
                 head.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
@@ -146,6 +148,8 @@ static void take_plain(struct takeover *takeover, const struct message *message)
         takeover->channel = message->channel;
         memcpy(takeover->target, message->target, sizeof(takeover->target));
         takeover->target[sizeof(takeover->target) - 1] = '\0';
+        memcpy(takeover->device, message->device, sizeof(takeover->device));
+        takeover->device[sizeof(takeover->device) - 1] = '\0';
 }
 
 int takeover_tell(const struct takeover *takeover, enum takeover_word word)

@@ -23,6 +23,8 @@ struct takeover_page {
         _Atomic uint64_t upgrades, failed_upgrades;
 };
 
+#define TAKEOVER_DEVICE_MAX 24
+
 struct takeover {
         int keeper_fd; /* owned: the daemon's end of the socket to the keeper; -1: there is none */
         int device_fd; /* owned; -1: nothing is mounted yet, or this kernel cannot send its requests again */
@@ -34,7 +36,8 @@ struct takeover {
         uint32_t slot;              /* the catalog's */
         bool passthrough;           /* large files are opened by fs/passthrough.h */
         struct channel_saved channel;
-        char target[PATH_MAX]; /* the mount point; empty: not mounted yet */
+        char target[PATH_MAX];            /* the mount point; empty: not mounted yet */
+        char device[TAKEOVER_DEVICE_MAX]; /* "major:minor" of what was mounted there */
 };
 
 #define TAKEOVER_NONE                                                                                        \

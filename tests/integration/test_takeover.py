@@ -1,5 +1,6 @@
 """A daemon that dies is replaced, and no task notices: no error, no wrong byte, nothing left over."""
 
+import contextlib
 import errno
 import json
 import os
@@ -274,6 +275,41 @@ def terminated(w):
     await_new(m, m.crash())
     equal(m.daemon.stop(), 0, "exit code")
     nothing_left(w, m)
+
+
+def covered(w, end):
+    """A mount with another one over it, which END ends: the other one stays."""
+    make_tree(w.tree, 10, 100_000)
+    m = w.mount(w.server())
+    held = os.open(m.point, os.O_RDONLY)
+    run_ok(["mount", "-t", "tmpfs", "tmpfs", m.point])
+    try:
+        (m.point / "theirs").write_text("theirs")
+        end(m)
+        equal((m.point / "theirs").read_text(), "theirs", "a file of the mount over it")
+        fails_with((errno.ENOTCONN, errno.ECONNABORTED), os.statvfs, held)
+    finally:
+        os.close(held)
+        run_ok(["umount", m.point])
+    run_ok(["umount", m.point])
+    nothing_left(w, m)
+
+
+@case("a mount with another one over it: SIGTERM ends it, and the other one stays")
+def covered_terminated(w):
+    covered(w, lambda m: equal(m.daemon.stop(), 0, "exit code"))
+
+
+@case("the same after a crash: the next daemon serves, and is given up when it dies again and again")
+def covered_given_up(w):
+    def end(m):
+        while m.daemon.running():
+            pid = m.serving_pid() if m.daemon.running() else None
+            with contextlib.suppress(TypeError, ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        check("given up" in m.daemon.output(), f"the log says so: {m.daemon.output()[-300:]}")
+    covered(w, end)
 
 
 @case("in the background: no terminal, the daemon is replaced, umount leaves nothing")
