@@ -69,8 +69,36 @@ def say(text):
         _put("# " + line.encode("utf-8", "backslashreplace").decode())
 
 
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+_undisturbed = 0    # clean-ups under way in the main thread
+_interrupted = None  # the first signal's name
+
+
 def _on_signal(number, _frame):
-    raise Interrupted(signal.Signals(number).name)
+    """The first one ends the run, at once or after a clean-up; what follows would only interrupt the clean-up."""
+    global _interrupted
+    if _interrupted is not None:
+        return
+    _interrupted = signal.Signals(number).name
+    if not _undisturbed:
+        raise Interrupted(_interrupted)
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """What is done within is not interrupted; a signal that comes meanwhile ends the run afterwards."""
+    global _undisturbed
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = _interrupted
+    _undisturbed += 1
+    try:
+        yield
+    finally:
+        _undisturbed -= 1
+    if _interrupted is not None and before is None and not _undisturbed:
+        raise Interrupted(_interrupted)
 
 
 def _watchdog(seconds):
@@ -147,7 +175,7 @@ def _run_all(jobs, number):
 def run(context=lambda name: contextlib.nullcontext(), at_a_time=1):
     """Runs all cases (or those whose name holds one of the arguments), each within context(name), so many AT_A_TIME; exits 1 on a failure."""
     chosen = [c for c in _cases if not sys.argv[1:] or any(word in c[0] for word in sys.argv[1:])]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+    for number in _ENDS:
         signal.signal(number, _on_signal)
     print(f"1..{len(chosen)}", flush=True)
     seconds = float(os.environ.get("FSYNCFS_TEST_TIMEOUT", "3600")) * float(os.environ.get("FSYNCFS_TEST_MULTIPLIER", "1"))

@@ -50,5 +50,9 @@ class Faults:
         return failed
 
     @property
+    def failed(self):
+        return self._control.failed
+
+    @property
     def seen(self):
         return self._control.seen

@@ -141,13 +141,26 @@ def daemons_naming(text):
     return [pid for pid in processes_naming(text) if Path(f"/proc/{pid}/comm").read_text().strip() != "keeper"]
 
 
+def is_alive(pid):
+    """Not a zombie either, nor about to be one."""
+    try:
+        return not re.search(r"^State:\t[ZX]", Path(f"/proc/{pid}/status").read_text(), re.M)
+    except OSError:
+        return False
+
+
 def kill_processes_naming(text):
-    """Also ends every wait for a FUSE daemon among them: its connection goes with it."""
-    for pid in processes_naming(text):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    """Also ends every wait for a FUSE daemon among them: its connection goes with it. Until none is left: a keeper that is still there makes another daemon."""
+    for _ in range(100):
+        found = [pid for pid in processes_naming(text) if is_alive(pid)]
+        if not found:
+            return
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.02)
 
 
 def on_terminal(argv, timeout=COMMAND_SEC):
@@ -262,8 +275,8 @@ class Mount:
         self.point.mkdir(parents=True, exist_ok=True)
         if not any(option.startswith("refresh=") for option in options):
             options = [*options, "refresh=off"]  # a test decides when a new version is taken
-        self.daemon = Process([*prefix, program("fsyncfs"), "mount", source, point, "-f", "-o",
-                               ",".join([f"cache={cache}", *options])], work.path(log))
+        self.daemon = work.spawn([*prefix, program("fsyncfs"), "mount", source, point, "-f", "-o",
+                                  ",".join([f"cache={cache}", *options])], log)
 
         def ready():
             if not self.daemon.running():
@@ -351,10 +364,8 @@ class Work:
         """Mounts SOURCE (or a Server's spider) and returns when it can be read. PREFIX: a command that runs the daemon."""
         self._mounts += 1
         source = source.source() if isinstance(source, Server) else source
-        mount = Mount(self, source, self.path(point or f"mnt{self._mounts}"), self.path(cache), options,
-                      f"mount{self._mounts}.log", prefix)
-        self._own(mount.daemon)
-        return mount
+        return Mount(self, source, self.path(point or f"mnt{self._mounts}"), self.path(cache), options,
+                     f"mount{self._mounts}.log", prefix)
 
     def try_mount(self, source, options=(), point=None, cache="cache"):
         """`fsyncfs mount` in the background as a user types it; whatever comes of it."""
@@ -376,25 +387,31 @@ class Work:
 
     def __exit__(self, kind, _value, _traceback):
         failed = kind is not None and not issubclass(kind, tap.Skipped)
-        tap.on_timeout.remove(self._abort)
-        self._end_all()
-        if failed:
-            self._print_logs()
-        if failed and os.environ.get("FSYNCFS_TEST_KEEP"):
-            say(f"kept: {self.dir}")
-        else:
-            shutil.rmtree(self.dir, ignore_errors=True)
+        with tap.undisturbed():
+            tap.on_timeout.remove(self._abort)
+            self._end_all()
+            if failed:
+                self._print_logs()
+            if failed and os.environ.get("FSYNCFS_TEST_KEEP"):
+                say(f"kept: {self.dir}")
+            else:
+                shutil.rmtree(self.dir, ignore_errors=True)
 
     def _end_all(self):
-        for point in mounts_below(self.dir):
-            if subprocess.run(["timeout", "10", "umount", point], capture_output=True).returncode != 0:
-                subprocess.run(["umount", "-l", point], capture_output=True)
+        """Mounts first, so that their daemons end by themselves; then again, as one that was coming up may have come meanwhile."""
+        self._unmount_all()
         for process in self.processes:
             try:
                 process.stop(5)
             except Failure:
                 process.kill()
         kill_processes_naming(str(self.dir))
+        self._unmount_all()
+
+    def _unmount_all(self):
+        for point in mounts_below(self.dir):
+            if subprocess.run(["timeout", "10", "umount", point], capture_output=True).returncode != 0:
+                subprocess.run(["umount", "-l", point], capture_output=True)
 
     def _print_logs(self):
         for log in sorted(self.dir.glob("*.log")):

@@ -1,6 +1,5 @@
 """A daemon that hangs is replaced like one that died; one that is busy, stopped, starved or debugged is not."""
 
-import concurrent.futures
 import contextlib
 import ctypes
 import os
@@ -8,8 +7,8 @@ import signal
 import subprocess
 import time
 
-from faultlab import Disk, calls, forget, injected
-from harness import FULL, case, check, equal, is_mounted, main, processes_naming, run, run_ok, skip, wait_until
+from faultlab import Disk, calls, forget
+from harness import BUILD, FULL, case, check, equal, is_mounted, main, processes_naming, run, run_ok, skip, wait_until
 from trees import make_tree
 
 FUSE_THREADS = 8
@@ -22,13 +21,18 @@ def tree(w, files=12):
     make_tree(w.tree, files, 600_000)
 
 
+def mount_with_faults(w, server, options):
+    """A mount, and the faults of its calls. Not by this process's environment: other cases start mounts at the same time."""
+    w.path("cache").mkdir()
+    faults = calls.Faults(w.path("faults"), BUILD, w.path("cache"))
+    prefix = ["env", *(f"{name}={value}" for name, value in faults.environment.items())]
+    return w.mount(server, options=options, prefix=prefix), faults
+
+
 def mounted(w, options=()):
     """A mount whose files are all in the store, its calls' faults, and its files."""
     tree(w)
-    w.path("cache").mkdir()
-    server = w.server()
-    with injected(w, w.path("cache")) as faults:
-        m = w.mount(server, options=["prefetch=off", "passthrough=off", *options])
+    m, faults = mount_with_faults(w, w.server(), ["prefetch=off", "passthrough=off", *options])
     paths = sorted(m.point.rglob("*.bin"))
     for path in paths:
         path.read_bytes()
@@ -76,7 +80,7 @@ def one_thread(w):
     faults.hang(calls.READ)
     jobs = [reader(w, m, paths[0])]
     with killed_at_the_end(jobs):
-        wait_until(lambda: faults.seen, "the call")
+        wait_until(lambda: faults.failed, "the call")
         equal(paths[1].read_bytes(), (w.tree / paths[1].relative_to(m.point)).read_bytes(), "another file")
         equal(m.serving_pid(), old, "the daemon that serves it")
         replaced(m, old)
@@ -94,6 +98,7 @@ def all_threads(w):
     faults.hang(calls.READ, times=FUSE_THREADS)
     jobs = [reader(w, m, path) for path in paths]
     with killed_at_the_end(jobs):
+        wait_until(lambda: faults.failed == FUSE_THREADS, "all threads in such a call")
         replaced(m, old)
         ends_right(jobs)
     equal(m.daemon.stop(), 0, "exit code")
@@ -193,7 +198,7 @@ def asked_to_end(w):
     faults.hang(calls.READ)
     jobs = [reader(w, m, paths[0])]
     with killed_at_the_end(jobs):
-        wait_until(lambda: faults.seen, "the call")
+        wait_until(lambda: faults.failed, "the call")
         equal(m.daemon.stop(WAIT_SEC), 0, "the keeper's exit code")
     check(not is_mounted(m.point), "the mount is gone")
     check(not processes_naming(str(m.point)), "no process is left")
