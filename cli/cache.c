@@ -8,12 +8,7 @@
 #include "cache/catalog.h"
 #include "cache/store.h"
 #include "fs/control.h"
-#include "fs/options.h"
-
-static const char usage[] = "usage: fsyncfs cache stat|list|pins|gc [--cache DIR] [--json]\n"
-                            "       fsyncfs cache verify [--repair] [--cache DIR] [--json]\n"
-                            "       fsyncfs cache evict [--to SIZE] [--cache DIR] [--json]\n"
-                            "       fsyncfs cache pin|unpin PATH|HASH... [--cache DIR] [--json]\n";
+#include "fs/mount_settings.h"
 
 struct cache_call {
         struct store *store; /* of DIR; not for commands of files */
@@ -359,29 +354,53 @@ static int parse_options(int argc, char **argv, struct cache_call *call, bool *r
         return 0;
 }
 
+static bool is_called_right(const struct cache_command *command, const struct cache_call *call, bool to_given)
+{
+        return command->takes_files == (call->words[0] != NULL) && (!to_given || command->takes_to) &&
+               (!call->repair || command->run == cache_verify);
+}
+
+static void tell(void *arg, const char *fault)
+{
+        fprintf(stderr, "fsyncfs: %s\n", fault);
+}
+
+/* The folder of mounts that have no option of their own. */
+static int find_dir(struct cache_call *call, struct mount_options *options)
+{
+        const struct mount_call mount = { .list = "" };
+        struct mount_settings settings;
+        unsigned faults;
+
+        if (call->dir)
+                return 0;
+        faults = mount_settings_read(options, &mount, tell, NULL, &settings);
+        mount_settings_release(&settings);
+        call->dir = options->cache_dir;
+        return faults == 0 ? 0 : -EINVAL;
+}
+
 int command_cache(int argc, char **argv)
 {
         const struct cache_command *command = NULL;
-        struct mount_options defaults;
+        struct mount_options options;
         struct cache_call call = { 0 };
         bool to_given = false;
-        int r;
+        int r = 1;
 
-        if (mount_options_init(&defaults) < 0)
-                return 1;
-        call.dir = defaults.cache_dir;
-        if (parse_options(argc, argv, &call, &to_given) == 0) {
+        if (parse_options(argc, argv, &call, &to_given) == 0)
                 command = find_command(argv[optind]);
-                call.words = argv + optind + 1;
-                if (command &&
-                    (command->takes_files == (argc - optind == 1) || (to_given && !command->takes_to) ||
-                     (call.repair && command->run != cache_verify) ||
-                     (!command->takes_files && argc - optind != 1)))
-                        command = NULL;
+        call.words = argv + optind + (command != NULL);
+        if (!command || !is_called_right(command, &call, to_given)) {
+                char name[32];
+
+                snprintf(name, sizeof(name), "cache%s%s", command ? " " : "", command ? command->name : "");
+                return command_usage(name);
         }
-        if (!command)
-                fputs(usage, stderr);
-        r = command ? run_on(command, &call) : EXIT_USAGE;
-        mount_options_release(&defaults);
+        if (mount_options_init(&options) < 0)
+                return 1;
+        if (find_dir(&call, &options) == 0)
+                r = run_on(command, &call);
+        mount_options_release(&options);
         return r;
 }

@@ -7,35 +7,43 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "fs/mount.h"
 
-static const char usage[] =
-        "usage: fsyncfs COMMAND [ARGUMENTS]\n"
-        "\n"
-        "  mount SOURCE DIR [-o OPTIONS] [-f]   mount a workspace; -f stays in the foreground\n"
-        "  status [DIR] [--json]                what a mount, or every mount, is doing\n"
-        "  version DIR                          the version mounted: digest and revision\n"
-        "  refresh DIR [--stat-pass]            bring a mount up to date now; the master looks at all its "
-        "files\n"
-        "  prefetch DIR|PATH... [--json]        fetch all contents at or below a path now\n"
-        "  upgrade [DIR]                        have this program serve a mount, or every one, from now on\n"
-        "  stat PATH [--json]                   a file's hash, and whether it is in the cache\n"
-        "  cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
-        "                                       the local store of contents\n"
-        "  cache evict [--to SIZE]              drop the least recently used that are neither open nor "
-        "pinned\n"
-        "  cache pin|unpin PATH|HASH...         keep contents, whatever the quota\n"
-        "\n"
-        "SOURCE is HOST[:PORT][,HOST...]:/SPIDER[/PATH] or unix:SOCKET:/SPIDER; umount DIR ends a mount.\n"
-        "  --help, --version\n";
-
-static const struct command {
-        const char *name;
-        int (*run)(int argc, char **argv);
-} commands[] = {
-        { "mount", command_mount },     { "status", command_status },     { "version", command_version },
-        { "refresh", command_refresh }, { "prefetch", command_prefetch }, { "stat", command_stat },
-        { "cache", command_cache },     { "upgrade", command_upgrade },
+/* clang-format off */
+const struct command command_table[] = {
+        { "mount", "SOURCE DIR [-o OPTIONS] [-f] [--config FILE] [--check-config]", "mount a workspace", command_mount, MOUNT_EXIT_USAGE },
+        { "status", "[DIR] [--json]", "what a mount, or every mount, is doing", command_status, 0 },
+        { "version", "DIR [--json]", "which version is mounted: digest and revision", command_version, 0 },
+        { "refresh", "DIR [--stat-pass] [--json]", "bring a mount up to date now", command_refresh, 0 },
+        { "prefetch", "DIR|PATH... [--json]", "fetch all contents at or below a path now", command_prefetch, 0 },
+        { "upgrade", "[DIR]", "have this program serve a mount, or every one, from now on", command_upgrade, 0 },
+        { "stat", "PATH [--json]", "a file's hash, and whether it is in the cache", command_stat, 0 },
+        { "cache", "COMMAND", "look at or change the local store of contents", command_cache, 0 },
+        { "cache stat", "[--cache DIR] [--json]", "how much is in it", command_cache, 0 },
+        { "cache list", "[--cache DIR] [--json]", "the hashes and sizes of all contents", command_cache, 0 },
+        { "cache pins", "[--cache DIR] [--json]", "those that are pinned", command_cache, 0 },
+        { "cache verify", "[--repair] [--cache DIR] [--json]", "check all contents and catalogs", command_cache, 0 },
+        { "cache gc", "[--cache DIR] [--json]", "remove what is quarantined or left over", command_cache, 0 },
+        { "cache evict", "[--to SIZE] [--cache DIR] [--json]", "drop what was least recently used", command_cache, 0 },
+        { "cache pin", "PATH|HASH... [--cache DIR] [--json]", "keep contents, whatever the quota", command_cache, 0 },
+        { "cache unpin", "PATH|HASH... [--cache DIR] [--json]", "keep them no longer", command_cache, 0 },
+        { "complete", "WORD...", NULL, command_complete, 0 },
 };
+/* clang-format on */
+const size_t command_count = ARRAY_SIZE(command_table);
+
+static int run_command(int argc, char **argv)
+{
+        const struct command *command = command_find(argc - 1, argv + 1);
+        int code;
+
+        if (!command)
+                return command_say_unknown(argc - 1, argv + 1);
+        /* Its words are somebody's words, whatever they look like. */
+        if (command->run != command_complete && command_answer(command, argc - 1, argv + 1, &code))
+                return code;
+        return command->run(argc - 1, argv + 1);
+}
 
 int main(int argc, char **argv)
 {
@@ -45,23 +53,18 @@ int main(int argc, char **argv)
         program = program ? program + 1 : argc > 0 ? argv[0] : "fsyncfs";
         if (strncmp(program, "mount.", 6) == 0) {
                 log_setup("mount.fsyncfs", LOG_LEVEL_INFO);
+                if (argc == 2 && strcmp(argv[1], "--help") == 0)
+                        return command_help(1, (char *[]){ (char[]){ "mount" } });
                 return command_mount_helper(argc, argv);
         }
         log_setup("fsyncfs", LOG_LEVEL_INFO);
-        if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
-                fputs(usage, stdout);
-                return 0;
-        }
-        if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
+        if (argc < 2 || strcmp(argv[1], "--help") == 0)
+                return command_help(0, argc < 2 ? NULL : argv);
+        if (strcmp(argv[1], "help") == 0)
+                return command_help(argc - 2, argv + 2);
+        if (strcmp(argv[1], "--version") == 0) {
                 puts("fsyncfs " FSYNCFS_VERSION);
                 return 0;
         }
-        for (size_t i = 0; argc >= 2 && i < ARRAY_SIZE(commands); i++)
-                if (strcmp(argv[1], commands[i].name) == 0)
-                        return commands[i].run(argc - 1, argv + 1);
-        if (argc >= 2)
-                fprintf(stderr, "fsyncfs: unknown command '%s'; see fsyncfs --help\n", argv[1]);
-        else
-                fputs(usage, stderr);
-        return EXIT_USAGE;
+        return run_command(argc, argv);
 }

@@ -10,8 +10,6 @@
 
 #define BAR_WIDTH 24
 
-static const char usage[] = "usage: fsyncfs prefetch DIR|PATH... [--json]\n";
-
 struct shown {
         const char *path;
         json_t *last; /* owned: the last line */
@@ -112,10 +110,8 @@ int command_prefetch(int argc, char **argv)
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) == 'j')
                 json = true;
-        if (opt != -1 || optind == argc) {
-                fputs(usage, stderr);
-                return EXIT_USAGE;
-        }
+        if (opt != -1 || optind == argc)
+                return command_usage("prefetch");
         for (int i = optind; i < argc; i++)
                 result |= prefetch_path(argv[i], json);
         return result;

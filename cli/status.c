@@ -34,33 +34,32 @@ struct call {
 };
 
 /* At most one path. -1: wrong call, said. */
-static int parse_call(int argc, char **argv, const char *usage, struct call *ret)
+static int parse_call(int argc, char **argv, struct call *ret)
 {
         static const struct option options[] = { { "json", no_argument, NULL, 'j' },
                                                  { "stat-pass", no_argument, NULL, 's' },
                                                  { 0 } };
-        bool takes_stat_pass = strstr(usage, "--stat-pass") != NULL;
         int opt;
 
         *ret = (struct call){ 0 };
         while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
                 ret->json = ret->json || opt == 'j';
                 ret->stat_pass = ret->stat_pass || opt == 's';
-                if (opt == '?' || (opt == 's' && !takes_stat_pass))
+                if (opt == '?')
                         break;
         }
         if (opt != -1 || argc - optind > 1) {
-                fprintf(stderr, "usage: %s\n", usage);
+                command_usage(argv[0]);
                 return -1;
         }
         ret->path = argv[optind];
         return 0;
 }
 
-static int need_path(const char *path, const char *usage)
+static int need_path(const char *path, const char *command)
 {
         if (!path)
-                fprintf(stderr, "usage: %s\n", usage);
+                command_usage(command);
         return path ? 0 : -1;
 }
 
@@ -195,7 +194,7 @@ int command_status(int argc, char **argv)
         struct call call;
         json_t *status;
 
-        if (parse_call(argc, argv, "fsyncfs status [DIR] [--json]", &call) < 0)
+        if (parse_call(argc, argv, &call) < 0)
                 return EXIT_USAGE;
         if (!call.path)
                 return status_of_all(call.json);
@@ -221,11 +220,10 @@ static int print_version(json_t *version, bool json)
 
 int command_version(int argc, char **argv)
 {
-        static const char usage[] = "fsyncfs version DIR [--json]";
         struct call call;
         json_t *version;
 
-        if (parse_call(argc, argv, usage, &call) < 0 || need_path(call.path, usage) < 0)
+        if (parse_call(argc, argv, &call) < 0 || need_path(call.path, argv[0]) < 0)
                 return EXIT_USAGE;
         return ask(call.path, "version", &version) < 0 ? 1 : print_version(version, call.json);
 }
@@ -268,12 +266,11 @@ static void show_progress(struct refresh *refresh)
 
 int command_refresh(int argc, char **argv)
 {
-        static const char usage[] = "fsyncfs refresh DIR [--stat-pass] [--json]";
         struct refresh refresh = { 0 };
         struct call call;
         pthread_t thread;
 
-        if (parse_call(argc, argv, usage, &call) < 0 || need_path(call.path, usage) < 0)
+        if (parse_call(argc, argv, &call) < 0 || need_path(call.path, argv[0]) < 0)
                 return EXIT_USAGE;
         refresh.path = call.path;
         refresh.command = call.stat_pass ? "refresh stat-pass" : "refresh";
@@ -292,14 +289,13 @@ int command_refresh(int argc, char **argv)
 
 int command_stat(int argc, char **argv)
 {
-        static const char usage[] = "fsyncfs stat PATH [--json]";
         char command[64];
         const char *path;
         struct call call;
         struct stat st;
         json_t *entry;
 
-        if (parse_call(argc, argv, usage, &call) < 0 || need_path(call.path, usage) < 0)
+        if (parse_call(argc, argv, &call) < 0 || need_path(call.path, argv[0]) < 0)
                 return EXIT_USAGE;
         path = call.path;
         if (lstat(path, &st) < 0) {

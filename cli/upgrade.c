@@ -12,8 +12,6 @@
 #include "fs/control.h"
 #include "fs/mountinfo.h"
 
-static const char usage[] = "usage: fsyncfs upgrade [DIR]\n";
-
 #define WAIT_SEC 90 /* longer than a keeper gives a new program */
 #define POLL_MS  50
 
@@ -98,10 +96,8 @@ int command_upgrade(int argc, char **argv)
         struct all all = { .program = program };
         ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
 
-        if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-                fputs(usage, stderr);
-                return EXIT_USAGE;
-        }
+        if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
+                return command_usage("upgrade");
         if (n < 0) {
                 fprintf(stderr, "fsyncfs: cannot find out what program this is: %s\n", strerror(errno));
                 return 1;

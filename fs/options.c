@@ -6,6 +6,8 @@
 #include <pwd.h>
 #include <string.h>
 
+#include "base/nearest.h"
+
 #define DEFAULT_TIMEOUT_SEC 30
 #define DEFAULT_LAZY_SEC    3
 #define SECONDS_MAX         86400
@@ -83,39 +85,46 @@ static int set_path(char **where, const char *value)
         return 0;
 }
 
-static int set_cache(struct mount_options *o, const char *value)
+static int set_cache(void *target, const char *value)
 {
+        struct mount_options *o = target;
         return set_path(&o->cache_dir, value);
 }
 
-static int set_token_file(struct mount_options *o, const char *value)
+static int set_token_file(void *target, const char *value)
 {
+        struct mount_options *o = target;
         return set_path(&o->token_file, value);
 }
 
-static int set_tls(struct mount_options *o, const char *value)
+static int set_tls(void *target, const char *value)
 {
-        o->tls = true;
+        struct mount_options *o = target;
+        o->tls = strcmp(value, "yes") == 0;
         return 0;
 }
 
-static int set_ca(struct mount_options *o, const char *value)
+static int set_ca(void *target, const char *value)
 {
+        struct mount_options *o = target;
         return set_path(&o->ca, value);
 }
 
-static int set_cert(struct mount_options *o, const char *value)
+static int set_cert(void *target, const char *value)
 {
+        struct mount_options *o = target;
         return set_path(&o->cert, value);
 }
 
-static int set_key(struct mount_options *o, const char *value)
+static int set_key(void *target, const char *value)
 {
+        struct mount_options *o = target;
         return set_path(&o->key, value);
 }
 
-static int set_timeout(struct mount_options *o, const char *value)
+static int set_timeout(void *target, const char *value)
 {
+        struct mount_options *o = target;
         unsigned long n;
 
         if (parse_number(value, 10, SECONDS_MAX, &n) < 0 || n == 0)
@@ -124,8 +133,9 @@ static int set_timeout(struct mount_options *o, const char *value)
         return 0;
 }
 
-static int set_refresh(struct mount_options *o, const char *value)
+static int set_refresh(void *target, const char *value)
 {
+        struct mount_options *o = target;
         unsigned long n = 0;
         bool push = strcmp(value, "push") == 0;
 
@@ -136,8 +146,9 @@ static int set_refresh(struct mount_options *o, const char *value)
         return 0;
 }
 
-static int set_lazy(struct mount_options *o, const char *value)
+static int set_lazy(void *target, const char *value)
 {
+        struct mount_options *o = target;
         unsigned long n = 0;
 
         if (strcmp(value, "off") == 0) {
@@ -150,16 +161,18 @@ static int set_lazy(struct mount_options *o, const char *value)
         return 0;
 }
 
-static int set_prefetch(struct mount_options *o, const char *value)
+static int set_prefetch(void *target, const char *value)
 {
+        struct mount_options *o = target;
         if (strcmp(value, "auto") != 0 && strcmp(value, "off") != 0)
                 return -EINVAL;
         o->prefetch_off = strcmp(value, "off") == 0;
         return 0;
 }
 
-static int set_prefetch_rate(struct mount_options *o, const char *value)
+static int set_prefetch_rate(void *target, const char *value)
 {
+        struct mount_options *o = target;
         struct store_amount amount;
 
         if (mount_options_parse_amount(value, &amount) < 0 || amount.percent > 0 || strchr(value, '%'))
@@ -168,8 +181,9 @@ static int set_prefetch_rate(struct mount_options *o, const char *value)
         return 0;
 }
 
-static int set_passthrough(struct mount_options *o, const char *value)
+static int set_passthrough(void *target, const char *value)
 {
+        struct mount_options *o = target;
         static const char *const modes[] = {
                 [PASSTHROUGH_AUTO] = "auto", [PASSTHROUGH_ON] = "on", [PASSTHROUGH_OFF] = "off"
         };
@@ -182,8 +196,9 @@ static int set_passthrough(struct mount_options *o, const char *value)
         return -EINVAL;
 }
 
-static int set_uid(struct mount_options *o, const char *value)
+static int set_uid(void *target, const char *value)
 {
+        struct mount_options *o = target;
         unsigned long n;
         const struct passwd *user;
 
@@ -198,8 +213,9 @@ static int set_uid(struct mount_options *o, const char *value)
         return 0;
 }
 
-static int set_gid(struct mount_options *o, const char *value)
+static int set_gid(void *target, const char *value)
 {
+        struct mount_options *o = target;
         unsigned long n;
         const struct group *group;
 
@@ -214,8 +230,9 @@ static int set_gid(struct mount_options *o, const char *value)
         return 0;
 }
 
-static int set_umask(struct mount_options *o, const char *value)
+static int set_umask(void *target, const char *value)
 {
+        struct mount_options *o = target;
         unsigned long n;
 
         if (parse_number(value, 8, 07777, &n) < 0)
@@ -255,60 +272,38 @@ int mount_options_parse_amount(const char *value, struct store_amount *ret)
         return 0;
 }
 
-static int set_quota(struct mount_options *o, const char *value)
+static int set_quota(void *target, const char *value)
 {
+        struct mount_options *o = target;
         return mount_options_parse_amount(value, &o->limits.quota);
 }
 
-static int set_free(struct mount_options *o, const char *value)
+static int set_free(void *target, const char *value)
 {
+        struct mount_options *o = target;
         return mount_options_parse_amount(value, &o->limits.floor);
 }
 
-static int set_offline(struct mount_options *o, const char *value)
+static int set_offline(void *target, const char *value)
 {
-        o->offline = true;
+        struct mount_options *o = target;
+        o->offline = strcmp(value, "yes") == 0;
         return 0;
 }
 
-static int set_cache_anywhere(struct mount_options *o, const char *value)
+static int set_cache_anywhere(void *target, const char *value)
 {
-        o->cache_anywhere = true;
+        struct mount_options *o = target;
+        o->cache_anywhere = strcmp(value, "yes") == 0;
         return 0;
 }
 
-static int set_xattr(struct mount_options *o, const char *value)
+static int set_xattr(void *target, const char *value)
 {
-        o->xattr = true;
+        struct mount_options *o = target;
+        o->xattr = strcmp(value, "yes") == 0;
         return 0;
 }
-
-static const struct option_row {
-        const char *name;
-        const char *expects; /* NULL: takes no value */
-        int (*set)(struct mount_options *o, const char *value);
-} own_options[] = {
-        { "cache", "a folder", set_cache },
-        { "cache_anywhere", NULL, set_cache_anywhere },
-        { "quota", "a size such as 500M or 20G, or a percentage of the cache's file system", set_quota },
-        { "free", "a size such as 500M or 20G, or a percentage of the cache's file system", set_free },
-        { "token_file", "a file", set_token_file },
-        { "tls", NULL, set_tls },
-        { "ca", "a file", set_ca },
-        { "cert", "a file", set_cert },
-        { "key", "a file", set_key },
-        { "timeout", "seconds, from 1 to 86400", set_timeout },
-        { "refresh", "push, seconds from 1 to 86400, or off", set_refresh },
-        { "lazy", "seconds, from 0 to 86400, or off", set_lazy },
-        { "prefetch", "auto or off", set_prefetch },
-        { "prefetch_rate", "bytes a second such as 500K or 20M, or 0", set_prefetch_rate },
-        { "passthrough", "auto, on or off", set_passthrough },
-        { "uid", "a user's name or number", set_uid },
-        { "gid", "a group's name or number", set_gid },
-        { "umask", "an octal number", set_umask },
-        { "offline", NULL, set_offline },
-        { "xattr", NULL, set_xattr },
-};
 
 /* For the kernel and libfuse, passed on as they are; a later word overrides an earlier one, as everywhere. */
 static const char *const kernel_options[] = {
@@ -356,48 +351,252 @@ static bool listed(const char *word, const char *const *patterns, size_t n)
         return false;
 }
 
-static int parse_own(struct mount_options *o, const struct option_row *row, const char *value,
-                     struct failure *failure)
+/* What fsyncfs does not read itself: 1 if it is for the kernel, 0 if it is for others; -ENOENT. */
+static int find_foreign(const char *word)
 {
-        int r;
-
-        if (!value != !row->expects)
-                return failure_set(failure, -EINVAL, "mount option '%s' %s%s", row->name,
-                                   row->expects ? "needs a value: " : "takes no value",
-                                   row->expects ? row->expects : "");
-        r = row->set(o, value);
-        if (r == -EINVAL)
-                return failure_set(failure, r, "mount option '%s=%s': expected %s", row->name, value,
-                                   row->expects);
-        return r;
+        if (listed(word, kernel_options, ARRAY_SIZE(kernel_options)))
+                return 1;
+        return listed(word, foreign_options, ARRAY_SIZE(foreign_options)) ? 0 : -ENOENT;
 }
 
-static int parse_word(struct mount_options *o, char *word, struct failure *failure)
+static int set_kernel(void *target, const char *value)
 {
+        struct mount_options *o = target;
+        _cleanup_free_ char *copy = value ? strdup(value) : NULL;
+        char *rest = copy, *word;
+
+        if (!value)
+                return 0; /* a later word overrides an earlier one */
+        if (!copy)
+                return -ENOMEM;
+        while ((word = strsep(&rest, ","))) {
+                int r = word[0] ? find_foreign(word) : 0;
+                if (r == -ENOENT)
+                        return -EINVAL;
+                if (r == 1 && buffer_printf(&o->kernel, ",%s", word) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+#define A_SIZE "a size such as 500M or 20G, or a percentage of the cache's file system"
+
+static const struct setting own_options[] = {
+        { .name = "cache",
+          .kind = SETTING_PATH,
+          .argument = "DIR",
+          .expects = "a folder",
+          .set = set_cache,
+          .fallback = "/var/cache/fsyncfs, or ~/.cache/fsyncfs",
+          .help = "where catalog and contents are kept" },
+        { .name = "cache_anywhere",
+          .kind = SETTING_FLAG,
+          .set = set_cache_anywhere,
+          .help = "also on a file system of the network" },
+        { .name = "quota",
+          .argument = "SIZE|N%",
+          .expects = A_SIZE,
+          .set = set_quota,
+          .fallback = "0",
+          .help = "how much contents may take there (0: no limit)" },
+        { .name = "free",
+          .argument = "SIZE|N%",
+          .expects = A_SIZE,
+          .set = set_free,
+          .fallback = "5%",
+          .help = "how much to leave free there (5%, at most 1G)" },
+        { .name = "token_file",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_token_file,
+          .help = "its first line is sent to the master" },
+        { .name = "tls", .kind = SETTING_FLAG, .set = set_tls, .help = "speak TLS with the master" },
+        { .name = "ca",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_ca,
+          .fallback = "those that the machine trusts",
+          .help = "the CAs of the master's certificate (the machine's)" },
+        { .name = "cert",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_cert,
+          .help = "this machine's certificate" },
+        { .name = "key",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_key,
+          .help = "and its key" },
+        { .name = "timeout",
+          .argument = "SECONDS",
+          .expects = "seconds, from 1 to 86400",
+          .set = set_timeout,
+          .fallback = "30",
+          .help = "how long a read waits without progress (30)" },
+        { .name = "refresh",
+          .argument = "WHEN",
+          .expects = "push, seconds from 1 to 86400, or off",
+          .choices = "push off",
+          .set = set_refresh,
+          .fallback = "push",
+          .help = "new versions: push (default), every so many s, or off" },
+        { .name = "lazy",
+          .argument = "SECONDS",
+          .expects = "seconds, from 0 to 86400, or off",
+          .choices = "off",
+          .set = set_lazy,
+          .fallback = "3",
+          .help = "mount in part after this, or off (3)" },
+        { .name = "prefetch",
+          .argument = "auto|off",
+          .expects = "auto or off",
+          .choices = "auto off",
+          .set = set_prefetch,
+          .fallback = "auto",
+          .help = "fetch what will probably be read next" },
+        { .name = "prefetch_rate",
+          .argument = "SIZE",
+          .expects = "bytes a second such as 500K or 20M, or 0",
+          .set = set_prefetch_rate,
+          .fallback = "0",
+          .help = "bytes a second for what is fetched in bulk (no limit)" },
+        { .name = "passthrough",
+          .argument = "HOW",
+          .expects = "auto, on or off",
+          .choices = "auto on off",
+          .set = set_passthrough,
+          .fallback = "auto",
+          .help = "the kernel reads large files: auto (default), on, off" },
+        { .name = "uid",
+          .argument = "USER",
+          .expects = "a user's name or number",
+          .set = set_uid,
+          .fallback = "who mounts",
+          .help = "the owner that is shown of everything" },
+        { .name = "gid",
+          .argument = "GROUP",
+          .expects = "a group's name or number",
+          .set = set_gid,
+          .fallback = "the group of who mounts",
+          .help = "the group likewise" },
+        { .name = "umask",
+          .argument = "OCTAL",
+          .expects = "an octal number",
+          .set = set_umask,
+          .fallback = "0",
+          .help = "permission bits to take away" },
+        { .name = "offline",
+          .kind = SETTING_FLAG,
+          .set = set_offline,
+          .help = "mount the last version, ask no master" },
+        { .name = "xattr", .kind = SETTING_FLAG, .set = set_xattr, .help = "show user.fsyncfs.* attributes" },
+        { .name = "options",
+          .kind = SETTING_LIST,
+          .not_in = SETTING_IN(SETTING_COMMAND),
+          .argument = "LIST",
+          .expects = "options of mount(8), such as noexec,nosymfollow",
+          .set = set_kernel,
+          .help = "options of mount(8)" },
+        { .name = "config",
+          .kind = SETTING_PATH,
+          .not_in = SETTING_IN(SETTING_FILE),
+          .argument = "FILE",
+          .expects = "a file",
+          .fallback = MOUNT_CONFIG_DEFAULT,
+          .help = "read FILE, not " MOUNT_CONFIG_DEFAULT },
+};
+
+const struct setting_table mount_option_table = {
+        .rows = own_options,
+        .n = ARRAY_SIZE(own_options),
+        .what = "mount option",
+        .prefix = "",
+        .separator = "=",
+        .negation = "no",
+        .environment = "FSYNCFS_",
+};
+
+void mount_options_each_foreign(void (*each)(void *arg, const char *word), void *arg)
+{
+        static const struct {
+                const char *const *words;
+                size_t n;
+        } lists[] = {
+                { kernel_options, ARRAY_SIZE(kernel_options) },
+                { foreign_options, ARRAY_SIZE(foreign_options) },
+        };
+        char word[32];
+
+        for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+                for (size_t j = 0; j < lists[i].n; j++) {
+                        snprintf(word, sizeof(word), "%.*s", (int)strcspn(lists[i].words[j], "*"),
+                                 lists[i].words[j]);
+                        each(arg, word);
+                }
+}
+
+static void offer_known(struct nearest *nearest)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(own_options); i++)
+                if (!(own_options[i].not_in & SETTING_IN(SETTING_COMMAND)))
+                        nearest_offer(nearest, own_options[i].name);
+        for (size_t i = 0; i < ARRAY_SIZE(kernel_options); i++)
+                nearest_offer(nearest, kernel_options[i]);
+        for (size_t i = 0; i < ARRAY_SIZE(foreign_options); i++)
+                nearest_offer(nearest, foreign_options[i]);
+}
+
+static int explain_unknown(const char *name, struct failure *failure)
+{
+        struct nearest nearest = { .typed = name };
+
+        offer_known(&nearest);
+        if (nearest.word)
+                return failure_set(failure, -EINVAL, "unknown mount option '%s'; did you mean '%s'?", name,
+                                   nearest.word);
+        return failure_set(failure, -EINVAL,
+                           "unknown mount option '%s'; fsyncfs mount --help lists those beside mount(8)'s",
+                           name);
+}
+
+static int take_own(struct settings *settings, const char *word, size_t name_len, const char *value,
+                    struct failure *failure)
+{
+        static const struct setting_origin origin = { .layer = SETTING_COMMAND };
+        const struct setting *row = setting_find(&mount_option_table, word, name_len);
+
+        if (row && !(row->not_in & SETTING_IN(SETTING_COMMAND)))
+                return settings_take(settings, row, value, &origin, failure);
+        if (value || name_len <= 2 || strncmp(word, mount_option_table.negation, 2) != 0)
+                return -ENOENT;
+        row = setting_find(&mount_option_table, word + 2, name_len - 2);
+        return row && row->kind == SETTING_FLAG ? settings_undo(settings, row, &origin) : -ENOENT;
+}
+
+static int take_word(struct settings *settings, char *word, struct failure *failure)
+{
+        struct mount_options *o = settings->target;
         char *value = strchr(word, '=');
         size_t name_len = value ? (size_t)(value - word) : strlen(word);
+        int r = take_own(settings, word, name_len, value ? value + 1 : NULL, failure);
 
-        for (size_t i = 0; i < ARRAY_SIZE(own_options); i++)
-                if (strlen(own_options[i].name) == name_len &&
-                    strncmp(own_options[i].name, word, name_len) == 0)
-                        return parse_own(o, &own_options[i], value ? value + 1 : NULL, failure);
+        if (r != -ENOENT)
+                return r;
         if (strcmp(word, "remount") == 0)
                 return failure_set(failure, -EINVAL,
                                    "a mount cannot be changed by remount: umount it and mount it again");
-        if (listed(word, kernel_options, ARRAY_SIZE(kernel_options)))
+        r = find_foreign(word);
+        if (r == 1)
                 return buffer_printf(&o->kernel, ",%s", word);
-        if (listed(word, foreign_options, ARRAY_SIZE(foreign_options)))
-                return 0;
-        return failure_set(
-                failure, -EINVAL,
-                "unknown mount option '%.*s'; beside those of mount(8) there are cache=, cache_anywhere, "
-                "quota=, free=, token_file=, tls, ca=, cert=, key=, timeout=, "
-                "refresh=, lazy=, prefetch=, prefetch_rate=, passthrough=, uid=, gid=, umask=, "
-                "offline, xattr",
-                (int)name_len, word);
+        word[name_len] = '\0'; /* what follows may be a secret */
+        return r < 0 ? explain_unknown(word, failure) : 0;
 }
 
-int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure)
+int mount_options_take(struct settings *settings, const char *list, struct failure *failure)
 {
         _cleanup_free_ char *copy = strdup(list);
         char *rest = copy, *word;
@@ -405,11 +604,23 @@ int mount_options_parse(struct mount_options *options, const char *list, struct 
         if (!copy)
                 return -ENOMEM;
         while ((word = strsep(&rest, ","))) {
-                int r = word[0] ? parse_word(options, word, failure) : 0;
+                int r = word[0] ? take_word(settings, word, failure) : 0;
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure)
+{
+        struct settings settings;
+        int r = settings_init(&settings, &mount_option_table, options);
+
+        if (r < 0)
+                return r;
+        r = mount_options_take(&settings, list, failure);
+        settings_release(&settings);
+        return r;
 }
 
 int mount_options_check(const struct mount_options *options, struct failure *failure)

@@ -9,8 +9,10 @@
 #include <sys/types.h>
 
 #include "base/buffer.h"
-#include "base/failure.h"
+#include "base/setting.h"
 #include "cache/store.h"
+
+#define MOUNT_CONFIG_DEFAULT "/etc/fsyncfs/client.conf"
 
 /** Whether the kernel reads large files without this process. */
 enum passthrough_mode {
@@ -41,6 +43,9 @@ struct mount_options {
         struct buffer kernel; /* comma-separated, for libfuse */
 };
 
+/** The options that are fsyncfs's own, as a table; its target is a struct mount_options. */
+extern const struct setting_table mount_option_table;
+
 /** The defaults for the calling user. -ENOMEM. */
 int mount_options_init(struct mount_options *options);
 
@@ -48,6 +53,12 @@ void mount_options_release(struct mount_options *options);
 
 /** Reads one -o argument: a comma-separated list. -EINVAL with a line in FAILURE that names the option. */
 int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure);
+
+/** The same, with SETTINGS of mount_option_table keeping what was said. */
+int mount_options_take(struct settings *settings, const char *list, struct failure *failure);
+
+/** Calls EACH for each word that may stand after -o and is not fsyncfs's own: NAME, or NAME= where a value follows. */
+void mount_options_each_foreign(void (*each)(void *arg, const char *word), void *arg);
 
 /** What can be said only of all lists together: -EINVAL with a line in FAILURE. */
 int mount_options_check(const struct mount_options *options, struct failure *failure);

@@ -36,6 +36,7 @@
 /* All that runs. Filled step by step; server_release copes with any part of it. */
 struct server {
         struct options options;
+        struct options_source source; /* of the options */
         struct credentials credentials;
         struct master master;
         struct rpc_server *rpc;
@@ -285,23 +286,22 @@ static void server_release(struct server *s)
         workspace_root_free(m->root);
         buffer_release(&s->index);
         buffer_release(&s->address);
+        options_source_release(&s->source);
 }
 
 int main(int argc, char **argv)
 {
         struct server s = { 0 };
+        enum options_result result;
         sigset_t signals;
         int r;
 
         io_reserve_standard_fds();
         log_setup("fsyncfs-server", LOG_LEVEL_INFO);
-        switch (options_parse(argc, argv, &s.options)) {
-        case OPTIONS_DONE:
-                return 0;
-        case OPTIONS_USAGE:
-                return 2;
-        case OPTIONS_RUN:
-                break;
+        result = options_parse(argc, argv, &s.source, &s.options);
+        if (result != OPTIONS_RUN) {
+                options_source_release(&s.source);
+                return result == OPTIONS_DONE ? 0 : result == OPTIONS_FAULT ? 1 : 2;
         }
         log_setup("fsyncfs-server", s.options.log_level);
         block_signals(&signals);

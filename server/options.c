@@ -1,7 +1,6 @@
 #include "server/options.h"
 
 #include <getopt.h>
-#include <stdbool.h>
 #include <string.h>
 
 #define SCAN_TTL_SEC  60
@@ -9,80 +8,9 @@
 #define SECONDS_MAX   (24 * 3600)
 #define COUNT_MAX     1000000
 
-static const char help[] =
-        "Usage: fsyncfs-server --workspace DIR [OPTION]...\n"
-        "Serves the folders beneath DIR, one per spider, to fsyncfs mounts and stock Crawlab workers.\n\n"
-        "  --workspace DIR       the folder that holds the spiders' folders\n"
-        "  --listen ADDRESS      HOST:PORT, [V6]:PORT or unix:PATH; may be repeated\n"
-        "                        (default: port 9666, of all addresses if there are tokens or TLS,\n"
-        "                        otherwise of this machine alone)\n"
-        "  --index DIR           where what is known of the workspaces is kept, on a local disk\n"
-        "                        (default: /var/lib/fsyncfs/index for root,\n"
-        "                        $XDG_STATE_HOME/fsyncfs/index otherwise)\n"
-        "  --watch HOW           how changes are noticed: auto (default: the best that works), fanotify,\n"
-        "                        inotify, or off: then every request walks over the whole workspace\n"
-        "  --stat-pass SECONDS   how often a workspace in use is walked over whatever the watcher says\n"
-        "                        (default: 600)\n"
-        "  --token-file FILE     workers must send one of the tokens in FILE, a line each, followed by the\n"
-        "                        spiders that it opens (none: all); SIGHUP reads it again\n"
-        "  --tls-cert FILE       speak TLS with this certificate; SIGHUP reads it again\n"
-        "  --tls-key FILE        the certificate's key\n"
-        "  --tls-client-ca FILE  workers must show a certificate that a CA in FILE has signed\n"
-        "  --insecure            listen for other machines although there are neither tokens nor TLS\n"
-        "  --scan-ttl SECONDS    how old a listing stock workers may get (default: 60)\n"
-        "  --peer-connections N  how many connections one address may have (default: 4096, at most a\n"
-        "                        quarter of what the limit of open files allows)\n"
-        "  --peer-calls N        how many calls one address may have under way (default: 4096)\n"
-        "  --metrics ADDR:PORT   serve Prometheus metrics on http://ADDR:PORT/metrics\n"
-        "  --log-level LEVEL     error, warning, info (default) or debug\n"
-        "  --help, --version\n";
+#define ARGUMENTS_MAX 256 /* on the command line */
 
-enum {
-        OPT_WORKSPACE = 1,
-        OPT_LISTEN,
-        OPT_INDEX,
-        OPT_TOKEN,
-        OPT_TLS_CERT,
-        OPT_TLS_KEY,
-        OPT_TLS_CLIENT_CA,
-        OPT_INSECURE,
-        OPT_TTL,
-        OPT_WATCH,
-        OPT_STAT_PASS,
-        OPT_PEER_CONNECTIONS,
-        OPT_PEER_CALLS,
-        OPT_METRICS,
-        OPT_LOG,
-        OPT_HELP,
-        OPT_VERSION
-};
-
-static const struct option long_options[] = {
-        { "workspace", required_argument, NULL, OPT_WORKSPACE },
-        { "listen", required_argument, NULL, OPT_LISTEN },
-        { "index", required_argument, NULL, OPT_INDEX },
-        { "token-file", required_argument, NULL, OPT_TOKEN },
-        { "tls-cert", required_argument, NULL, OPT_TLS_CERT },
-        { "tls-key", required_argument, NULL, OPT_TLS_KEY },
-        { "tls-client-ca", required_argument, NULL, OPT_TLS_CLIENT_CA },
-        { "insecure", no_argument, NULL, OPT_INSECURE },
-        { "scan-ttl", required_argument, NULL, OPT_TTL },
-        { "watch", required_argument, NULL, OPT_WATCH },
-        { "stat-pass", required_argument, NULL, OPT_STAT_PASS },
-        { "peer-connections", required_argument, NULL, OPT_PEER_CONNECTIONS },
-        { "peer-calls", required_argument, NULL, OPT_PEER_CALLS },
-        { "metrics", required_argument, NULL, OPT_METRICS },
-        { "log-level", required_argument, NULL, OPT_LOG },
-        { "help", no_argument, NULL, OPT_HELP },
-        { "version", no_argument, NULL, OPT_VERSION },
-        { 0 },
-};
-
-static enum options_result wrong(const char *what, const char *value)
-{
-        fprintf(stderr, "fsyncfs-server: %s '%s'; see fsyncfs-server --help\n", what, value);
-        return OPTIONS_USAGE;
-}
+/* ---- values ---- */
 
 static int parse_number(const char *text, int64_t least, int64_t most, int64_t *ret)
 {
@@ -95,11 +23,6 @@ static int parse_number(const char *text, int64_t least, int64_t most, int64_t *
                 return -EINVAL;
         *ret = n;
         return 0;
-}
-
-static int parse_seconds(const char *text, int64_t *ret)
-{
-        return parse_number(text, 0, SECONDS_MAX, ret);
 }
 
 static int parse_count(const char *text, unsigned *ret)
@@ -140,76 +63,368 @@ static uint64_t from_environment(const char *name)
         return text ? strtoull(text, NULL, 10) : 0;
 }
 
-static enum options_result take_option(int option, const char *value, struct options *o)
-{
-        switch (option) {
-        case OPT_WORKSPACE:
-                o->workspace = value;
-                break;
-        case OPT_LISTEN:
-                if (o->n_listen == OPTIONS_LISTEN_MAX)
-                        return wrong("too many addresses to listen on, the last being", value);
-                o->listen[o->n_listen++] = value;
-                break;
-        case OPT_INDEX:
-                o->index = value;
-                break;
-        case OPT_TOKEN:
-                o->token_file = value;
-                break;
-        case OPT_TLS_CERT:
-                o->tls_cert = value;
-                break;
-        case OPT_TLS_KEY:
-                o->tls_key = value;
-                break;
-        case OPT_TLS_CLIENT_CA:
-                o->tls_client_ca = value;
-                break;
-        case OPT_INSECURE:
-                o->insecure = true;
-                break;
-        case OPT_TTL:
-                if (parse_seconds(value, &o->scan_ttl_sec) < 0)
-                        return wrong("--scan-ttl needs a number of seconds, 0 to 86400, not", value);
-                break;
-        case OPT_WATCH:
-                if (parse_watch(value, &o->watch) < 0)
-                        return wrong("--watch needs auto, fanotify, inotify or off, not", value);
-                break;
-        case OPT_STAT_PASS:
-                if (parse_seconds(value, &o->stat_pass_sec) < 0 || o->stat_pass_sec == 0)
-                        return wrong("--stat-pass needs a number of seconds, 1 to 86400, not", value);
-                break;
-        case OPT_PEER_CONNECTIONS:
-                if (parse_count(value, &o->peer_connections) < 0)
-                        return wrong("--peer-connections needs a number, 1 to 1000000, not", value);
-                break;
-        case OPT_PEER_CALLS:
-                if (parse_count(value, &o->peer_calls) < 0)
-                        return wrong("--peer-calls needs a number, 1 to 1000000, not", value);
-                break;
-        case OPT_METRICS:
-                o->metrics = value;
-                break;
-        case OPT_LOG:
-                if (log_level_parse(value, &o->log_level) < 0)
-                        return wrong("--log-level needs error, warning, info or debug, not", value);
-                break;
-        case OPT_HELP:
-                fputs(help, stdout);
-                return OPTIONS_DONE;
-        case OPT_VERSION:
-                puts("fsyncfs-server " FSYNCFS_VERSION);
-                return OPTIONS_DONE;
-        default:
-                return OPTIONS_USAGE;
+/* Strings stay where they are. */
+#define SET_TEXT(name)                                                                                       \
+        static int set_##name(void *target, const char *value)                                               \
+        {                                                                                                    \
+                struct options *o = target;                                                                  \
+                                                                                                             \
+                if (!value[0])                                                                               \
+                        return -EINVAL;                                                                      \
+                o->name = value;                                                                             \
+                return 0;                                                                                    \
         }
+
+SET_TEXT(workspace)
+SET_TEXT(index)
+SET_TEXT(token_file)
+SET_TEXT(tls_cert)
+SET_TEXT(tls_key)
+SET_TEXT(tls_client_ca)
+SET_TEXT(metrics)
+
+static int set_listen(void *target, const char *value)
+{
+        struct options *o = target;
+
+        if (!value) {
+                o->n_listen = 0;
+                return 0;
+        }
+        if (!value[0])
+                return -EINVAL;
+        if (o->n_listen == OPTIONS_LISTEN_MAX)
+                return -E2BIG;
+        o->listen[o->n_listen++] = value;
+        return 0;
+}
+
+static int set_insecure(void *target, const char *value)
+{
+        struct options *o = target;
+
+        o->insecure = strcmp(value, "yes") == 0;
+        return 0;
+}
+
+static int set_scan_ttl(void *target, const char *value)
+{
+        struct options *o = target;
+
+        return parse_number(value, 0, SECONDS_MAX, &o->scan_ttl_sec);
+}
+
+static int set_stat_pass(void *target, const char *value)
+{
+        struct options *o = target;
+
+        return parse_number(value, 1, SECONDS_MAX, &o->stat_pass_sec);
+}
+
+static int set_watch(void *target, const char *value)
+{
+        struct options *o = target;
+
+        return parse_watch(value, &o->watch);
+}
+
+static int set_peer_connections(void *target, const char *value)
+{
+        struct options *o = target;
+
+        return parse_count(value, &o->peer_connections);
+}
+
+static int set_peer_calls(void *target, const char *value)
+{
+        struct options *o = target;
+
+        return parse_count(value, &o->peer_calls);
+}
+
+static int set_log_level(void *target, const char *value)
+{
+        struct options *o = target;
+
+        return log_level_parse(value, &o->log_level);
+}
+
+/* ---- the table ---- */
+
+static const struct setting rows[] = {
+        { .name = "workspace",
+          .kind = SETTING_PATH,
+          .argument = "DIR",
+          .expects = "a folder",
+          .set = set_workspace,
+          .help = "the folder that holds the spiders' folders" },
+        { .name = "listen",
+          .kind = SETTING_LIST,
+          .argument = "ADDRESS",
+          .expects = "HOST:PORT, [V6]:PORT or unix:PATH, 16 at most",
+          .set = set_listen,
+          .fallback = "port 9666, of this machine alone without tokens and TLS",
+          .help = "HOST:PORT or unix:PATH; may be repeated (port 9666)" },
+        { .name = "index",
+          .kind = SETTING_PATH,
+          .argument = "DIR",
+          .expects = "a folder",
+          .set = set_index,
+          .fallback = "/var/lib/fsyncfs/index, or ~/.local/state/fsyncfs/index",
+          .help = "what is known of workspaces (/var/lib/fsyncfs/index)" },
+        { .name = "token-file",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_token_file,
+          .help = "workers must send one of these tokens" },
+        { .name = "tls-cert",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_tls_cert,
+          .help = "speak TLS with this certificate" },
+        { .name = "tls-key",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_tls_key,
+          .help = "the certificate's key" },
+        { .name = "tls-client-ca",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file",
+          .set = set_tls_client_ca,
+          .help = "workers must show a certificate of a CA in FILE" },
+        { .name = "insecure",
+          .kind = SETTING_FLAG,
+          .set = set_insecure,
+          .help = "serve other machines without tokens and TLS" },
+        { .name = "watch",
+          .argument = "HOW",
+          .expects = "auto, fanotify, inotify or off",
+          .choices = "auto fanotify inotify off",
+          .set = set_watch,
+          .fallback = "auto",
+          .help = "notice changes by: auto (default), fanotify, inotify, off" },
+        { .name = "stat-pass",
+          .argument = "SECONDS",
+          .expects = "seconds, from 1 to 86400",
+          .set = set_stat_pass,
+          .fallback = "600",
+          .help = "walk over what is in use this often (600)" },
+        { .name = "scan-ttl",
+          .argument = "SECONDS",
+          .expects = "seconds, from 0 to 86400",
+          .set = set_scan_ttl,
+          .fallback = "60",
+          .help = "how old stock workers' listings may get (60)" },
+        { .name = "peer-connections",
+          .argument = "N",
+          .expects = "a number, from 1 to 1000000",
+          .set = set_peer_connections,
+          .fallback = "4096, at most a quarter of all",
+          .help = "connections that one address may have (4096)" },
+        { .name = "peer-calls",
+          .argument = "N",
+          .expects = "a number, from 1 to 1000000",
+          .set = set_peer_calls,
+          .fallback = "4096",
+          .help = "calls that one address may have under way (4096)" },
+        { .name = "metrics",
+          .argument = "ADDR:PORT",
+          .expects = "ADDR:PORT",
+          .set = set_metrics,
+          .help = "serve Prometheus metrics at http://ADDR:PORT/metrics" },
+        { .name = "log-level",
+          .argument = "LEVEL",
+          .expects = "error, warning, info or debug",
+          .choices = "error warning info debug",
+          .set = set_log_level,
+          .fallback = "info",
+          .help = "error, warning, info (default) or debug" },
+        { .name = "config",
+          .kind = SETTING_PATH,
+          .not_in = SETTING_IN(SETTING_FILE),
+          .argument = "FILE",
+          .expects = "a file",
+          .fallback = OPTIONS_CONFIG_DEFAULT,
+          .help = "read FILE, not " OPTIONS_CONFIG_DEFAULT },
+        { .name = "check-config",
+          .kind = SETTING_FLAG,
+          .not_in = SETTING_COMMAND_ONLY,
+          .help = "say what is wrong and what is in force, and exit" },
+        { .name = "help", .kind = SETTING_FLAG, .not_in = SETTING_COMMAND_ONLY, .help = "print this" },
+        { .name = "version",
+          .kind = SETTING_FLAG,
+          .not_in = SETTING_COMMAND_ONLY,
+          .help = "print the version" },
+};
+
+const struct setting_table server_option_table = {
+        .rows = rows,
+        .n = ARRAY_SIZE(rows),
+        .what = "option",
+        .prefix = "--",
+        .separator = " ",
+        .negation = "no-",
+        .environment = "FSYNCFS_SERVER_",
+};
+
+/* ---- the command line ---- */
+
+/* What it says, before it is known which configuration it goes on top of. */
+struct command_line {
+        struct argument {
+                const struct setting *row;
+                const char *value; /* borrowed from argv; NULL: none */
+                bool negated;
+        } arguments[ARGUMENTS_MAX];
+        size_t n;
+        const char *config; /* --config; NULL: none */
+        bool check, help, version;
+};
+
+static enum options_result wrong(const char *what, const char *value, const char *hint)
+{
+        fprintf(stderr, "fsyncfs-server: %s '%.*s'%s\n", what, (int)strcspn(value, "="), value,
+                hint && hint[0] ? hint : "; see fsyncfs-server --help");
+        return OPTIONS_USAGE;
+}
+
+/* Two entries a flag at most: --NAME and --no-NAME. Their numbers are twice the row's, and one more for the latter. */
+static void make_getopt_table(struct option ret[2 * ARRAY_SIZE(rows) + 1], char names[ARRAY_SIZE(rows)][32])
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                int argument = rows[i].argument ? required_argument : no_argument;
+
+                ret[n++] = (struct option){ rows[i].name, argument, NULL, (int)(2 * i + 1) };
+                if (rows[i].kind != SETTING_FLAG || rows[i].not_in)
+                        continue;
+                snprintf(names[i], sizeof(names[i]), "%s%s", server_option_table.negation, rows[i].name);
+                ret[n++] = (struct option){ names[i], no_argument, NULL, (int)(2 * i + 2) };
+        }
+        ret[n] = (struct option){ 0 };
+}
+
+static enum options_result take_argument(struct command_line *line, int option, const char *value)
+{
+        const struct setting *row = &rows[(option - 1) / 2];
+
+        if (line->n == ARGUMENTS_MAX)
+                return wrong("too many options, the last being", row->name, NULL);
+        line->arguments[line->n++] =
+                (struct argument){ .row = row, .value = value, .negated = option % 2 == 0 };
+        if (strcmp(row->name, "config") == 0)
+                line->config = value;
+        line->check = line->check || strcmp(row->name, "check-config") == 0;
+        line->help = line->help || strcmp(row->name, "help") == 0;
+        line->version = line->version || strcmp(row->name, "version") == 0;
         return OPTIONS_RUN;
 }
 
+static enum options_result say_unknown(const char *word)
+{
+        _cleanup_free_ char *name = strndup(word, strcspn(word, "="));
+        char hint[128] = "";
+
+        if (name && strncmp(name, "--", 2) == 0)
+                setting_suggest(&server_option_table, SETTING_COMMAND, name + 2, hint);
+        return wrong("unknown option", word, hint);
+}
+
+static enum options_result read_command_line(int argc, char **argv, struct command_line *ret)
+{
+        struct option table[2 * ARRAY_SIZE(rows) + 1];
+        char names[ARRAY_SIZE(rows)][32];
+        int option;
+
+        make_getopt_table(table, names);
+        opterr = 0; /* we say it ourselves, in one line */
+        while ((option = getopt_long(argc, argv, ":", table, NULL)) != -1) {
+                enum options_result result;
+                if (option == ':')
+                        return wrong("a value is missing after", argv[optind - 1], NULL);
+                if (option == '?')
+                        return say_unknown(argv[optind - 1]);
+                result = take_argument(ret, option, optarg);
+                if (result != OPTIONS_RUN)
+                        return result;
+        }
+        if (optind < argc)
+                return wrong("unexpected argument", argv[optind], NULL);
+        return OPTIONS_RUN;
+}
+
+/* ---- layers ---- */
+
+/* Who starts it wants one line, who checks wants all. */
+struct told {
+        bool all;
+        unsigned n;
+};
+
+static void tell(void *arg, const char *fault)
+{
+        struct told *told = arg;
+
+        if (told->all || told->n == 0)
+                fprintf(stderr, "fsyncfs-server: %s\n", fault);
+        told->n++;
+}
+
+static void tell_failure(struct told *told, int error, const struct failure *failure)
+{
+        if (error < 0)
+                tell(told, failure_text(failure, error));
+}
+
+/* The section may be named, and need not. */
+static int take_line(struct options_source *source, const struct config_line *line, struct failure *failure)
+{
+        if (line->section[0] && strcmp(line->section, "server") != 0)
+                return failure_set(failure, -EINVAL, "%s:%u: unknown section [%s]; the only one is [server]",
+                                   source->file.path, line->number, line->section);
+        return settings_take_line(&source->settings, &source->file, line, failure);
+}
+
+static void take_file(struct options_source *source, const char *named, struct told *told)
+{
+        const char *path = named ? named : secure_getenv("FSYNCFS_SERVER_CONFIG");
+        struct failure failure = { 0 };
+        int r;
+
+        if (path && !path[0] && !named)
+                path = NULL;
+        r = config_file_read(path ? path : OPTIONS_CONFIG_DEFAULT, &source->file, &failure);
+        if (r != -ENOENT || path)
+                tell_failure(told, r, &failure);
+        for (size_t i = 0; i < source->file.n; i++) {
+                failure = (struct failure){ 0 };
+                tell_failure(told, take_line(source, &source->file.lines[i], &failure), &failure);
+        }
+}
+
+static void take_command_line(struct options_source *source, const struct command_line *line,
+                              struct told *told)
+{
+        static const struct setting_origin origin = { .layer = SETTING_COMMAND };
+
+        for (size_t i = 0; i < line->n; i++) {
+                const struct argument *argument = &line->arguments[i];
+                struct failure failure = { 0 };
+                int r = argument->negated ? settings_undo(&source->settings, argument->row, &origin)
+                                          : settings_take(&source->settings, argument->row, argument->value,
+                                                          &origin, &failure);
+
+                tell_failure(told, r, &failure);
+        }
+}
+
 /* What can be said only of all of them together. */
-static enum options_result check(const struct options *o)
+static void check(const struct options *o, struct told *told)
 {
         const char *lacking = NULL;
 
@@ -221,38 +436,71 @@ static enum options_result check(const struct options *o)
                 lacking = "--tls-key needs --tls-cert FILE";
         else if (o->tls_client_ca && !o->tls_cert)
                 lacking = "--tls-client-ca needs --tls-cert FILE and --tls-key FILE";
-        if (!lacking)
-                return OPTIONS_RUN;
-        fprintf(stderr, "fsyncfs-server: %s; see fsyncfs-server --help\n", lacking);
-        return OPTIONS_USAGE;
+        if (lacking) {
+                char text[160];
+
+                snprintf(text, sizeof(text), "%s; see fsyncfs-server --help", lacking);
+                tell(told, text);
+        }
 }
 
-enum options_result options_parse(int argc, char **argv, struct options *ret)
+static enum options_result settle(const struct command_line *line, struct options_source *source,
+                                  struct options *o)
 {
-        struct options o = {
+        struct told told = { .all = line->check };
+
+        if (settings_init(&source->settings, &server_option_table, o) < 0) {
+                fprintf(stderr, "fsyncfs-server: %s\n", strerror(ENOMEM));
+                return OPTIONS_USAGE;
+        }
+        take_file(source, line->config, &told);
+        settings_take_environment(&source->settings, tell, &told);
+        take_command_line(source, line, &told);
+        if (told.n == 0)
+                check(o, &told);
+        if (!line->check)
+                return told.n == 0 ? OPTIONS_RUN : OPTIONS_USAGE;
+        settings_print(&source->settings, stdout);
+        return told.n == 0 ? OPTIONS_DONE : OPTIONS_FAULT;
+}
+
+static enum options_result print_help(void)
+{
+        puts("usage: fsyncfs-server --workspace DIR [OPTION]...");
+        setting_print_help(&server_option_table, stdout);
+        return OPTIONS_DONE;
+}
+
+enum options_result options_parse(int argc, char **argv, struct options_source *source, struct options *ret)
+{
+        struct command_line line = { 0 };
+        enum options_result result;
+
+        *ret = (struct options){
                 .scan_ttl_sec = SCAN_TTL_SEC,
                 .stat_pass_sec = STAT_PASS_SEC,
                 .log_level = LOG_LEVEL_INFO,
                 .watch_drop_percent = (unsigned)from_environment("FSYNCFS_TEST_WATCH_DROP"),
                 .journal_max = from_environment("FSYNCFS_TEST_JOURNAL_MAX"),
         };
-        int option;
-
-        opterr = 0; /* we say it ourselves, in one line */
-        while ((option = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
-                enum options_result result;
-                if (option == ':')
-                        return wrong("a value is missing after", argv[optind - 1]);
-                if (option == '?')
-                        return wrong("unknown option", argv[optind - 1]);
-                result = take_option(option, optarg, &o);
-                if (result != OPTIONS_RUN)
-                        return result;
+        if (argc > 1 && strcmp(argv[1], "--complete") == 0) { /* for the shells' completions */
+                setting_complete(&server_option_table, argc - 2, argv + 2, stdout);
+                return OPTIONS_DONE;
         }
-        if (optind < argc)
-                return wrong("unexpected argument", argv[optind]);
-        if (check(&o) != OPTIONS_RUN)
-                return OPTIONS_USAGE;
-        *ret = o;
-        return OPTIONS_RUN;
+        result = read_command_line(argc, argv, &line);
+        if (result != OPTIONS_RUN)
+                return result;
+        if (line.help)
+                return print_help();
+        if (line.version) {
+                puts("fsyncfs-server " FSYNCFS_VERSION);
+                return OPTIONS_DONE;
+        }
+        return settle(&line, source, ret);
+}
+
+void options_source_release(struct options_source *source)
+{
+        settings_release(&source->settings);
+        config_file_release(&source->file);
 }

@@ -1,17 +1,19 @@
 /*
- * The command line of fsyncfs-server.
+ * What fsyncfs-server is told: by its configuration file, its environment and its command line, in rising order.
  */
 #pragma once
 
 #include <stdbool.h>
 
 #include "base/log.h"
+#include "base/setting.h"
 #include "server/watcher.h"
 
-#define OPTIONS_LISTEN_MAX 16
+#define OPTIONS_LISTEN_MAX     16
+#define OPTIONS_CONFIG_DEFAULT "/etc/fsyncfs/server.conf"
 
 struct options {
-        const char *workspace; /* all strings borrowed from argv */
+        const char *workspace; /* all strings borrowed from the settings */
         const char *listen[OPTIONS_LISTEN_MAX];
         size_t n_listen;   /* 0: the default */
         const char *index; /* a folder; NULL: the default */
@@ -29,10 +31,23 @@ struct options {
         enum log_level log_level;
 };
 
-enum options_result {
-        OPTIONS_RUN = 0,
-        OPTIONS_DONE = 1,  /* --help or --version was answered: exit 0 */
-        OPTIONS_USAGE = 2, /* wrong; one line on stderr has said how: exit 2 */
+/** All options; the target is a struct options. */
+extern const struct setting_table server_option_table;
+
+/** What is kept of them for as long as the options are used. A zeroed one is fine. */
+struct options_source {
+        struct settings settings;
+        struct config_file file;
 };
 
-enum options_result options_parse(int argc, char **argv, struct options *ret);
+enum options_result {
+        OPTIONS_RUN = 0,
+        OPTIONS_DONE = 1,  /* --help, --version or --check-config was answered: exit 0 */
+        OPTIONS_USAGE = 2, /* wrong; one line on stderr has said how: exit 2 */
+        OPTIONS_FAULT = 3, /* --check-config found faults, and said them: exit 1 */
+};
+
+/** SOURCE is to be released in any case, once RET is not used any more. */
+enum options_result options_parse(int argc, char **argv, struct options_source *source, struct options *ret);
+
+void options_source_release(struct options_source *source);
