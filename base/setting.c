@@ -23,8 +23,8 @@ int settings_init(struct settings *settings, const struct setting_table *table, 
 static void forget(struct setting_state *state)
 {
         for (size_t i = 0; i < state->n; i++)
-                free(state->texts[i]);
-        free(state->texts);
+                free(state->values[i].text);
+        free(state->values);
         *state = (struct setting_state){ 0 };
 }
 
@@ -114,11 +114,11 @@ static int fault(const struct settings *settings, const struct setting *row, con
 /* Room for one more text, so that nothing can fail once a row has taken its value. */
 static int reserve(struct setting_state *state)
 {
-        char **texts = reallocarray(state->texts, state->n + 1, sizeof(*texts));
+        struct setting_value *values = reallocarray(state->values, state->n + 1, sizeof(*values));
 
-        if (!texts)
+        if (!values)
                 return -ENOMEM;
-        state->texts = texts;
+        state->values = values;
         return 0;
 }
 
@@ -128,7 +128,7 @@ static int begin(struct settings *settings, const struct setting *row, struct se
 {
         if (row->kind == SETTING_LIST && state->n == LIST_MAX)
                 return -E2BIG;
-        if (row->kind != SETTING_LIST || state->n == 0 || state->origin.layer == layer)
+        if (row->kind != SETTING_LIST || state->n == 0 || state->values[0].origin.layer == layer)
                 return 0;
         forget(state);
         return row->set(settings->target, NULL);
@@ -150,9 +150,8 @@ static int set(struct settings *settings, const struct setting *row, const char 
                 return r;
         }
         if (row->kind != SETTING_LIST && state->n > 0)
-                free(state->texts[--state->n]);
-        state->texts[state->n++] = text;
-        state->origin = *origin;
+                free(state->values[--state->n].text);
+        state->values[state->n++] = (struct setting_value){ .text = text, .origin = *origin };
         return 0;
 }
 
@@ -257,10 +256,10 @@ int settings_export(const struct settings *settings)
                 const struct setting_state *state = &settings->states[i];
                 _cleanup_buffer_ struct buffer text = { 0 };
 
-                if (state->n == 0 || state->origin.layer != SETTING_FILE)
+                if (state->n == 0 || state->values[0].origin.layer != SETTING_FILE)
                         continue;
                 for (size_t j = 0; j < state->n; j++)
-                        if (buffer_printf(&text, "%s%s", j > 0 ? "," : "", state->texts[j]) < 0)
+                        if (buffer_printf(&text, "%s%s", j > 0 ? "," : "", state->values[j].text) < 0)
                                 return -ENOMEM;
                 if (setenv(variable_name(table, &table->rows[i], name), text.data, 1) < 0)
                         return -ENOMEM;
@@ -294,8 +293,8 @@ void settings_print(const struct settings *settings, FILE *out)
                         continue;
                 for (size_t j = 0; j < state->n; j++) {
                         fprintf(out, "%s%s = %s ; ", row->not_in & SETTING_IN(SETTING_FILE) ? "# " : "",
-                                row->name, state->texts[j]);
-                        print_origin(settings, row, &state->origin, out);
+                                row->name, state->values[j].text);
+                        print_origin(settings, row, &state->values[j].origin, out);
                 }
                 if (state->n == 0)
                         fprintf(out, "# %s = %s ; default\n", row->name,

@@ -61,10 +61,15 @@ struct setting_origin {
         unsigned line;
 };
 
-struct setting_state {
-        char **texts; /* owned, also the strings; all that were said, of a list, otherwise at most one */
-        size_t n;
+/** What was said, once. */
+struct setting_value {
+        char *text; /* owned */
         struct setting_origin origin;
+};
+
+struct setting_state {
+        struct setting_value *values; /* owned; of a list all of one layer, otherwise at most one */
+        size_t n;
 };
 
 struct settings {

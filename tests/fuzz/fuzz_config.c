@@ -23,8 +23,11 @@ static void take(struct settings *settings, const struct config_file *file, cons
         assert(r == 0 || failure.text[0]);
         if (!row)
                 assert(r == -EINVAL);
-        if (r == 0)
-                assert(settings->states[row - settings->table->rows].origin.line == line->number);
+        if (r == 0) {
+                const struct setting_state *state = &settings->states[row - settings->table->rows];
+
+                assert(state->n > 0 && state->values[state->n - 1].origin.line == line->number);
+        }
 }
 
 void fuzz_one(const uint8_t *data, size_t len)
