@@ -88,18 +88,21 @@ static int set_path(char **where, const char *value)
 static int set_cache(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         return set_path(&o->cache_dir, value);
 }
 
 static int set_token_file(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         return set_path(&o->token_file, value);
 }
 
 static int set_tls(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         o->tls = strcmp(value, "yes") == 0;
         return 0;
 }
@@ -107,18 +110,21 @@ static int set_tls(void *target, const char *value)
 static int set_ca(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         return set_path(&o->ca, value);
 }
 
 static int set_cert(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         return set_path(&o->cert, value);
 }
 
 static int set_key(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         return set_path(&o->key, value);
 }
 
@@ -164,6 +170,7 @@ static int set_lazy(void *target, const char *value)
 static int set_prefetch(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         if (strcmp(value, "auto") != 0 && strcmp(value, "off") != 0)
                 return -EINVAL;
         o->prefetch_off = strcmp(value, "off") == 0;
@@ -275,18 +282,21 @@ int mount_options_parse_amount(const char *value, struct store_amount *ret)
 static int set_quota(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         return mount_options_parse_amount(value, &o->limits.quota);
 }
 
 static int set_free(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         return mount_options_parse_amount(value, &o->limits.floor);
 }
 
 static int set_offline(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         o->offline = strcmp(value, "yes") == 0;
         return 0;
 }
@@ -294,6 +304,7 @@ static int set_offline(void *target, const char *value)
 static int set_cache_anywhere(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         o->cache_anywhere = strcmp(value, "yes") == 0;
         return 0;
 }
@@ -301,46 +312,28 @@ static int set_cache_anywhere(void *target, const char *value)
 static int set_xattr(void *target, const char *value)
 {
         struct mount_options *o = target;
+
         o->xattr = strcmp(value, "yes") == 0;
         return 0;
 }
 
 /* For the kernel and libfuse, passed on as they are; a later word overrides an earlier one, as everywhere. */
 static const char *const kernel_options[] = {
-        "ro",
-        "exec",
-        "noexec",
-        "suid",
-        "nosuid",
-        "dev",
-        "nodev",
-        "sync",
-        "async",
-        "atime",
-        "noatime",
-        "diratime",
-        "nodiratime",
-        "dirsync",
-        "nosymfollow",
-        "relatime",
-        "norelatime",
-        "strictatime",
-        "allow_other",
-        "allow_root",
-        "default_permissions",
-        "context=*",
-        "fscontext=*",
-        "defcontext=*",
-        "rootcontext=*",
+        "ro",          "exec",        "noexec",       "suid",
+        "nosuid",      "dev",         "nodev",        "sync",
+        "async",       "atime",       "noatime",      "dirsync",
+        "nosymfollow", "allow_other", "allow_root",   "default_permissions",
+        "context=*",   "fscontext=*", "defcontext=*", "rootcontext=*",
 };
 
-/* What only mount(8), fstab and systemd look at. A mount is read-only whatever `rw` says: fstab's defaults
- * contain it. */
+/* What only mount(8), fstab and systemd look at. A mount is read-only whatever `rw` says: fstab's defaults contain it; so there are no access times, and words about them, which libfuse
+ * does not all know, say nothing. */
 static const char *const foreign_options[] = {
-        "rw",         "defaults", "auto",       "noauto", "nofail",    "_netdev",  "user",
-        "nouser",     "users",    "owner",      "group",  "comment=*", "x-*",      "X-*",
-        "uhelper=*",  "helper=*", "user=*",     "silent", "loud",      "_rnetdev", "lazytime",
-        "nolazytime", "iversion", "noiversion", "mand",   "nomand",
+        "rw",         "defaults",   "auto",        "noauto",        "nofail",    "_netdev",  "user",
+        "nouser",     "users",      "owner",       "group",         "comment=*", "x-*",      "X-*",
+        "uhelper=*",  "helper=*",   "user=*",      "silent",        "loud",      "_rnetdev", "lazytime",
+        "nolazytime", "iversion",   "noiversion",  "mand",          "nomand",    "diratime", "nodiratime",
+        "relatime",   "norelatime", "strictatime", "nostrictatime",
 };
 
 static bool listed(const char *word, const char *const *patterns, size_t n)
@@ -498,7 +491,7 @@ static const struct setting own_options[] = {
           .kind = SETTING_LIST,
           .not_in = SETTING_IN(SETTING_COMMAND),
           .argument = "LIST",
-          .expects = "options of mount(8), such as noexec,nosymfollow",
+          .expects = "options of mount(8), such as noexec,noatime",
           .set = set_kernel,
           .help = "options of mount(8)" },
         { .name = "config",

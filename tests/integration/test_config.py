@@ -4,7 +4,7 @@ import os
 import re
 import signal
 
-from harness import SPIDER, case, check, equal, is_mounted, main, one_line, program, run, run_ok, wait_until
+from harness import SOURCE, SPIDER, case, check, equal, is_mounted, main, one_line, program, run, run_ok, wait_until
 
 USAGE = 1  # of mount(8)
 
@@ -154,7 +154,7 @@ def mounted(w):
     server = w.server()
     point = w.path("mnt")
     point.mkdir()
-    config = write(w.path("c.conf"), "[mount]", f"cache = {w.path('cache')}", "refresh = off", "options = noexec,nosymfollow", "[mount it]",
+    config = write(w.path("c.conf"), "[mount]", f"cache = {w.path('cache')}", "refresh = off", "options = noexec,relatime", "[mount it]",
                    f"match = {w.dir}/*", "xattr = yes")
     environment = {**os.environ, "FSYNCFS_CONFIG": str(config)}
     daemon = w.spawn([program("fsyncfs"), "mount", server.source(), point, "-f"], "mount.log", env=environment)
@@ -176,6 +176,16 @@ def mounted(w):
         as_told("taken over")
     run_ok(["umount", point])
     equal(daemon.wait(), 0, "the daemon's exit code")
+
+
+@case("the examples are right")
+def examples(w):
+    done = check_server(SOURCE / "examples" / "server.conf")
+    equal((done.returncode, done.stderr), (0, ""), "server.conf")
+    check(settings(done)["workspace"], "it says something")
+    done = check_mount(SOURCE / "examples" / "client.conf", "m:/report-de", "/mnt/report-de")
+    equal((done.returncode, done.stderr), (0, ""), "client.conf")
+    equal(settings(done)["refresh"][0][0], "off", "of a mount that a section matches")
 
 
 @case("a token is never a setting, and a file that all may read names one")
