@@ -526,19 +526,16 @@ static _Noreturn void load_until_killed(const char *dir, const struct snapshot *
         struct catalog_load *load;
         struct catalog_load_target target = s->target;
 
-        if (catalog_open(dir, SOURCE, &catalog) < 0)
-                _exit(1);
+        assert_int_equal(catalog_open(dir, SOURCE, &catalog), 0);
         catalog_get_load(catalog, &target);
-        if (catalog_load_begin(catalog, &target, &load) < 0)
-                _exit(2);
+        assert_int_equal(catalog_load_begin(catalog, &target, &load), 0);
         for (size_t i = target.offset; i < s->n; i++) {
                 put_range(load, s, i, i + 1);
-                if (i % 37 == 0 && catalog_load_save(load, i + 1) < 0)
-                        _exit(3);
+                if (i % 37 == 0)
+                        assert_int_equal(catalog_load_save(load, i + 1), 0);
                 atomic_fetch_add(steps, 1);
         }
-        if (catalog_load_finish(load) < 0)
-                _exit(4);
+        assert_int_equal(catalog_load_finish(load), 0);
         atomic_store(steps, SIZE_MAX);
         for (;;)
                 pause();
@@ -556,22 +553,16 @@ static void test_killed_anywhere(void **state)
         assert_true(steps != MAP_FAILED);
         catalog_free(TAKE_PTR(f->catalog));
         for (size_t round = 0; round < 200 && !complete; round++) {
-                const size_t goal = round * 61 % 241;
-                int status;
-                pid_t pid;
-
-                atomic_store(steps, 0);
-                pid = fork();
-                assert_true(pid >= 0);
+                pid_t pid = fork();
                 if (pid == 0)
                         load_until_killed(f->dir, s, steps);
-                while (atomic_load(steps) < goal) {
-                        assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+                while (atomic_load(steps) < round * 61 % 241) {
+                        assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
                         usleep(100);
                 }
                 kill(pid, SIGKILL);
-                assert_int_equal(waitpid(pid, &status, 0), pid);
-                assert_true(WIFSIGNALED(status));
+                assert_int_equal(waitpid(pid, NULL, 0), pid);
+                atomic_store(steps, 0);
                 assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
                 assert_int_equal(catalog_check_digest(f->catalog), CATALOG_OK);
                 complete = version_of(f->catalog).valid && !version_of(f->catalog).loading;
