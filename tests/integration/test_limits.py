@@ -175,7 +175,7 @@ class Flood:
             self.end.wait()
         client = self.clients[len(self.calls) % len(self.clients)]
         call = client.channel.stream_stream(FETCH, request_serializer=None, response_deserializer=None)
-        self.calls.append(call(say(), timeout=hostile_worker.DEADLINE_SEC * 3))
+        self.calls.append(call(say(), timeout=hostile_worker.DEADLINE_SEC * 15))
 
     def download(self, path):
         client = self.clients[len(self.calls) % len(self.clients)]
