@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "proto/rpc_tls.h"
+#include "proto/rpc_limits.h"
 
 #define RPC_DEFAULT_PORT 9666
 
@@ -170,6 +171,7 @@ int rpc_unary(struct rpc_channel *channel, const char *method, const struct rpc_
 
 struct rpc_server;
 struct rpc_call;
+struct rpc_peer;
 
 /**
  * What a method does. All callbacks of one call run on one and the same event thread, one at a time; they must not block for
@@ -198,14 +200,6 @@ struct rpc_call_ops {
 struct rpc_method {
         const char *name; /* "/grpc.SyncService/StreamFileScan" */
         const struct rpc_call_ops *ops;
-};
-
-/** What a server takes; 0: the default. What is beyond the first three is answered RESOURCE_EXHAUSTED. */
-struct rpc_limits {
-        unsigned calls;      /* under way; four times peer_calls */
-        unsigned peer_calls; /* of one address; 4,096 */
-        size_t peer_bytes; /* sent to one address and not yet taken by it, before it may begin another call; 256 MiB */
-        size_t memory_bytes; /* gRPC's resource quota; 512 MiB */
 };
 
 struct rpc_guard_ops; /* proto/rpc_guard.h */
@@ -292,9 +286,8 @@ bool rpc_call_wants_gzip(const struct rpc_call *call);
 /** Has everything that is sent from now on compressed with gRPC's gzip. Before the first send; later it does nothing. */
 void rpc_call_use_gzip(struct rpc_call *call);
 
-/** Changes by DELTA how much the call's peer holds of something that is scarce; how much it does. As long as CALL is referenced. Thread-safe. */
-void rpc_call_hold(struct rpc_call *call, int delta);
-unsigned rpc_call_holds(const struct rpc_call *call);
+/** The account of the call's peer; borrowed, as long as CALL is referenced. Thread-safe. */
+struct rpc_peer *rpc_call_account(const struct rpc_call *call);
 
 /** The peer's address, for the log; borrowed, valid until `closed`. */
 const char *rpc_call_peer(const struct rpc_call *call);

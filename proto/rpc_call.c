@@ -416,14 +416,9 @@ void rpc_call_use_gzip(struct rpc_call *call)
         call->use_gzip = true;
 }
 
-void rpc_call_hold(struct rpc_call *call, int delta)
+struct rpc_peer *rpc_call_account(const struct rpc_call *call)
 {
-        atomic_fetch_add(&call->origin->holds, (unsigned)delta);
-}
-
-unsigned rpc_call_holds(const struct rpc_call *call)
-{
-        return atomic_load(&call->origin->holds);
+        return call->origin;
 }
 
 const char *rpc_call_peer(const struct rpc_call *call)

@@ -1,7 +1,8 @@
 /*
  * gRPC's listeners take whatever comes, and end for good, without a word, when accept4(2) fails for want of descriptors. They have no hook for
  * either. So the accept4 that they call is ours: a program's own symbols come before those of libc. It closes what is too much at once, and knows how
- * to go on when there are no descriptors left. Every listener of the process is bounded by it, whoever it belongs to.
+ * to go on when there are no descriptors left. Every listener of the process is bounded by it, whoever it belongs to. And as gRPC does not tell which user
+ * is at the other end of a unix socket, getpeername is ours, too.
  *
  * Nobody tells when a connection ends. It has when its descriptor's number is given to another one, or, looked at when there seem to be too many,
  * names another socket: a socket's cookie is never given twice.
@@ -12,9 +13,11 @@
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
@@ -279,4 +282,33 @@ __attribute__((visibility("default"), used)) int gate_accept4(int listener, stru
                 if (len)
                         *len = room;
         }
+}
+
+/* ---- getpeername ---- */
+
+/* The client's end of a unix socket has no name, and gRPC asks for it: it gets one by which users are told apart (rpc_peer.h). */
+static socklen_t name_user(int fd, struct sockaddr_un *ret)
+{
+        struct ucred user = { .uid = (uid_t)-1 };
+        socklen_t user_len = sizeof(user);
+        int n;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &user_len) < 0)
+                return sizeof(sa_family_t);
+        n = snprintf(ret->sun_path, sizeof(ret->sun_path), "user-%u", user.uid);
+        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n + 1);
+}
+
+int gate_getpeername(int fd, struct sockaddr *address, socklen_t *len) __asm__("getpeername");
+
+__attribute__((visibility("default"), used)) int gate_getpeername(int fd, struct sockaddr *address,
+                                                                  socklen_t *len)
+{
+        const socklen_t room = *len;
+        int r = (int)syscall(SYS_getpeername, fd, address, len);
+
+        if (r == 0 && *len == sizeof(sa_family_t) && address->sa_family == AF_UNIX &&
+            room >= sizeof(struct sockaddr_un))
+                *len = name_user(fd, (struct sockaddr_un *)address);
+        return r;
 }

@@ -18,5 +18,5 @@ struct rpc_gate_limits {
  */
 int rpc_gate_open(const struct rpc_gate_limits *limits);
 
-/** How many have been closed so. */
+/** How many have been closed so. (Linked with this, getpeername(2) names the other end of a unix socket that has no name after its user: "user-1000".) */
 uint64_t rpc_gate_refused(void);

@@ -380,7 +380,7 @@ int rpc_server_new(const struct rpc_server_options *options, struct rpc_server *
         if (server->options.threads == 0)
                 server->options.threads = DEFAULT_THREADS;
         server->queues = calloc(server->options.threads, sizeof(*server->queues));
-        server->peers = rpc_peers_new();
+        server->peers = rpc_peers_new(server->options.limits.shares);
         if (!server->queues || !server->peers) {
                 free(server->queues);
                 rpc_peers_free(server->peers);

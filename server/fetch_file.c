@@ -4,9 +4,38 @@
 
 #include <utlist.h>
 
+#include "base/pieces.h"
 #include "server/content.h"
 
-#define LISTS_MAX ((size_t)16 << 20) /* bytes of lists of files that nobody is being sent */
+#define LISTS_MAX ((size_t)16 << 20) /* bytes of one call's lists of files that nobody is being sent */
+
+/* ---- what is charged for them ---- */
+
+static void close_file(struct fetch_file *file)
+{
+        if (file->fd < 0)
+                return;
+        close(take_fd(&file->fd));
+        rpc_peer_discharge(file->files->peer, RPC_FILES, 1);
+}
+
+static void discharge(struct fetch_file *file, enum rpc_scarce what, size_t *bytes)
+{
+        rpc_peer_discharge(file->files->peer, what, *bytes);
+        *bytes = 0;
+}
+
+/* FILE has no users any more: its list is kept if there is room for it. */
+static void spare_list(struct fetch_file *file)
+{
+        discharge(file, RPC_LISTS, &file->list_bytes);
+        if (rpc_peer_charge(file->files->peer, RPC_SPARE_LISTS, file->list.len))
+                file->spare_bytes = file->list.len;
+        else
+                buffer_release(&file->list);
+}
+
+/* ---- life ---- */
 
 static struct buffer take_list(struct buffer *list)
 {
@@ -18,8 +47,9 @@ static struct buffer take_list(struct buffer *list)
 
 static void file_free(struct fetch_file *file)
 {
-        if (file->fd >= 0)
-                close(file->fd);
+        close_file(file);
+        discharge(file, RPC_LISTS, &file->list_bytes);
+        discharge(file, RPC_SPARE_LISTS, &file->spare_bytes);
         buffer_release(&file->list);
         buffer_release(&file->found_list);
         free(file->path);
@@ -70,7 +100,9 @@ static void hash_run(struct pool_job *job)
         file->error = file_hash(file->fd, false, &asker, &file->found, &file->found_list);
         keep_list(file);
         if (!atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_HASHED)) {
-                close(take_fd(&file->fd));
+                close_file(file);
+                buffer_release(&file->found_list);
+                discharge(file, RPC_LISTS, &file->list_bytes);
                 file->error = -ECANCELED;
                 atomic_store(&file->phase, FETCH_FILE_HASHED);
         }
@@ -128,6 +160,7 @@ static void trim_lists(struct fetch_files *files)
                 if (file->users > 0)
                         continue;
                 total -= file->list.len;
+                discharge(file, RPC_SPARE_LISTS, &file->spare_bytes);
                 buffer_release(&file->list);
         }
 }
@@ -148,8 +181,8 @@ void fetch_files_detach(struct fetch_files *files, struct fetch_item *item)
                 file_drop(files, file);
                 return;
         }
-        if (file->fd >= 0)
-                close(take_fd(&file->fd));
+        close_file(file);
+        spare_list(file);
         trim_lists(files);
 }
 
@@ -216,18 +249,22 @@ static int judge(struct fetch_files *files, struct fetch_item *item, const char 
         return FETCH_FILES_STALE;
 }
 
+/* The descriptor is charged already, and given back if this fails. */
 static int file_open(struct fetch_files *files, int folder, const char *path, struct fetch_file **ret)
 {
         struct fetch_file *file = calloc(1, sizeof(*file));
         int r;
 
-        if (!file)
+        if (!file) {
+                rpc_peer_discharge(files->peer, RPC_FILES, 1);
                 return -ENOMEM;
+        }
         file->files = files;
         file->fd = -1;
         file->path = strdup(path);
         r = file->path ? workspace_open_file(folder, path, &file->fd, &file->st) : -ENOMEM;
         if (r < 0) {
+                rpc_peer_discharge(files->peer, RPC_FILES, 1);
                 file_free(file);
                 return r;
         }
@@ -250,8 +287,10 @@ static struct verdict verdict_of(struct fetch_file *file)
 {
         struct verdict verdict = { .id = file->id, .hashed = file->hashed && !file->racy, .st = file->st };
 
-        if (file->users == 0)
+        if (file->users == 0) {
+                discharge(file, RPC_SPARE_LISTS, &file->spare_bytes);
                 verdict.list = take_list(&file->list);
+        }
         return verdict;
 }
 
@@ -296,14 +335,26 @@ static bool is_trusted(const struct fetch_files *files, const struct fetch_file 
                content_id_equal(&known, &file->id);
 }
 
+/* False: all that there may be is in use, maybe by other calls, who do not tell when they are done. */
+static bool charge(struct fetch_files *files, enum rpc_scarce what, size_t amount)
+{
+        bool may = rpc_peer_charge(files->peer, what, amount);
+
+        files->short_of = files->short_of || !may;
+        return may;
+}
+
 /* Opens what is at the path now. EARLIER: what was known of the file that was there. */
 static int attach_new(struct fetch_files *files, int folder, struct fetch_item *item, struct verdict *earlier,
                       const char **ret_why)
 {
+        const size_t list_bytes = pieces_count(item->size) * HASH_BYTES;
         struct fetch_file *file;
         int r;
 
         if (!make_room(files))
+                return FETCH_FILES_WAIT;
+        if (!charge(files, RPC_FILES, 1))
                 return FETCH_FILES_WAIT;
         r = file_open(files, folder, item->path, &file);
         if (r < 0)
@@ -313,6 +364,11 @@ static int attach_new(struct fetch_files *files, int folder, struct fetch_item *
                 *ret_why = "the file has another size now";
                 return FETCH_FILES_STALE;
         }
+        if (!charge(files, RPC_LISTS, list_bytes)) {
+                file_drop(files, file);
+                return FETCH_FILES_WAIT;
+        }
+        file->list_bytes = list_bytes;
         if (find_list(files, file, item, earlier))
                 file->trusted = is_trusted(files, file);
         else

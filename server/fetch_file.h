@@ -1,6 +1,7 @@
 /*
  * The large files that one Fetch call is sending, or has sent of late: open while they are being sent, with the list of hashes that proves each of their
- * pieces. All functions but what is said otherwise: by the thread that fills the call's messages.
+ * pieces. Both are charged to the call's peer; what there is no room for waits. All functions but what is said otherwise: by the thread that fills the call's
+ * messages.
  */
 #pragma once
 
@@ -24,7 +25,7 @@ struct fetch_file {
         struct fetch_file *prev, *next;
         struct fetch_files *files; /* borrowed */
         char *path;                /* owned */
-        int fd;                    /* -1: closed, as it has no users */
+        int fd;                    /* -1: closed, as it has no users; charged as RPC_FILES while it is open */
         unsigned users;            /* wants that are being sent from it */
         bool dated; /* it holds something else than its users may still think: for nobody new */
         bool hashing;
@@ -35,6 +36,8 @@ struct fetch_file {
         bool racy;    /* as file_state's */
         bool trusted; /* it was found to hold ID under the stamp of `st`, which it had when it was last looked at, and that is not racy */
         struct buffer list; /* of the hashes of ID's pieces, proved; empty: not known */
+        size_t list_bytes;  /* charged as RPC_LISTS, while it has users or is hashed */
+        size_t spare_bytes; /* charged as RPC_SPARE_LISTS, after that */
 
         /* The job's, until its phase is FETCH_FILE_HASHED. */
         struct pool_job job;
@@ -47,6 +50,8 @@ struct fetch_file {
 struct fetch_files {
         struct master *master; /* borrowed, as is `spider` */
         const char *spider;
+        struct rpc_peer *peer;   /* borrowed */
+        bool short_of;           /* something waits for what is scarce: to be tried again */
         struct fetch_file *list; /* used longest ago first */
         unsigned count;
         atomic_bool closed; /* nobody wants any of them any more. Any thread */
@@ -57,7 +62,7 @@ struct fetch_files {
 
 enum fetch_files_result {
         FETCH_FILES_OK = 0,
-        FETCH_FILES_WAIT = 1,  /* for a job, or for another file to be let go */
+        FETCH_FILES_WAIT = 1,  /* for a job, or for another file to be let go, maybe another call's */
         FETCH_FILES_STALE = 2, /* RET_WHY says why the file does not hold what is wanted */
 };
 

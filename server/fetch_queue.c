@@ -12,6 +12,7 @@
 #define BUCKETS 512
 
 struct fetch_queue {
+        struct rpc_peer *peer; /* borrowed */
         struct mutex lock;
         struct fetch_item *lines[2] TSA_GUARDED(lock); /* those that are not urgent, those that are */
         struct fetch_item *held TSA_GUARDED(lock);
@@ -20,23 +21,38 @@ struct fetch_queue {
         struct fetch_item *buckets[BUCKETS] TSA_GUARDED(lock); /* by id */
 };
 
-int fetch_queue_new(struct fetch_queue **ret)
+int fetch_queue_new(struct rpc_peer *peer, struct fetch_queue **ret)
 {
         struct fetch_queue *queue = calloc(1, sizeof(*queue));
 
         if (!queue)
                 return -ENOMEM;
+        queue->peer = peer;
         mutex_init(&queue->lock);
         *ret = queue;
         return 0;
 }
 
-static void free_list(struct fetch_item *list)
+/* What ITEM takes of the memory that its peer may have taken. */
+static size_t item_bytes(const struct fetch_item *item)
+{
+        return sizeof(*item) + strlen(item->path) + 1;
+}
+
+static void item_free(struct fetch_queue *queue, struct fetch_item *item)
+{
+        if (!item)
+                return;
+        rpc_peer_discharge(queue->peer, RPC_WANTS, item_bytes(item));
+        free(item);
+}
+
+static void free_list(struct fetch_queue *queue, struct fetch_item *list)
 {
         struct fetch_item *item, *next;
 
         DL_FOREACH_SAFE (list, item, next)
-                free(item);
+                item_free(queue, item);
 }
 
 void fetch_queue_free(struct fetch_queue *queue)
@@ -44,9 +60,9 @@ void fetch_queue_free(struct fetch_queue *queue)
         if (!queue)
                 return;
         mutex_lock(&queue->lock);
-        free_list(queue->held);
+        free_list(queue, queue->held);
         for (size_t i = 0; i < ARRAY_SIZE(queue->lines); i++)
-                free_list(queue->lines[i]);
+                free_list(queue, queue->lines[i]);
         mutex_unlock(&queue->lock);
         mutex_release(&queue->lock);
         free(queue);
@@ -125,6 +141,10 @@ int fetch_queue_add(struct fetch_queue *queue, const struct fetch_want *want)
 
         if (!item)
                 return -ENOMEM;
+        if (!rpc_peer_charge(queue->peer, RPC_WANTS, item_bytes(item))) {
+                free(item);
+                return -EBUSY;
+        }
         mutex_lock(&queue->lock);
         bucket = find_locked(queue, item->id);
         if (queue->count == FETCH_QUEUE_MAX) {
@@ -142,7 +162,7 @@ int fetch_queue_add(struct fetch_queue *queue, const struct fetch_want *want)
         }
         mutex_unlock(&queue->lock);
         if (r < 0)
-                free(item);
+                item_free(queue, item);
         return r;
 }
 
@@ -166,7 +186,7 @@ void fetch_queue_cancel(struct fetch_queue *queue, uint64_t id)
                 gone = item;
         }
         mutex_unlock(&queue->lock);
-        free(gone);
+        item_free(queue, gone);
 }
 
 void fetch_queue_hurry(struct fetch_queue *queue, uint64_t id)
@@ -255,7 +275,7 @@ void fetch_queue_finish(struct fetch_queue *queue, struct fetch_item *item)
         mutex_lock(&queue->lock);
         forget_locked(queue, item);
         mutex_unlock(&queue->lock);
-        free(item);
+        item_free(queue, item);
 }
 
 /* The one held shortest first: so the one held longest is first in its line in the end. */

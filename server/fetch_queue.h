@@ -11,8 +11,9 @@
 
 #include "base/hash.h"
 #include "proto/fetch_frame.h"
+#include "proto/rpc_peer.h"
 
-#define FETCH_QUEUE_MAX 4096 /* wants at a time: with the longest of paths some 20 MiB */
+#define FETCH_QUEUE_MAX 4096 /* wants at a time */
 
 struct fetch_queue;
 struct fetch_file;
@@ -45,13 +46,14 @@ struct fetch_item {
         char path[]; /* checked */
 };
 
-/** -ENOMEM. */
-int fetch_queue_new(struct fetch_queue **ret);
+/** What it holds is charged to PEER (RPC_WANTS), who outlives it. -ENOMEM. */
+int fetch_queue_new(struct rpc_peer *peer, struct fetch_queue **ret);
 
 /** No want may be taken; those that are left must have no file. NULL is fine. */
 void fetch_queue_free(struct fetch_queue *queue);
 
-/** Adds a want, which is copied; one that is not valid is added as `refused`. -EBUSY: too many; -ENOMEM. */
+/** Adds a want, which is copied; one that is not valid is added as `refused`. -EBUSY: too many, or too much of
+ * this peer's; -ENOMEM. */
 int fetch_queue_add(struct fetch_queue *queue, const struct fetch_want *want);
 
 /** Nobody waits for ID any more; nothing if it is not there. One that is held with a file is first in its line, for its file to be let go. */

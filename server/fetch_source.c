@@ -47,7 +47,7 @@ int fetch_source_new(struct master *master, struct rpc_call *call, const char *s
         if (!source)
                 return -ENOMEM;
         source->peer = strdup(rpc_call_peer(call));
-        r = source->peer ? fetch_queue_new(&source->queue) : -ENOMEM;
+        r = source->peer ? fetch_queue_new(rpc_call_account(call), &source->queue) : -ENOMEM;
         if (r < 0) {
                 free(source->peer);
                 free(source);
@@ -60,6 +60,7 @@ int fetch_source_new(struct master *master, struct rpc_call *call, const char *s
         source->files = (struct fetch_files){
                 .master = master,
                 .spider = source->spider,
+                .peer = rpc_call_account(call),
                 .hold = source_ref_for_job,
                 .let_go = job_ended,
         };
@@ -91,6 +92,14 @@ const char *fetch_source_spider(const struct fetch_source *source)
 struct fetch_queue *fetch_source_queue(struct fetch_source *source)
 {
         return source->queue;
+}
+
+void fetch_source_try_again(struct fetch_source *source)
+{
+        if (!source->files.short_of)
+                return;
+        source->files.short_of = false;
+        fetch_queue_release_all(source->queue);
 }
 
 /* ---- the message ---- */

@@ -44,6 +44,9 @@ const char *fetch_source_spider(const struct fetch_source *source);
 /** The wants, borrowed. */
 struct fetch_queue *fetch_source_queue(struct fetch_source *source);
 
+/** Puts what waits for something that is scarce back into its line, as other calls may have given some back. By the thread that fills. */
+void fetch_source_try_again(struct fetch_source *source);
+
 /**
  * Fills MESSAGE, that has no body, with what is wanted first, as far as it fits and is in memory. Does not block. True: fetch_source_fill is to go on with it;
  * otherwise it is to be sent, if it has a body now.

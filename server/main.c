@@ -37,6 +37,7 @@
 struct server {
         struct options options;
         struct options_source source; /* of the options */
+        unsigned descriptors; /* the limit of open files */
         struct credentials credentials;
         struct master master;
         struct rpc_server *rpc;
@@ -182,9 +183,9 @@ static int open_master(struct server *s)
 /* ---- listening ---- */
 
 /* A part of the descriptors is kept from connections: for files, databases and watches. */
-static int open_gate(const struct options *o)
+static int open_gate(const struct options *o, unsigned descriptors)
 {
-        unsigned descriptors = io_raise_open_files(), all = descriptors - descriptors / 4;
+        const unsigned all = descriptors - descriptors / 4;
         struct rpc_gate_limits limits = {
                 .descriptors = descriptors,
                 .connections = all,
@@ -223,7 +224,7 @@ static int server_start(struct server *s)
                 strcpy(s->name, "localhost");
         s->name[sizeof(s->name) - 1] = '\0';
         s->master.name = s->name;
-        master_rpc_options(&s->master, &rpc_options);
+        master_rpc_options(&s->master, s->descriptors, &rpc_options);
         rpc_options.tls = s->credentials.tls;
         rpc_options.limits.peer_calls = s->options.peer_calls;
         r = rpc_server_new(&rpc_options, &s->rpc);
@@ -306,7 +307,8 @@ int main(int argc, char **argv)
         log_setup("fsyncfs-server", s.options.log_level);
         block_signals(&signals);
         rpc_init();
-        r = open_gate(&s.options);
+        s.descriptors = io_raise_open_files();
+        r = open_gate(&s.options, s.descriptors);
         if (r >= 0)
                 r = server_start(&s);
         if (r >= 0) {

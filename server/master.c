@@ -7,6 +7,11 @@
 #include "server/service_sync.h"
 #include "server/service_workspace.h"
 
+#define PEERS_WORTH 4 /* as many peers may hold all that one may hold */
+#define FILES_LEAST 16
+#define WANTS_BYTES ((size_t)256 << 20) /* a mount that waits for all it can has half a MiB of wants */
+#define LISTS_BYTES ((size_t)256 << 20) /* a file of 256 GiB has a list of 16 MiB */
+
 static const struct rpc_method methods[] = {
         { WIRE_METHOD_SCAN, &service_scan_ops },         { WIRE_METHOD_SYNC, &service_sync_ops },
         { WIRE_METHOD_DOWNLOAD, &service_download_ops }, { WIRE_METHOD_HANDSHAKE, &service_handshake_ops },
@@ -20,7 +25,18 @@ static void observe(void *service, const char *method, enum rpc_code code, int64
         metrics_observe_rpc(method, code, duration_ns);
 }
 
-void master_rpc_options(struct master *master, struct rpc_server_options *ret)
+/* What peers may hold, DESCRIPTORS being the limit of open files: connections have most of them (main.c), files have half of the rest. */
+static void set_shares(struct rpc_share *shares, unsigned descriptors)
+{
+        size_t files = MAX(descriptors / 8, FILES_LEAST);
+
+        shares[RPC_FILES] = (struct rpc_share){ .peer = files / PEERS_WORTH, .all = files };
+        shares[RPC_WANTS] = (struct rpc_share){ .peer = WANTS_BYTES / PEERS_WORTH, .all = WANTS_BYTES };
+        shares[RPC_LISTS] = (struct rpc_share){ .peer = LISTS_BYTES / PEERS_WORTH, .all = LISTS_BYTES };
+        shares[RPC_SPARE_LISTS] = shares[RPC_LISTS];
+}
+
+void master_rpc_options(struct master *master, unsigned descriptors, struct rpc_server_options *ret)
 {
         *ret = (struct rpc_server_options){
                 .methods = methods,
@@ -30,4 +46,5 @@ void master_rpc_options(struct master *master, struct rpc_server_options *ret)
                 .guard_context = master->tokens,
                 .observe = observe,
         };
+        set_shares(ret->limits.shares, descriptors);
 }

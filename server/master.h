@@ -38,5 +38,5 @@ struct master {
         const char *address;       /* HOST:PORT that workers can use; "": none */
 };
 
-/** Sets the methods and hooks of a server for MASTER. */
-void master_rpc_options(struct master *master, struct rpc_server_options *ret);
+/** Sets the methods, hooks and limits of a server for MASTER, whose process may have so many DESCRIPTORS. */
+void master_rpc_options(struct master *master, unsigned descriptors, struct rpc_server_options *ret);

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/pieces.h"
+#include "proto/rpc_peer.h"
 #include "proto/sync_service.pb-c.h"
 #include "proto/wire.h"
 #include "server/content.h"
@@ -34,7 +35,10 @@ struct download {
         uint64_t offset, length;
         struct content_id expected; /* HASH_NONE: whatever the file holds */
 
-        int fd;
+        int fd;            /* -1: not open; charged as RPC_FILES while it is */
+        size_t list_bytes; /* charged as RPC_LISTS */
+        bool parked;       /* until there may be room for the two */
+        struct parked_call parked_call;
         struct stat st; /* when the file was opened, or found to hold `expected` */
 
         struct pool_job job;
@@ -50,12 +54,23 @@ struct download {
         bool complete; /* the last chunk is on its way */
 };
 
+static void close_file(struct download *d)
+{
+        struct rpc_peer *peer = rpc_call_account(d->call);
+
+        if (d->fd < 0)
+                return;
+        close(take_fd(&d->fd));
+        rpc_peer_discharge(peer, RPC_FILES, 1);
+        rpc_peer_discharge(peer, RPC_LISTS, d->list_bytes);
+        d->list_bytes = 0;
+}
+
 static void download_unref(struct download *d)
 {
         if (atomic_fetch_sub(&d->refs, 1) != 1)
                 return;
-        if (d->fd >= 0)
-                close(d->fd);
+        close_file(d);
         buffer_release(&d->list);
         workers_leave(d->master->workers, d->worker);
         rpc_call_unref(d->call);
@@ -72,7 +87,7 @@ static int download_start(struct rpc_call *call, void *service, void **ret_state
                 return -ENOMEM;
         d->refs = 1;
         d->fd = -1;
-        d->call = rpc_call_ref(call);
+        d->call = d->parked_call.call = rpc_call_ref(call);
         d->master = service;
         rpc_call_receive(call);
         *ret_state = d;
@@ -295,10 +310,8 @@ static void hash_run(struct pool_job *job)
         download_unref(d);
 }
 
-static void download_wake(struct rpc_call *call, void *state)
+static void take_answer(struct download *d)
 {
-        struct download *d = state;
-
         if (!atomic_exchange(&d->answered, false))
                 return;
         if (d->error == -EAGAIN) {
@@ -338,7 +351,7 @@ static void check_content(struct download *d)
                 begin_hashing(d);
 }
 
-static int open_file(struct download *d)
+static int open_path(struct download *d)
 {
         _cleanup_close_ int folder = -1;
         int r = path_check(d->path, strlen(d->path));
@@ -352,6 +365,71 @@ static int open_file(struct download *d)
         if (d->own)
                 return workspace_open_file(folder, d->path, &d->fd, &d->st);
         return workspace_open_file_following(folder, d->path, &d->fd, &d->st);
+}
+
+/* 0, 1: this peer's calls, or all, have as many files open as they may, or lists of them; or a negative errno. */
+static int open_file(struct download *d)
+{
+        struct rpc_peer *peer = rpc_call_account(d->call);
+        size_t list_bytes;
+        int r;
+
+        if (!rpc_peer_charge(peer, RPC_FILES, 1))
+                return 1;
+        r = open_path(d);
+        if (r < 0) {
+                rpc_peer_discharge(peer, RPC_FILES, 1);
+                return r;
+        }
+        list_bytes = d->expected.algorithm == HASH_XXH3_PIECES
+                             ? pieces_count((uint64_t)d->st.st_size) * HASH_BYTES
+                             : 0;
+        if (!rpc_peer_charge(peer, RPC_LISTS, list_bytes)) {
+                close_file(d);
+                return 1;
+        }
+        d->list_bytes = list_bytes;
+        return 0;
+}
+
+static void park(struct download *d, bool parked)
+{
+        if (parked == d->parked)
+                return;
+        d->parked = parked;
+        if (parked)
+                parked_add(d->master->parked, &d->parked_call);
+        else
+                parked_remove(d->master->parked, &d->parked_call);
+}
+
+/* Opens the file and begins to send it, or tries again with the next heartbeat. */
+static void begin(struct download *d)
+{
+        int r = open_file(d);
+
+        park(d, r > 0);
+        if (r > 0)
+                return;
+        if (r < 0 && reply_code(r) == RPC_NOT_FOUND && d->expected.algorithm != HASH_NONE &&
+            workspace_has_spider(d->master->root, d->spider))
+                fail_stale(d, "there is no such file any more");
+        else if (r < 0)
+                fail_errno(d, r);
+        else if (d->expected.algorithm != HASH_NONE)
+                check_content(d);
+        else
+                begin_sending(d);
+}
+
+static void download_wake(struct rpc_call *call, void *state)
+{
+        struct download *d = state;
+
+        if (d->parked)
+                begin(d);
+        else
+                take_answer(d);
 }
 
 /* ---- the request ---- */
@@ -402,16 +480,7 @@ static void download_message(struct rpc_call *call, void *state, const uint8_t *
                                 r == -EBADMSG ? "not a valid FileDownloadRequest" : "no memory");
                 return;
         }
-        r = open_file(d);
-        if (r < 0 && reply_code(r) == RPC_NOT_FOUND && d->expected.algorithm != HASH_NONE &&
-            workspace_has_spider(d->master->root, d->spider))
-                fail_stale(d, "there is no such file any more");
-        else if (r < 0)
-                fail_errno(d, r);
-        else if (d->expected.algorithm != HASH_NONE)
-                check_content(d);
-        else
-                begin_sending(d);
+        begin(d);
 }
 
 static void download_half_close(struct rpc_call *call, void *state)
@@ -424,6 +493,7 @@ static void download_closed(struct rpc_call *call, void *state)
         struct download *d = state;
 
         atomic_store(&d->closed, true);
+        park(d, false);
         download_unref(d);
 }
 

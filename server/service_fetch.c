@@ -97,7 +97,7 @@ static void send_message(struct fetch_call *f)
                                });
 }
 
-/* Has the call woken twice a second while nothing is under way for it but files being hashed. */
+/* Has the call woken twice a second while nothing is under way for it but files being hashed, or there is no room for what it wants. */
 static void park(struct fetch_call *f, bool waiting)
 {
         if (waiting == f->parked)
@@ -119,6 +119,7 @@ static void send_heartbeat(struct fetch_call *f)
         f->spoke_ns = clock_monotonic_ns();
         f->sending = true;
         rpc_call_send(f->call, &(struct rpc_frame){ 0 });
+        fetch_source_try_again(f->source); /* with the next step, when this is sent */
 }
 
 static bool is_waiting(const struct fetch_call *f)
@@ -290,8 +291,9 @@ static void fetch_message(struct rpc_call *call, void *state, const uint8_t *dat
                 step(f);
                 return;
         case EBUSY:
-                rpc_call_finish(f->call, RPC_RESOURCE_EXHAUSTED,
-                                "more is wanted at a time than there may be");
+                rpc_call_finish(
+                        f->call, RPC_RESOURCE_EXHAUSTED,
+                        "more is wanted at a time than there may be, by this call or from this address");
                 return;
         case ENOMEM:
                 rpc_call_finish(f->call, RPC_RESOURCE_EXHAUSTED, "no memory");

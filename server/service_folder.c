@@ -89,7 +89,7 @@ static int begin_transfer(struct folder_call *f)
             memcmp(row.digest, f->digest, HASH_BYTES) != 0)
                 return -ESTALE;
         key.revision = tree_view_version(view)->revision;
-        key.held = rpc_call_holds(f->call);
+        key.held = transfer_count(f->call);
         r = spools_get(f->master->spools, &key, TAKE_PTR(f->asking.view), &spool);
         if (r >= 0)
                 transfer_begin(&f->transfer, f->call, spool, 0, STRATEGY_AUTO);

@@ -187,7 +187,7 @@ static int ask_for_difference(struct watch_call *w)
                 .base_digest = w->request.path[0] == '\0' ? w->told.digest : NULL,
                 .base = w->told.revision,
                 .revision = w->next.revision,
-                .held = rpc_call_holds(w->call),
+                .held = transfer_count(w->call),
         };
         struct spool *spool;
         int r = spools_get(w->master->spools, &key, TAKE_PTR(w->asking.view), &spool);

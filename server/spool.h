@@ -46,7 +46,7 @@ struct spool_key {
         uint64_t base;       /* 0: all of it; otherwise the difference from this revision … */
         uint64_t revision; /* … to this one */
         unsigned
-                held; /* no part of the key: how many transfers the asker's peer has under way (rpc_call_holds) */
+                held; /* no part of the key: how many transfers the asker's peer has under way (transfer_count) */
 };
 
 struct spool_state {

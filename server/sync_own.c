@@ -88,7 +88,7 @@ static int begin_transfer(struct sync_call *s, uint64_t revision, struct tree_vi
         struct spool *spool;
         int r;
 
-        key.held = rpc_call_holds(s->call);
+        key.held = transfer_count(s->call);
         r = spools_get(s->master->spools, &key, view, &spool);
 
         if (r >= 0)

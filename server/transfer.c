@@ -1,6 +1,7 @@
 #include "server/transfer.h"
 
 #include "base/util.h"
+#include "proto/rpc_peer.h"
 #include "proto/wire.h"
 #include "server/metrics.h"
 
@@ -16,6 +17,11 @@ static void wake_call(struct spool_waiter *waiter)
         rpc_call_wake(((struct transfer *)((char *)waiter - offsetof(struct transfer, waiter)))->call);
 }
 
+unsigned transfer_count(const struct rpc_call *call)
+{
+        return (unsigned)rpc_peer_charged(rpc_call_account(call), RPC_LISTINGS);
+}
+
 void transfer_begin(struct transfer *t, struct rpc_call *call, struct spool *spool, uint64_t offset,
                     enum transfer_strategy asked)
 {
@@ -26,7 +32,7 @@ void transfer_begin(struct transfer *t, struct rpc_call *call, struct spool *spo
                 .asked = asked,
                 .offset = offset,
         };
-        rpc_call_hold(call, 1);
+        rpc_peer_charge(rpc_call_account(call), RPC_LISTINGS, 1); /* there is no limit: the spools have one */
 }
 
 void transfer_release(struct transfer *t)
@@ -35,7 +41,7 @@ void transfer_release(struct transfer *t)
                 return;
         spool_forget(t->spool, &t->waiter);
         spool_put(TAKE_PTR(t->spool));
-        rpc_call_hold(t->call, -1);
+        rpc_peer_discharge(rpc_call_account(t->call), RPC_LISTINGS, 1);
 }
 
 static enum transfer_strategy strategy_of(const struct transfer *t, const struct spool_state *state)

@@ -58,6 +58,7 @@ struct fetch_job {
         int64_t asked_ns;             /* when it was first wanted */
         _Atomic int64_t progress_ns;  /* when its turn or its bytes last came; 0: neither yet */
         uint64_t partial_bytes; /* of another process's download, at the last look; guarded by fetch->lock */
+        int64_t looked_ns;      /* when that was; likewise */
         _Atomic bool local;     /* in the store when it was wanted: no master is waited for, so no deadline */
         _Atomic bool writing;   /* this process is downloading it */
         _Atomic int last_error; /* of the last try, for waits that end by their deadline */

@@ -11,8 +11,9 @@
  * anew.
  */
 
-#define KEPT_BYTES_MAX (UINT64_C(16) << 20)
-#define KEPT_NS        (10 * NSEC_PER_SEC)
+#define KEPT_BYTES_MAX                                                                                       \
+        (UINT64_C(16) << 20) /* with what keeps them: contents may be of a few bytes, and many */
+#define KEPT_NS (10 * NSEC_PER_SEC)
 
 void fetch_store(struct fetch *f, struct fetch_job *job)
 {
@@ -25,10 +26,15 @@ void fetch_store(struct fetch *f, struct fetch_job *job)
 
 /* ---- what could not be written ---- */
 
+static uint64_t kept_cost(const struct fetch_job *job)
+{
+        return sizeof(*job) + sizeof(*job->content) + job->size;
+}
+
 static void drop_kept(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
 {
         DL_DELETE(f->kept, job);
-        f->kept_bytes -= job->size;
+        f->kept_bytes -= kept_cost(job);
         fetch_free_job(f, job);
 }
 
@@ -37,7 +43,7 @@ static void keep(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
         job->state = JOB_KEPT;
         job->kept_ns = clock_monotonic_ns();
         DL_APPEND(f->kept, job);
-        f->kept_bytes += job->size;
+        f->kept_bytes += kept_cost(job);
         while (f->kept_bytes > KEPT_BYTES_MAX)
                 drop_kept(f, f->kept);
 }

@@ -107,15 +107,38 @@ void fetch_link_waiter(struct fetch *f, struct fetch_job *job, struct fetch_wait
         insert_deadline(f, w, first_deadline(f, job));
 }
 
-/* Another process of this machine may be fetching the content: then there is more of it. */
-static bool grows_elsewhere(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
+/*
+ * Another process of this machine may be fetching the content: then there is more of it, and that is progress. Not if it is for us to bring: what was
+ * asked for is locked or claimed, and that other pieces of it come must not hold the waits for one that does not.
+ */
+static bool may_grow_elsewhere(const struct fetch_waiter *w)
 {
-        uint64_t bytes = job->large ? store_pieces_present(job->large->pieces)
-                                    : store_partial_size(f->options.store, &job->key.content);
-        bool grows = bytes > job->partial_bytes;
+        struct fetch_job *job = w->job;
 
-        job->partial_bytes = bytes;
-        return grows && !atomic_load(&job->writing);
+        return !w->interrupted && !job->key.folder && job->looked_ns < w->deadline_ns &&
+               job->state != JOB_ASKED && job->state != JOB_STARTING && !atomic_load(&job->writing);
+}
+
+/* Looks, without the lock; JOB may be gone afterwards. */
+static void look_elsewhere(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
+{
+        const struct fetch_key key = job->key;
+        struct fetch_large *large = job->large;
+        uint64_t bytes;
+
+        job->looked_ns = clock_monotonic_ns();
+        if (large)
+                large->refs++;
+        mutex_unlock(&f->lock);
+        bytes = large ? store_pieces_present(large->pieces)
+                      : store_partial_size(f->options.store, &key.content);
+        mutex_lock(&f->lock);
+        HASH_FIND(hh, f->jobs, &key, sizeof(key), job);
+        if (job && bytes > job->partial_bytes)
+                atomic_store(&job->progress_ns, clock_monotonic_ns());
+        if (job)
+                job->partial_bytes = bytes;
+        fetch_large_unref_locked(f, large);
 }
 
 /* A wait whose time has come may go on if its content has made progress since. */
@@ -127,7 +150,7 @@ static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRE
         if (w->interrupted || w->job->key.folder)
                 return false;
         if (deadline <= w->deadline_ns) {
-                if (!atomic_load(&w->job->local) && !grows_elsewhere(f, w->job))
+                if (!atomic_load(&w->job->local))
                         return false;
                 deadline = clock_monotonic_ns() + timeout_ns(f);
         }
@@ -136,7 +159,7 @@ static bool extend_deadline(struct fetch *f, struct fetch_waiter *w) TSA_REQUIRE
         return true;
 }
 
-/* The first wait that is over by interrupt or deadline, taken out; NULL: none now. */
+/* The first wait that is over by interrupt or deadline, taken out; NULL: none now. May release and take the lock. */
 static struct fetch_waiter *take_expired(struct fetch *f, int *ret_error) TSA_REQUIRES(f->lock)
 {
         for (;;) {
@@ -147,6 +170,10 @@ static struct fetch_waiter *take_expired(struct fetch *f, int *ret_error) TSA_RE
                         return NULL;
                 if (extend_deadline(f, w))
                         continue;
+                if (may_grow_elsewhere(w)) {
+                        look_elsewhere(f, w->job);
+                        continue;
+                }
                 error = atomic_load(&w->job->last_error);
                 *ret_error = w->interrupted ? -EINTR : error < 0 ? fetch_read_error(error) : -ETIMEDOUT;
                 fetch_unlink_waiter(f, w);

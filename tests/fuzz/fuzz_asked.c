@@ -47,10 +47,12 @@ static void want(const uint8_t *data, size_t len)
 {
         struct fetch_request_reader reader = fetch_request_open(data, len);
         struct fetch_request_item item;
+        struct rpc_peers *peers = rpc_peers_new(NULL);
+        struct rpc_peer *peer = rpc_peer_get(peers, "ipv4:192.0.2.1:1");
         struct fetch_queue *queue;
         int kind;
 
-        assert(fetch_queue_new(&queue) == 0);
+        assert(fetch_queue_new(peer, &queue) == 0);
         while ((kind = fetch_request_next(&reader, &item)) > 0)
                 if (kind == FETCH_WANT)
                         (void)fetch_queue_add(queue, &item.want);
@@ -58,6 +60,9 @@ static void want(const uint8_t *data, size_t len)
                         fetch_queue_cancel(queue, item.id);
         serve(queue);
         fetch_queue_free(queue);
+        assert(rpc_peer_charged(peer, RPC_WANTS) == 0);
+        rpc_peer_unref(peer);
+        rpc_peers_free(peers);
 }
 
 /* What was read can be written, and reads as the same. */

@@ -8,6 +8,7 @@ import concurrent.futures
 import errno
 import os
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ TIMEOUT = 2
 LISTEN_SEC = 4  # how long a bad pusher is watched
 AT_A_TIME = 6   # most cases wait for a time-out
 SLACK = 6  # seconds beyond TIMEOUT that a task may wait
+REPEATS = 4  # of a read that fails, by the kernel
 MEMORY_KIB = 200 << 10
 BAD_BYTES = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH}
 FIRST = {"a/one": b"1\n", "a/two": b"22\n", "b/deep/x": b"xx\n", "good.txt": b"good content\n",
@@ -213,6 +215,35 @@ def fetches(w, name):
     m.unmount()
 
 
+def withholds(w, _name):
+    """A piece that does not come is an error in time, however much of the same file comes meanwhile; the others are there."""
+    master = hostile_own(w, "withhold-one")
+    m = w.mount(master.source, options=[f"timeout={TIMEOUT}"])
+    with open(m.point / "big", "rb", buffering=0) as f, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        over = threading.Event()
+
+        def read_on():
+            for at in range(2 << 20, 24 << 20, 256 << 10):
+                if not over.is_set():
+                    os.pread(f.fileno(), 4096, at)
+        check(len(os.pread(f.fileno(), 4096, 0)) == 4096, "the first piece")
+        reading = pool.submit(read_on)
+        began = time.monotonic()
+        try:
+            os.pread(f.fileno(), 4096, 256 << 10)
+            raise AssertionError("what was never sent was read")
+        except OSError as error:
+            check(error.errno in BAD_BYTES, f"{error}")
+        finally:
+            over.set()
+        took = time.monotonic() - began
+        check(took < REPEATS * TIMEOUT + SLACK, f"a read of a piece that does not come took {took:.1f} s")
+        reading.result()
+        check(len(os.pread(f.fileno(), 4096, 600 << 10)) == 4096, "the third piece")
+    alive(w, m)
+    m.unmount()
+
+
 FETCHABLE = {"only-good", "only-slow", "only-unasked-first", "only-again", "only-ends-after-each"}
 # Here the worker hopes for the stream until the time-out: it does not turn to downloads.
 PATIENT = {"silent", "unasked-only", "empty-messages-for-ever", "away-for-ever", "ends-at-once", "ends-when-asked", "huge-message"}
@@ -235,13 +266,15 @@ def register(mode):
         "watch": ("pushes", listens),
         "folder": ("a folder", lists_one if name == "stale-but-one" else lists),
         "fetch": ("Fetch", fetches),
+        "withhold": ("pieces but", withholds),
     }[kind]
     busy = any(word in name for word in BUSY)
     case(f"{what}: {name}", alone=busy)(lambda w: how(w, name))
 
 
 for each_mode in hostile_own_modes():
-    register(each_mode)
+    if not each_mode.startswith("paths-"):  # test_paths.py
+        register(each_mode)
 
 
 main(at_a_time=AT_A_TIME)

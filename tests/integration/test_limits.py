@@ -1,13 +1,16 @@
 """A flood costs the flooder only: connections, calls, metadata, silence, and what there are no descriptors for."""
 
+import os
 import socket
+import threading
 
 import grpc
 
 from harness import case, check, equal, main, wait_until
 import peers  # noqa: F401 (finds the next one)
 import hostile_worker
-from hostile_worker import SCAN, WATCH, sync
+from digest import content as content_digest
+from hostile_worker import DOWNLOAD, FETCH, SCAN, WATCH, sync, workspace
 
 Code = grpc.StatusCode
 FLOODER = "127.0.0.2"
@@ -109,6 +112,8 @@ def peer_calls(w):
                 streams.pop()
     equal(len(streams), 10, "calls taken from one address")
     mounts(w, f"unix:{w.path('s')}:/spider", "by-socket")
+    hostile_worker.Client(f"unix:{w.path('s')}").download("spider", "nosuch")
+    check(f"for unix:user-{os.geteuid()} failed" in server.output(), "who comes by a unix socket is known by its user")
     for stream in streams:
         stream.cancel()
     wait_until(lambda: clients[0].scan("spider")[0] == Code.OK, "a call once there is room")
@@ -141,6 +146,139 @@ def silence(w):
         except ConnectionResetError:
             pass
     mounts(w, server, "afterwards")
+
+
+def open_files(server, tree):
+    """How many descriptors the server has in the workspace, folders left out."""
+    count = 0
+    for fd in os.listdir(f"/proc/{server.pid}/fd"):
+        try:
+            count += os.readlink(f"/proc/{server.pid}/fd/{fd}").startswith(f"{tree}/")
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return count
+
+
+class Flood:
+    """Streams that ask and do not read, from one peer: the users of a unix socket. The honest ones come over TCP."""
+
+    def __init__(self, w, clients):
+        self.clients = [hostile_worker.Client(f"unix:{w.path('s')}") for _ in range(clients)]
+        self.end = threading.Event()
+        self.calls = []
+
+    def fetch(self, wants):
+        """A stream that wants WANTS, a list a message; it is half closed with the flood's end."""
+        def say():
+            for some in wants:
+                yield workspace.FetchRequest(spider_id="spider", wants=some).SerializeToString()
+            self.end.wait()
+        client = self.clients[len(self.calls) % len(self.clients)]
+        call = client.channel.stream_stream(FETCH, request_serializer=None, response_deserializer=None)
+        self.calls.append(call(say(), timeout=hostile_worker.DEADLINE_SEC * 15))
+
+    def download(self, path):
+        client = self.clients[len(self.calls) % len(self.clients)]
+        self.calls.append(client.stream(DOWNLOAD, sync.FileDownloadRequest(spider_id="spider", path=path, fsyncfs_protocol=1)))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        for call in self.calls:
+            call.cancel()
+        for client in self.clients:
+            client.close()
+
+
+def large_files(w, number):
+    """NUMBER files of many pieces in the workspace: {path: content}."""
+    files = {f"large{i:02}": bytes([i]) * (3 << 20) for i in range(number)}
+    w.tree.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        (w.tree / path).write_bytes(content)
+    return files
+
+
+def wants_of(files):
+    return [workspace.FetchWant(id=i, path=path, hash_algorithm=3, digest=content_digest(content), size=len(content), list=True)
+            for i, (path, content) in enumerate(files.items(), 1)]
+
+
+def reads_everything(w, server, files, cache):
+    m = w.mount(server, cache=cache, options=["timeout=20"])
+    for path, content in files.items():
+        check((m.point / path).read_bytes() == content, f"the content of {path}")
+    m.unmount()
+
+
+DESCRIPTORS = 256
+SHARE = DESCRIPTORS // 8 // 4  # of open files, for one peer
+
+
+def stays_within_share(w, server, files, begin, calls):
+    """Hundreds of calls of a peer that each could hold open files: they have their share, and the others theirs."""
+    with Flood(w, 4) as flood:
+        for _ in range(calls):
+            begin(flood)
+        wait_until(lambda: open_files(server, w.tree) >= SHARE, "the flood's open files")
+        for turn in range(2):
+            reads_everything(w, server, files, f"during-{turn}")
+            equal(open_files(server, w.tree), SHARE, "files that the flood holds")
+    wait_until(lambda: open_files(server, w.tree) == 0, "the end of the flood's open files")
+    check("Too many open files" not in server.output(), "the server ran out of descriptors")
+
+
+@case("hundreds of Fetch calls that do not read have no more files open than one peer may; another peer reads everything")
+def fetch_flood(w):
+    server, files = prepare(w, prefix=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"]), large_files(w, 16)
+    stays_within_share(w, server, files, lambda flood: flood.fetch([wants_of(files)]), 300)
+    (w.tree / "large00").write_bytes(files["large00"])
+    mounts(w, f"unix:{w.path('s')}:/spider", "the-flooder-itself")
+
+
+@case("hundreds of downloads that do not read have no more files open than one peer may; another peer reads everything")
+def download_flood(w):
+    server, files = prepare(w, prefix=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"]), large_files(w, 4)
+    with open(w.tree / "endless", "wb") as f:
+        f.truncate(256 << 20)
+    stays_within_share(w, server, files, lambda flood: flood.download("endless"), 300)
+
+
+@case("who waits for room is served once there is some")
+def fetch_waits(w):
+    server, files = prepare(w, prefix=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"]), large_files(w, 16)
+    with Flood(w, 2) as flood:
+        flood.fetch([wants_of(files)])
+        wait_until(lambda: open_files(server, w.tree) == SHARE, "the first stream's files")
+        for ask in (lambda: flood.fetch([wants_of(files)[:1]]), lambda: flood.download("large01")):
+            ask()
+        flood.calls[0].cancel()
+        data = b"".join(part.data for message in flood.calls[1] for part in workspace.FetchReply.FromString(message).parts
+                        if not part.list and not (part.last and flood.end.set()))
+        check(data == files["large00"], "what waited")
+        data = b"".join(sync.FileDownloadChunk.FromString(chunk).data for chunk in flood.calls[2])
+        check(data == files["large01"], "the download that waited")
+
+
+@case("wants take no more memory than one peer may have; the call that asks for more ends, another peer goes on")
+def wants_flood(w):
+    server, files = prepare(w), large_files(w, 2)
+    deep, content = "/".join(["d" * 199] * 18), b"e" * (3 << 20)
+    (w.tree / deep).mkdir(parents=True)
+    (w.tree / deep / "file").write_bytes(content)
+
+    def wants(first, number):
+        return [workspace.FetchWant(id=i, path=f"{deep}/file", hash_algorithm=3, digest=content_digest(content), size=len(content))
+                for i in range(first, first + number)]
+    with Flood(w, 2) as flood:
+        for _ in range(6):
+            flood.fetch([wants(1 + 200 * i, 200) for i in range(20)])
+        ended = wait_until(lambda: [c for c in flood.calls if c.done()], "the end of a call that is too much")
+        equal({c.code() for c in ended}, {Code.RESOURCE_EXHAUSTED}, "how it ends")
+        check("from this address" in ended[0].details(), f"why: {ended[0].details()}")
+        reads_everything(w, server, files, "during")
 
 
 main()

@@ -2,11 +2,14 @@
 that a content can come in no other way.
 """
 
+import random
 import time
 
 import grpc
 
-from hostile_own import Master, asked_for, listing, mode, part, reply, wait_for_end
+import digest
+from hostile_own import Master, asked_for, listing, mode, part, reply, wait_for_end, whole
+from hostile_tree import Version
 
 
 def no_download(_self, _digest, _offset, _length, context):
@@ -205,3 +208,26 @@ def unimplemented(_requests, context):
 @streaming("fails-with-control-characters")
 def fails(_requests, context):
     context.abort(grpc.StatusCode.INTERNAL, "\x1b[31m no\x07")
+
+
+# ---- a piece that does not come ----
+
+BIG = random.Random(7).randbytes(24 << 20)
+WITH_BIG = Version({b"big": BIG}, 10)
+
+
+def list_big(_self, _request, _context):
+    return whole(WITH_BIG)
+
+
+def all_but_one(_self, requests, _context):
+    """All pieces that are asked for but the second one, slowly: there is always another that has just come."""
+    for request in requests:
+        for want in request.wants:
+            yield from listing(want, BIG)
+            if want.offset != digest.PIECE_BYTES:
+                time.sleep(0.2)
+                yield right(want, asked_for(want, BIG))
+
+
+mode("withhold-one", scan=list_big, fetch=all_but_one, download=no_download)

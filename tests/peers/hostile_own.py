@@ -4,7 +4,7 @@
 
 Serves two versions of a small tree (FIRST, then SECOND) as packs, differences, pushes, single folders and over Fetch. Prints
 "listening on 127.0.0.1:PORT", then a line for each call: "scan", "watch", "folder PATH", "fetch" or "download PATH". The modes are in
-hostile_listings.py (what answers a scan), hostile_pushes.py (Watch, ListFolder) and hostile_contents.py (Fetch).
+hostile_listings.py (what answers a scan), hostile_pushes.py (Watch, ListFolder), hostile_contents.py (Fetch) and hostile_paths.py.
 """
 
 import argparse
@@ -216,8 +216,9 @@ class Service:
 
 
 def main():
-    import hostile_contents  # noqa: F401 (these three fill MODES)
+    import hostile_contents  # noqa: F401 (these fill MODES)
     import hostile_listings  # noqa: F401
+    import hostile_paths  # noqa: F401
     import hostile_pushes  # noqa: F401
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", default="snapshot-good", choices=sorted(MODES))

@@ -93,7 +93,7 @@ static void test_methods(void **state)
         struct master master = { 0 };
         struct rpc_server_options options;
 
-        master_rpc_options(&master, &options);
+        master_rpc_options(&master, 1024, &options);
         assert_null(options.guard);
         assert_true(options.n_methods >= 9);
         for (size_t i = 0; i < options.n_methods; i++) {
@@ -104,7 +104,7 @@ static void test_methods(void **state)
                         fail_msg("%s: %d", name, access_spider_field(name));
         }
         master.tokens = (struct token_file *)&master;
-        master_rpc_options(&master, &options);
+        master_rpc_options(&master, 1024, &options);
         assert_ptr_equal(options.guard, &access_guard);
         assert_ptr_equal(options.guard_context, master.tokens);
         assert_int_equal(access_spider_field("other"), -ENOENT);

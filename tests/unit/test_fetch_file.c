@@ -6,13 +6,17 @@
 #include "server/tree_db.h"
 #include "tests/unit/scan_fixture.h"
 
-#define SIZE    ((size_t)3 * PIECE_BYTES + 1000)
-#define ENDLESS ((off_t)4 << 40) /* bytes of a hole: reading it would take many minutes */
+#define SIZE      ((size_t)3 * PIECE_BYTES + 1000)
+#define FILES_MAX FETCH_FILES_MAX /* of one peer */
+#define LISTS_MAX ((size_t)4096)
+#define ENDLESS   ((off_t)4 << 40) /* bytes of a hole: reading it would take many minutes */
 
 struct files_fixture {
         struct fixture base;
         struct master master;
         struct fetch_files files;
+        struct rpc_peers *peers;
+        struct rpc_peer *peer;
         struct mutex lock;
         struct condition ended;
         unsigned jobs TSA_GUARDED(lock);
@@ -69,8 +73,17 @@ static int set_up(void **state)
         condition_init(&f->ended);
         f->master =
                 (struct master){ .root = f->base.root, .pool = f->base.pool, .versions = f->base.versions };
-        f->files =
-                (struct fetch_files){ .master = &f->master, .spider = "sp", .hold = hold, .let_go = let_go };
+        f->peers = rpc_peers_new((const struct rpc_share[RPC_SCARCE_N]){
+                [RPC_FILES] = { .peer = FILES_MAX, .all = 100 },
+                [RPC_LISTS] = { .peer = LISTS_MAX, .all = 100 * LISTS_MAX },
+                [RPC_SPARE_LISTS] = { .peer = LISTS_MAX, .all = 100 * LISTS_MAX },
+        });
+        assert_non_null(f->peers);
+        f->peer = rpc_peer_get(f->peers, "ipv4:192.0.2.1:1");
+        assert_non_null(f->peer);
+        f->files = (struct fetch_files){
+                .master = &f->master, .spider = "sp", .peer = f->peer, .hold = hold, .let_go = let_go
+        };
         *state = f;
         return 0;
 }
@@ -81,6 +94,10 @@ static int tear_down(void **state)
 
         wait_for_jobs(f);
         fetch_files_release(&f->files);
+        for (enum rpc_scarce what = 0; what < RPC_SCARCE_N; what++)
+                assert_int_equal(rpc_peer_charged(f->peer, what), 0);
+        rpc_peer_unref(f->peer);
+        rpc_peers_free(f->peers);
         versions_stop(f->base.versions);
         pool_free(f->base.pool);
         versions_free(f->base.versions);
@@ -498,6 +515,42 @@ static void test_many(void **state)
                         done(f, items[i]);
 }
 
+/* What other calls of the same peer have leaves room for one file, or none; what they have of lists likewise. */
+static void test_share(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1);
+        struct fetch_item *first = want("a", &id, SIZE), *second = want("b", &id, SIZE);
+        const size_t list_bytes = pieces_count(SIZE) * HASH_BYTES;
+        size_t spare;
+
+        assert_int_equal(linkat(f->base.top, "a", f->base.top, "b", 0), 0);
+        pass(f);
+        assert_true(rpc_peer_charge(f->peer, RPC_FILES, FILES_MAX - 1));
+        assert_int_equal(attach(f, first), FETCH_FILES_OK);
+        assert_false(f->files.short_of);
+        assert_int_equal(attach(f, second), FETCH_FILES_WAIT);
+        assert_true(f->files.short_of);
+        done(f, first);
+        assert_int_equal(attach(f, second), FETCH_FILES_OK);
+        done(f, second);
+        rpc_peer_discharge(f->peer, RPC_FILES, FILES_MAX - 1);
+
+        first = want("a", &id, SIZE);
+        assert_true(rpc_peer_charge(f->peer, RPC_LISTS, LISTS_MAX - list_bytes + 1));
+        assert_int_equal(attach(f, first), FETCH_FILES_WAIT);
+        assert_false(is_open(f, "a"));
+        rpc_peer_discharge(f->peer, RPC_LISTS, 1);
+        assert_int_equal(attach(f, first), FETCH_FILES_OK);
+        check_served(first);
+        spare = LISTS_MAX - rpc_peer_charged(f->peer, RPC_SPARE_LISTS);
+        assert_true(rpc_peer_charge(f->peer, RPC_SPARE_LISTS, spare));
+        done(f, first); /* its list is not kept */
+        assert_int_equal(rpc_peer_charged(f->peer, RPC_SPARE_LISTS), LISTS_MAX);
+        rpc_peer_discharge(f->peer, RPC_LISTS, LISTS_MAX - list_bytes);
+        rpc_peer_discharge(f->peer, RPC_SPARE_LISTS, spare);
+}
+
 static void test_piece_at(void **state)
 {
         static const struct {
@@ -539,6 +592,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_cancelled),
         TEST(test_call_closed),
         TEST(test_many),
+        TEST(test_share),
         cmocka_unit_test(test_piece_at),
 };
 

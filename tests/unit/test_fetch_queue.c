@@ -7,6 +7,8 @@
 #include "base/pieces.h"
 #include "server/fetch_queue.h"
 
+#define WANTS_BYTES ((size_t)4 << 20) /* of one peer */
+
 static struct fetch_want want_of(uint64_t id, bool urgent)
 {
         return (struct fetch_want){
@@ -21,11 +23,32 @@ static struct fetch_want want_of(uint64_t id, bool urgent)
         };
 }
 
+static struct rpc_peers *peers;
+static struct rpc_peer *peer;
+
+static int new_peer(void **state)
+{
+        peers = rpc_peers_new((const struct rpc_share[RPC_SCARCE_N]){
+                [RPC_WANTS] = { .peer = WANTS_BYTES, .all = 2 * WANTS_BYTES } });
+        peer = peers ? rpc_peer_get(peers, "ipv4:192.0.2.1:1") : NULL;
+        return peer ? 0 : -1;
+}
+
+/* All that was charged was given back. */
+static int free_peer(void **state)
+{
+        size_t left = rpc_peer_charged(peer, RPC_WANTS);
+
+        rpc_peer_unref(peer);
+        rpc_peers_free(peers);
+        return left == 0 ? 0 : -1;
+}
+
 static struct fetch_queue *queue_of(uint64_t n)
 {
         struct fetch_queue *queue;
 
-        assert_int_equal(fetch_queue_new(&queue), 0);
+        assert_int_equal(fetch_queue_new(peer, &queue), 0);
         for (uint64_t id = 1; id <= n; id++) {
                 struct fetch_want want = want_of(id, false);
 
@@ -266,6 +289,36 @@ static void test_full(void **state)
         fetch_queue_free(queue);
 }
 
+/* What several calls of one peer want together is bounded as well, by its bytes; another peer goes on. */
+static void test_share(void **state)
+{
+        static uint8_t path[4000];
+        struct rpc_peer *other = rpc_peer_get(peers, "ipv4:192.0.2.2:1");
+        struct fetch_queue *first = queue_of(0), *second = queue_of(0), *others;
+        struct fetch_want want = want_of(1, false);
+        uint64_t n = 0;
+
+        assert_non_null(other);
+        memset(path, 'p', sizeof(path));
+        for (size_t i = 200; i < sizeof(path); i += 200)
+                path[i] = '/';
+        want.path = path;
+        want.path_len = sizeof(path);
+        while (fetch_queue_add(n % 2 ? first : second, &want) == 0)
+                want.id = ++n + 1;
+        assert_in_range(n * sizeof(path), WANTS_BYTES * 8 / 10, WANTS_BYTES);
+        assert_int_equal(fetch_queue_add(second, &want), -EBUSY);
+        assert_int_equal(fetch_queue_new(other, &others), 0);
+        assert_int_equal(fetch_queue_add(others, &want), 0);
+        fetch_queue_cancel(second, 1);
+        assert_int_equal(fetch_queue_add(first, &want), 0);
+        fetch_queue_free(first);
+        fetch_queue_free(second);
+        fetch_queue_free(others);
+        assert_int_equal(rpc_peer_charged(other, RPC_WANTS), 0);
+        rpc_peer_unref(other);
+}
+
 static void test_ranges(void **state)
 {
         static const struct {
@@ -291,19 +344,22 @@ static void test_ranges(void **state)
         end(queue);
 }
 
+#define TEST(t) cmocka_unit_test_setup_teardown(t, new_peer, free_peer)
+
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_urgent_first_then_in_order),
-        cmocka_unit_test(test_giving_way),
-        cmocka_unit_test(test_held_until_released),
-        cmocka_unit_test(test_released_before_it_was_held),
-        cmocka_unit_test(test_hurry),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_cancel_what_was_begun),
-        cmocka_unit_test(test_cancel_what_is_held),
-        cmocka_unit_test(test_algorithms),
-        cmocka_unit_test(test_an_id_in_use_is_refused),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_ranges),
+        TEST(test_urgent_first_then_in_order),
+        TEST(test_giving_way),
+        TEST(test_held_until_released),
+        TEST(test_released_before_it_was_held),
+        TEST(test_hurry),
+        TEST(test_cancel),
+        TEST(test_cancel_what_was_begun),
+        TEST(test_cancel_what_is_held),
+        TEST(test_algorithms),
+        TEST(test_an_id_in_use_is_refused),
+        TEST(test_full),
+        TEST(test_share),
+        TEST(test_ranges),
 };
 
 UNIT_MAIN(tests)
