@@ -220,7 +220,8 @@ static int check_schema(struct db *db, bool *ret_empty)
                 return -ESTALE;
         if (version > SCHEMA_VERSION)
                 return -EPROTONOSUPPORT;
-        return reserved_bytes(db, -1) == PAGE_SUM_BYTES ? 0 : -EBADMSG;
+        r = reserved_bytes(db, -1);
+        return r < 0 ? r : r == PAGE_SUM_BYTES ? 0 : -EBADMSG;
 }
 
 static int create_schema(struct db *db)
@@ -274,6 +275,14 @@ static int db_open(const char *path, int flags, struct db **ret)
         return 0;
 }
 
+/* 0 if the first column is TEXT, OTHERWISE if not. */
+static int is_text(sqlite3_stmt *statement, const char *text, int otherwise)
+{
+        const char *found = (const char *)sqlite3_column_text(statement, 0);
+
+        return !found ? -ENOMEM : strcmp(found, text) == 0 ? 0 : otherwise;
+}
+
 /* SQLite stays with another journal, without an error, where it cannot share memory between processes. */
 static int set_wal(struct db *db)
 {
@@ -284,7 +293,7 @@ static int set_wal(struct db *db)
                 return db_error(db, r);
         r = sqlite3_step(statement);
         if (r == SQLITE_ROW)
-                r = strcmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0 ? 0 : -EOPNOTSUPP;
+                r = is_text(statement, "wal", -EOPNOTSUPP);
         else
                 r = r == SQLITE_DONE ? -EIO : db_error(db, r);
         sqlite3_finalize(statement);
@@ -378,7 +387,7 @@ int db_check(struct db *db)
                 return db_error(db, r);
         r = sqlite3_step(statement);
         if (r == SQLITE_ROW)
-                r = strcmp((const char *)sqlite3_column_text(statement, 0), "ok") == 0 ? 0 : -EBADMSG;
+                r = is_text(statement, "ok", -EBADMSG);
         else
                 r = r == SQLITE_DONE ? -EBADMSG : db_error(db, r);
         sqlite3_finalize(statement);

@@ -179,7 +179,9 @@ static int clean_up(struct db *db, struct db_version *ret_version)
         if (r == 0)
                 r = db_read_version(db, ret_version);
         if (r == 0 && ret_version->shown.valid)
-                r = db_get(db, CATALOG_ROOT_INO, &root) == CATALOG_OK ? 0 : -EBADMSG;
+                r = db_get(db, CATALOG_ROOT_INO, &root);
+        if (r == CATALOG_NONE)
+                r = -EBADMSG;
         if (r == 0)
                 r = db_commit(db);
         if (r < 0)

@@ -50,7 +50,7 @@ int part_parse_name(const char *name, struct content_id *id)
         return hex_decode(name, len - suffix, id->bytes + 1, HASH_BYTES - 1);
 }
 
-int part_read_info(int fd, uint64_t size, struct part_info *ret)
+static int read_info(int fd, uint64_t size, struct part_info *ret)
 {
         struct part_tail tail;
         struct stat st;
@@ -65,13 +65,20 @@ int part_read_info(int fd, uint64_t size, struct part_info *ret)
         if (st.st_size < (off_t)sizeof(tail))
                 return -ENODATA;
         n = io_pread_all(fd, &tail, sizeof(tail), st.st_size - (off_t)sizeof(tail));
-        if (n < 0 && n != -EIO) /* a bad sector is damage like any other */
+        if (n < 0)
                 return (int)n;
         if (n != sizeof(tail) || tail.magic != PART_MAGIC || tail.size > (uint64_t)st.st_size ||
             tail.size == 0 || part_layout(tail.size).end != st.st_size || (size > 0 && tail.size != size))
                 return -ENODATA;
         *ret = (struct part_info){ .size = tail.size, .listed = tail.listed == 1 };
         return 0;
+}
+
+int part_read_info(int fd, uint64_t size, struct part_info *ret)
+{
+        int r = read_info(fd, size, ret);
+
+        return r == -EIO ? -ENODATA : r; /* a bad sector is damage like any other */
 }
 
 static int write_tail(int fd, const struct part_layout *layout, bool listed)
@@ -169,18 +176,21 @@ static void add_charge(uint64_t index, uint64_t mark, void *arg)
                 state->bytes += part_piece_charge(state->layout, index);
 }
 
-uint64_t part_charge(int fd, const struct stat *st)
+uint64_t part_charge(int fd, const struct stat *st, bool *exact)
 {
         struct part_info info = { 0 };
         struct part_layout layout;
         struct charge_state state = { .layout = &layout, .bytes = part_tail_charge() };
+        int r = read_info(fd, 0, &info);
 
-        if (part_read_info(fd, 0, &info) < 0)
-                return usage_charge((uint64_t)st->st_blocks * 512);
-        layout = part_layout(info.size);
-        if (!info.listed)
+        if (r == 0 && info.listed) {
+                layout = part_layout(info.size);
+                state.bytes += part_list_charge(&layout);
+                r = part_each_mark(fd, &layout, add_charge, &state);
+        }
+        if (r == 0)
                 return state.bytes;
-        state.bytes += part_list_charge(&layout);
-        (void)part_each_mark(fd, &layout, add_charge, &state);
-        return state.bytes;
+        if (r != -ENODATA)
+                *exact = false;
+        return usage_charge((uint64_t)st->st_blocks * 512);
 }

@@ -61,8 +61,11 @@ int part_write_mark(int fd, const struct part_layout *layout, uint64_t index, ui
 int part_each_mark(int fd, const struct part_layout *layout,
                    void (*each)(uint64_t index, uint64_t mark, void *arg), void *arg);
 
-/** What the file counts for, in bytes of the disk: what lies behind the data, and all pieces with a mark. A damaged one: what it takes. */
-uint64_t part_charge(int fd, const struct stat *st);
+/**
+ * What the file counts for, in bytes of the disk: what lies behind the data, and all pieces with a mark. A damaged one: what it takes. That is
+ * said of one that cannot be read now, too, and then *EXACT is made false.
+ */
+uint64_t part_charge(int fd, const struct stat *st, bool *exact);
 
 /** What of that are the pieces behind marks, and the room for the list. */
 uint64_t part_piece_charge(const struct part_layout *layout, uint64_t index);

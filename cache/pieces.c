@@ -50,7 +50,7 @@ static struct store_pieces *find_locked(struct store *store, const struct conten
         return found;
 }
 
-/* PIECES, or, if another thread was quicker, the handle that it put in, and PIECES is freed. */
+/* PIECES, or, if another thread was quicker, the handle that it put in, and PIECES is freed; NULL, and freed likewise: no memory. */
 static struct store_pieces *put_in(struct store_pieces *pieces)
 {
         struct store *store = pieces->store;
@@ -58,12 +58,14 @@ static struct store_pieces *put_in(struct store_pieces *pieces)
 
         mutex_lock(&store->pieces->lock);
         found = find_locked(store, &pieces->id);
-        if (!found)
+        if (!found) {
                 HASH_ADD(hh, store->pieces->all, id.bytes, HASH_BYTES, pieces);
+                if (pieces->hh.tbl)
+                        found = pieces;
+        }
         mutex_unlock(&store->pieces->lock);
-        if (!found)
-                return pieces;
-        store_pieces_unref(pieces);
+        if (found != pieces)
+                store_pieces_unref(pieces);
         return found;
 }
 
@@ -221,6 +223,8 @@ int store_pieces_open(struct store *store, const struct content_id *id, uint64_t
                 if (r != STORE_OK)
                         return r;
                 pieces = put_in(pieces);
+                if (!pieces)
+                        return -ENOMEM;
         }
         if (pieces->layout.size != size) {
                 store_pieces_unref(pieces);

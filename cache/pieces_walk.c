@@ -6,14 +6,17 @@
 
 #include "cache/pieces_private.h"
 
-uint64_t pieces_charge(const struct store_found *found, const struct stat *st)
+uint64_t pieces_charge(const struct store_found *found, const struct stat *st, bool *exact)
 {
         _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name);
 
-        return fd < 0 ? usage_charge((uint64_t)st->st_blocks * 512) : part_charge(fd, st);
+        if (fd >= 0)
+                return part_charge(fd, st, exact);
+        *exact = false;
+        return usage_charge((uint64_t)st->st_blocks * 512);
 }
 
-int64_t pieces_drop_part(struct store *store, const struct content_id *id)
+int64_t pieces_drop_part(struct store *store, const struct content_id *id, bool *exact)
 {
         _cleanup_close_ int fd = -1;
         char path[PART_PATH_MAX];
@@ -27,7 +30,7 @@ int64_t pieces_drop_part(struct store *store, const struct content_id *id)
         fd = store_open_blob(dirfd, path);
         if (fd < 0 || fstat(fd, &st) < 0)
                 return 0;
-        bytes = part_charge(fd, &st);
+        bytes = part_charge(fd, &st, exact);
         return unlinkat(dirfd, path, 0) == 0 ? (int64_t)bytes : 0;
 }
 
@@ -103,7 +106,7 @@ int pieces_collect_part(struct store *store, const struct store_found *found, st
         counted = usage_begin(store, shard);
         if (store_is_current(fd, found->dirfd, found->name) && !is_useful(fd) &&
             !store_is_open_elsewhere(fd)) {
-                bytes = part_charge(fd, &st);
+                bytes = part_charge(fd, &st, &counted);
                 r = unlinkat(found->dirfd, found->name, 0) < 0 ? -errno : 0;
                 ret->blobs += r == 0;
                 ret->bytes += r == 0 ? bytes : 0;

@@ -129,9 +129,11 @@ static int check_format(struct store *store)
 
         if (r == -EFBIG)
                 return -EPROTONOSUPPORT;
-        /* An empty file is a format written right before a power cut: its store is as empty. */
         if (r < 0 && r != -ENOENT)
                 return r;
+        /* A file of nothing, or of zeros, is a format written right before a power cut: its store is as empty. */
+        if (text.len > 0 && text.data[0] == '\0')
+                buffer_truncate(&text, 0);
         if (text.len > 0 && strcmp(text.data, FORMAT_TEXT) != 0)
                 return -EPROTONOSUPPORT;
         return probe_and_format(store, text.len == 0);

@@ -151,7 +151,7 @@ void usage_end(struct store *store, unsigned shard, bool counted, int64_t bytes,
 typedef void (*usage_found_fn)(const struct store_found *found, const struct stat *st, uint64_t bytes,
                                void *arg);
 
-/** Counts the shard and marks it; EACH (optional) hears of every blob and part, under the shard's lock. */
+/** Counts the shard and marks it, unless a part could not be read; EACH (optional) hears of every blob and part, under the shard's lock. */
 int usage_count(struct store *store, unsigned shard, usage_found_fn each, void *arg);
 
 /** Counts those that have no mark, unless *STOP. */
@@ -215,11 +215,11 @@ int pieces_table_new(struct store *store);
 /** No handle is in use any more. */
 void pieces_table_free(struct store *store);
 
-/** What the part FOUND counts for. */
-uint64_t pieces_charge(const struct store_found *found, const struct stat *st);
+/** What the part FOUND counts for; as part_charge. */
+uint64_t pieces_charge(const struct store_found *found, const struct stat *st, bool *exact);
 
-/** The part is of no use any more, if there is one: removes it. The blob's folder is locked; returns how many bytes less that is. */
-int64_t pieces_drop_part(struct store *store, const struct content_id *id);
+/** The part is of no use any more, if there is one: removes it. The blob's folder is locked; returns how many bytes less that is, as part_charge. */
+int64_t pieces_drop_part(struct store *store, const struct content_id *id, bool *exact);
 
 /** Reads again all pieces of the part FOUND that are said to be here: 0 or negative errno. RET_WRONG: how many were wrong, and are missing now. */
 int pieces_verify_part(struct store *store, const struct store_found *found, uint64_t *ret_wrong);

@@ -238,6 +238,7 @@ void usage_end(struct store *store, unsigned shard, bool counted, int64_t bytes,
 
 struct count_state {
         uint64_t bytes, blobs;
+        bool exact;
         usage_found_fn each;
         void *arg;
 };
@@ -252,7 +253,7 @@ static int count_found(const struct store_found *found, void *arg)
                 return errno == ENOENT ? 0 : -errno;
         if (!S_ISREG(st.st_mode))
                 return 0;
-        bytes = found->part ? pieces_charge(found, &st) : usage_charge((uint64_t)st.st_size);
+        bytes = found->part ? pieces_charge(found, &st, &state->exact) : usage_charge((uint64_t)st.st_size);
         state->blobs += !found->part;
         state->bytes += bytes;
         if (state->each)
@@ -263,7 +264,7 @@ static int count_found(const struct store_found *found, void *arg)
 static int count_locked(struct store *store, unsigned shard, usage_found_fn each, void *arg)
 {
         struct usage_shard *s = &store->usage->file->shards[shard];
-        struct count_state state = { .each = each, .arg = arg };
+        struct count_state state = { .exact = true, .each = each, .arg = arg };
         int r = store_walk_folder(store, HASH_XXH3 + shard / 256, (uint8_t)(shard % 256), count_found,
                                   &state);
 
@@ -272,7 +273,8 @@ static int count_locked(struct store *store, unsigned shard, usage_found_fn each
         atomic_store(&s->mark, 0);
         atomic_store(&s->bytes, state.bytes);
         atomic_store(&s->blobs, state.blobs);
-        atomic_store(&s->mark, store->usage->mark);
+        if (state.exact)
+                atomic_store(&s->mark, store->usage->mark);
         return 0;
 }
 

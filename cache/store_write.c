@@ -315,7 +315,8 @@ static int name_and_count(struct store_writer *writer)
         int64_t bytes = 0;
 
         if (r == 0)
-                bytes = (int64_t)usage_charge(writer->size) - pieces_drop_part(writer->store, &writer->id);
+                bytes = (int64_t)usage_charge(writer->size) -
+                        pieces_drop_part(writer->store, &writer->id, &counted);
         usage_end(writer->store, shard, counted, bytes, r == 0);
         return r;
 }

@@ -128,6 +128,10 @@ static int set_source(struct bindings *b, uint64_t ino, uint64_t source) TSA_REQ
                         return -ENOMEM;
                 moved->ino = ino;
                 HASH_ADD(hh, b->moved, ino, sizeof(moved->ino), moved);
+                if (!moved->hh.tbl) {
+                        free(moved);
+                        return -ENOMEM;
+                }
         }
         moved->source = source;
         atomic_store(&b->any_moved, true);

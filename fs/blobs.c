@@ -65,7 +65,7 @@ void blobs_free(struct blobs *blobs) TSA_NONE
         free(blobs);
 }
 
-/* Finds and moves to the recently used end. */
+/* Finds and moves to the recently used end. Without the memory for that it is found no more, and goes after this use. */
 static struct blob *find(struct blobs *b, uint64_t ino) TSA_REQUIRES(b->lock)
 {
         struct blob *blob;
@@ -74,6 +74,7 @@ static struct blob *find(struct blobs *b, uint64_t ino) TSA_REQUIRES(b->lock)
         if (blob) {
                 HASH_DEL(b->all, blob);
                 HASH_ADD(hh, b->all, ino, sizeof(blob->ino), blob);
+                blob->gone = !blob->hh.tbl;
                 blob->users++;
         }
         return blob;
@@ -151,6 +152,10 @@ static struct blob *find_or_add(struct blobs *b, uint64_t ino, uint64_t size) TS
         blob->size = size;
         blob->users = 1;
         HASH_ADD(hh, b->all, ino, sizeof(blob->ino), blob);
+        if (!blob->hh.tbl) {
+                free(blob);
+                return NULL;
+        }
         return blob;
 }
 

@@ -141,6 +141,10 @@ static int adopt(const struct handle *handle, void *arg) TSA_NONE
                         return -ENOMEM;
                 *opened = (struct opened){ .ino = handle->ino, .fd = -1, .backing_id = handle->backing_id };
                 HASH_ADD(hh, p->all, ino, sizeof(opened->ino), opened);
+                if (!opened->hh.tbl) {
+                        free(opened);
+                        return -ENOMEM;
+                }
                 p->blobs += opened->backing_id > 0;
         }
         opened->opens++;
@@ -247,11 +251,16 @@ static int begin(struct passthrough *p, struct opened *way, uint64_t unique, str
                 return -ENOMEM;
         mutex_lock(&p->lock);
         HASH_FIND(hh, p->all, &way->ino, sizeof(way->ino), other);
-        r = add_handle(p, other ? other : way, unique, ret);
-        if (!other && r == 0) {
+        if (!other) {
                 *opened = *way;
-                *way = (struct opened){ .fd = -1 };
                 HASH_ADD(hh, p->all, ino, sizeof(opened->ino), opened);
+                other = opened->hh.tbl ? opened : NULL;
+        }
+        r = other ? add_handle(p, other, unique, ret) : -ENOMEM;
+        if (other == opened && r < 0) {
+                HASH_DEL(p->all, opened);
+        } else if (other == opened) {
+                *way = (struct opened){ .fd = -1 };
                 p->blobs += opened->backing_id > 0;
                 opened = NULL;
         }

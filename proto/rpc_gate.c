@@ -19,7 +19,6 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "base/clock.h"

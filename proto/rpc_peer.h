@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "proto/rpc_limits.h"

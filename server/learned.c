@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "base/io.h"

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "base/hash.h"

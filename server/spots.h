@@ -5,7 +5,6 @@
 
 #include <stdbool.h>
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "base/util.h"

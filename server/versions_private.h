@@ -6,7 +6,6 @@
  */
 #pragma once
 
-#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "base/lock.h"

@@ -83,13 +83,17 @@ int fetch_large_open(struct fetch *fetch, const struct catalog_entry *entry, str
                         return r;
                 mutex_lock(&fetch->lock);
                 other = find_large(fetch, &entry->content);
-                if (!other)
+                if (!other) {
                         HASH_ADD(hh, fetch->larges, content, sizeof(large->content), large);
-                mutex_unlock(&fetch->lock);
-                if (other) {
-                        large_free(large);
-                        large = other;
+                        if (large->hh.tbl)
+                                other = large;
                 }
+                mutex_unlock(&fetch->lock);
+                if (other != large)
+                        large_free(large);
+                if (!other)
+                        return -ENOMEM;
+                large = other;
         }
         *ret = large;
         return STORE_OK;

@@ -190,8 +190,8 @@ void fetch_enqueue(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock)
 /** The next jobs to ask for, as a list: of the most urgent class that has any. */
 struct fetch_job *fetch_take_batch(struct fetch *f) TSA_REQUIRES(f->lock);
 
-/** JOB is asked for. */
-void fetch_add_asked(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock);
+/** JOB is asked for. -ENOMEM: it is not. */
+int fetch_add_asked(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock);
 
 /** Whether a task waits for JOB, asked for ahead, and so much comes before it that telling the master is worth it. */
 bool fetch_has_to_hurry(const struct fetch *f, const struct fetch_job *job) TSA_REQUIRES(f->lock);

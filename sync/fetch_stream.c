@@ -52,9 +52,9 @@ static void ask_one(struct fetch *f, struct sender *s, struct fetch_job *job)
         job->id = ++f->last_id;
         result = fetch_ask(f, job, &s->message);
         mutex_lock(&f->lock);
-        if (result == ASK_SENT)
-                fetch_add_asked(f, job);
-        else
+        if (result == ASK_SENT && fetch_add_asked(f, job) < 0)
+                result = ASK_THREAD; /* what comes for it nobody knows */
+        if (result != ASK_SENT)
                 fetch_forget_list(f, job);
         if (result == ASK_HAVE)
                 fetch_end_job(f, job, 0);

@@ -58,6 +58,10 @@ static struct fetch_job *add_job(struct fetch *f, const struct fetch_key *key, u
         job->state = JOB_RUNNING;
         job->backoff_ms = FETCH_BACKOFF_FIRST_MS;
         HASH_ADD(hh, f->jobs, key, sizeof(job->key), job);
+        if (!job->hh.tbl) {
+                free(job);
+                return NULL;
+        }
         return job;
 }
 

@@ -96,11 +96,13 @@ struct fetch_job *fetch_take_batch(struct fetch *f)
         return batch;
 }
 
-void fetch_add_asked(struct fetch *f, struct fetch_job *job)
+int fetch_add_asked(struct fetch *f, struct fetch_job *job)
 {
+        HASH_ADD(hh_id, f->asked, id, sizeof(job->id), job);
+        if (!job->hh_id.tbl)
+                return -ENOMEM;
         job->state = JOB_ASKED;
         job->sent_ns = clock_monotonic_ns();
-        HASH_ADD(hh_id, f->asked, id, sizeof(job->id), job);
         f->n_asked++;
         f->asked_bytes += job->size;
         if (!job->urgent) {
@@ -111,6 +113,7 @@ void fetch_add_asked(struct fetch *f, struct fetch_job *job)
         atomic_store(&job->due, atomic_load(&f->received) + f->asked_bytes);
         f->abandoned = f->abandoned || !job->waiters;          /* all gave up a moment ago */
         f->hurried = f->hurried || fetch_has_to_hurry(f, job); /* a task came a moment ago */
+        return 0;
 }
 
 bool fetch_has_to_hurry(const struct fetch *f, const struct fetch_job *job)

@@ -44,6 +44,10 @@ static struct planned_folder *use_folder(struct readahead *ra, uint64_t ino) TSA
                         return NULL;
                 folder->ino = ino;
                 HASH_ADD(hh, ra->folders, ino, sizeof(folder->ino), folder);
+                if (!folder->hh.tbl) {
+                        free(folder);
+                        return NULL;
+                }
         }
         folder->users++;
         return folder;
@@ -147,6 +151,11 @@ static void plan_file(struct readahead *ra, struct reader *reader, struct planne
         file->seq = reader->next_seq++;
         file->marker = next_is_marker(reader, file->size);
         HASH_ADD(hh, ra->files, ino, sizeof(file->ino), file);
+        if (!file->hh.tbl) {
+                leave_folder(ra, file->folder);
+                free(file);
+                return;
+        }
         DL_APPEND(reader->files, file);
         reader->n_files++;
         reader->bytes += file->size;

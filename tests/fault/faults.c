@@ -1,6 +1,7 @@
 /*
  * LD_PRELOAD library: calls of the chosen classes, on one file system, fail, take long or never return, as the file FSYNCFS_FAULTS says
- * (tests/fault/faults.h). A disk that fails, fills up or turns read-only, where the machine has no device that can be made to.
+ * (tests/fault/faults.h). A disk that fails, fills up or turns read-only, where the machine has no device that can be made to. Also
+ * part of programs that inject into themselves (tests/fault/countdown.c), which then say so by faults_use.
  */
 #include "tests/fault/faults.h"
 
@@ -31,8 +32,23 @@
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *old, size_t size);
+void __libc_free(void *block);
 
 static struct faults *control;
+static const char *own_begin, *own_end; /* the program's text, for FAULT_OWN_MEMORY */
+static _Atomic int64_t live;            /* blocks of memory that are in use */
+
+void faults_use(struct faults *faults, const char *text_begin, const char *text_end)
+{
+        own_begin = text_begin;
+        own_end = text_end;
+        control = faults;
+}
+
+int64_t faults_live_blocks(void)
+{
+        return live;
+}
 
 __attribute__((constructor)) static void load(void)
 {
@@ -72,6 +88,11 @@ static bool strikes(void)
         return true;
 }
 
+bool faults_strike(enum fault_class class)
+{
+        return control && (control->classes & class) && strikes();
+}
+
 static bool is_meant(enum fault_class class)
 {
         return control && (control->classes & class) && control->device != 0;
@@ -103,11 +124,6 @@ static bool fails_path(enum fault_class class, int dirfd, const char *path)
         meant = fstatat(dirfd, folder, &st, 0) == 0 && st.st_dev == control->device;
         errno = saved;
         return meant && strikes();
-}
-
-static bool fails_memory(void)
-{
-        return control && (control->classes & FAULT_MEMORY) && strikes();
 }
 
 /* ---- bytes ---- */
@@ -196,19 +212,63 @@ PUBLIC int mkdirat(int dirfd, const char *path, mode_t mode)
         return fails_path(FAULT_NAMES, dirfd, path) ? -1 : REAL(mkdirat)(dirfd, path, mode);
 }
 
+PUBLIC int unlink(const char *path)
+{
+        return fails_path(FAULT_NAMES, AT_FDCWD, path) ? -1 : REAL(unlink)(path);
+}
+
+PUBLIC int mkdir(const char *path, mode_t mode)
+{
+        return fails_path(FAULT_NAMES, AT_FDCWD, path) ? -1 : REAL(mkdir)(path, mode);
+}
+
 /* ---- memory ---- */
+
+#ifndef __SANITIZE_ADDRESS__ /* it has an allocator of its own, which has to see every block */
+
+static bool fails_memory(const void *caller)
+{
+        const char *from = caller;
+
+        if (!control)
+                return false;
+        if (control->classes & FAULT_MEMORY)
+                return strikes();
+        return (control->classes & FAULT_OWN_MEMORY) && from >= own_begin && from < own_end && strikes();
+}
+
+static void *counted(void *block)
+{
+        live += block != NULL;
+        return block;
+}
+
+#define FAILS_MEMORY fails_memory(__builtin_return_address(0))
 
 PUBLIC void *malloc(size_t size)
 {
-        return fails_memory() ? NULL : __libc_malloc(size);
+        return FAILS_MEMORY ? NULL : counted(__libc_malloc(size));
 }
 
 PUBLIC void *calloc(size_t n, size_t size)
 {
-        return fails_memory() ? NULL : __libc_calloc(n, size);
+        return FAILS_MEMORY ? NULL : counted(__libc_calloc(n, size));
 }
 
 PUBLIC void *realloc(void *old, size_t size)
 {
-        return fails_memory() ? NULL : __libc_realloc(old, size);
+        void *block;
+
+        if (FAILS_MEMORY)
+                return NULL;
+        block = __libc_realloc(old, size);
+        return old ? block : counted(block);
 }
+
+PUBLIC void free(void *block)
+{
+        live -= block != NULL;
+        __libc_free(block);
+}
+
+#endif
