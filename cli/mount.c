@@ -32,10 +32,10 @@ static int add_options(struct mount_options *options, const char *list)
         return r;
 }
 
-static int check_options(const struct mount_options *options)
+static int finish_options(struct mount_options *options)
 {
         struct failure failure = { 0 };
-        int r = mount_options_check(options, &failure);
+        int r = mount_options_finish(options, &failure);
 
         if (r < 0)
                 fprintf(stderr, "mount.fsyncfs: %s\n", failure_text(&failure, r));
@@ -63,7 +63,7 @@ static int parse_and_run(int argc, char **argv, const char *letters, bool f_is_f
                 mount_options_release(&options);
                 return MOUNT_EXIT_OK;
         }
-        if (check_options(&options) < 0) {
+        if (finish_options(&options) < 0) {
                 mount_options_release(&options);
                 return MOUNT_EXIT_USAGE;
         }

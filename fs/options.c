@@ -6,6 +6,8 @@
 #include <pwd.h>
 #include <string.h>
 
+#include "cache/domain.h"
+
 #define DEFAULT_TIMEOUT_SEC 30
 #define DEFAULT_LAZY_SEC    3
 #define SECONDS_MAX         86400
@@ -42,6 +44,7 @@ int mount_options_init(struct mount_options *options)
 void mount_options_release(struct mount_options *options)
 {
         free(options->cache_dir);
+        free(options->domain);
         free(options->token_file);
         free(options->ca);
         free(options->cert);
@@ -86,6 +89,20 @@ static int set_path(char **where, const char *value)
 static int set_cache(struct mount_options *o, const char *value)
 {
         return set_path(&o->cache_dir, value);
+}
+
+static int set_domain(struct mount_options *o, const char *value)
+{
+        char *name;
+
+        if (!domain_valid(value))
+                return -EINVAL;
+        name = strdup(value);
+        if (!name)
+                return -ENOMEM;
+        free(o->domain);
+        o->domain = name;
+        return 0;
 }
 
 static int set_token_file(struct mount_options *o, const char *value)
@@ -290,6 +307,7 @@ static const struct option_row {
 } own_options[] = {
         { "cache", "a folder", set_cache },
         { "cache_anywhere", NULL, set_cache_anywhere },
+        { "domain", "a name of at most 64 letters, digits, '-', '_' and '.'", set_domain },
         { "quota", "a size such as 500M or 20G, or a percentage of the cache's file system", set_quota },
         { "free", "a size such as 500M or 20G, or a percentage of the cache's file system", set_free },
         { "token_file", "a file", set_token_file },
@@ -391,7 +409,7 @@ static int parse_word(struct mount_options *o, char *word, struct failure *failu
         return failure_set(
                 failure, -EINVAL,
                 "unknown mount option '%.*s'; beside those of mount(8) there are cache=, cache_anywhere, "
-                "quota=, free=, token_file=, tls, ca=, cert=, key=, timeout=, "
+                "domain=, quota=, free=, token_file=, tls, ca=, cert=, key=, timeout=, "
                 "refresh=, lazy=, prefetch=, prefetch_rate=, passthrough=, uid=, gid=, umask=, "
                 "offline, xattr",
                 (int)name_len, word);
@@ -412,7 +430,20 @@ int mount_options_parse(struct mount_options *options, const char *list, struct 
         return 0;
 }
 
-int mount_options_check(const struct mount_options *options, struct failure *failure)
+/* From here on a domain is a cache folder like any other. */
+static int enter_domain(struct mount_options *options)
+{
+        char *dir;
+        int r = options->domain ? domain_dir(options->cache_dir, options->domain, &dir) : 0;
+
+        if (r < 0 || !options->domain)
+                return r;
+        free(options->cache_dir);
+        options->cache_dir = dir;
+        return 0;
+}
+
+int mount_options_finish(struct mount_options *options, struct failure *failure)
 {
         const char *alone = options->ca ? "ca" : options->cert ? "cert" : options->key ? "key" : NULL;
 
@@ -422,5 +453,5 @@ int mount_options_check(const struct mount_options *options, struct failure *fai
                 return failure_set(failure, -EINVAL,
                                    "mount options 'cert' and 'key' go together: '%s' is missing",
                                    options->cert ? "key" : "cert");
-        return 0;
+        return enter_domain(options);
 }

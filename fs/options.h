@@ -20,7 +20,8 @@ enum passthrough_mode {
 };
 
 struct mount_options {
-        char *cache_dir;       /* owned; never NULL after mount_options_finish */
+        char *cache_dir;       /* owned; never NULL; after mount_options_finish that of the trust domain */
+        char *domain;          /* owned; NULL: none */
         bool cache_anywhere;   /* also on a file system of the network */
         char *token_file;      /* owned; NULL: no token */
         char *ca, *cert, *key; /* owned; NULL: none. With `tls` only */
@@ -49,8 +50,8 @@ void mount_options_release(struct mount_options *options);
 /** Reads one -o argument: a comma-separated list. -EINVAL with a line in FAILURE that names the option. */
 int mount_options_parse(struct mount_options *options, const char *list, struct failure *failure);
 
-/** What can be said only of all lists together: -EINVAL with a line in FAILURE. */
-int mount_options_check(const struct mount_options *options, struct failure *failure);
+/** What can be said and done only of all lists together, once: -EINVAL with a line in FAILURE; -ENOMEM. */
+int mount_options_finish(struct mount_options *options, struct failure *failure);
 
 /** Reads "4096", "512M" (K, M, G, T, P: powers of 1024) or "10%". -EINVAL for anything else. */
 int mount_options_parse_amount(const char *value, struct store_amount *ret);
