@@ -131,6 +131,16 @@ static int set_key(struct mount_options *o, const char *value)
         return set_path(&o->key, value);
 }
 
+static int set_hash(struct mount_options *o, const char *value)
+{
+        bool any = strcmp(value, "any") == 0;
+
+        if (!any && strcmp(value, hash_algorithm_name(HASH_SHA256)) != 0)
+                return -EINVAL;
+        o->hash = any ? HASH_NONE : HASH_SHA256;
+        return 0;
+}
+
 static int set_timeout(struct mount_options *o, const char *value)
 {
         unsigned long n;
@@ -315,6 +325,7 @@ static const struct option_row {
         { "ca", "a file", set_ca },
         { "cert", "a file", set_cert },
         { "key", "a file", set_key },
+        { "hash", "sha256 or any", set_hash },
         { "timeout", "seconds, from 1 to 86400", set_timeout },
         { "refresh", "push, seconds from 1 to 86400, or off", set_refresh },
         { "lazy", "seconds, from 0 to 86400, or off", set_lazy },
@@ -409,7 +420,7 @@ static int parse_word(struct mount_options *o, char *word, struct failure *failu
         return failure_set(
                 failure, -EINVAL,
                 "unknown mount option '%.*s'; beside those of mount(8) there are cache=, cache_anywhere, "
-                "domain=, quota=, free=, token_file=, tls, ca=, cert=, key=, timeout=, "
+                "domain=, quota=, free=, token_file=, tls, ca=, cert=, key=, hash=, timeout=, "
                 "refresh=, lazy=, prefetch=, prefetch_rate=, passthrough=, uid=, gid=, umask=, "
                 "offline, xattr",
                 (int)name_len, word);

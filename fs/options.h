@@ -26,11 +26,12 @@ struct mount_options {
         char *token_file;      /* owned; NULL: no token */
         char *ca, *cert, *key; /* owned; NULL: none. With `tls` only */
         bool tls;
-        unsigned timeout_sec;   /* of a read that needs the master, and of the mount's connection */
-        unsigned refresh_sec;   /* 0: not by the clock */
-        bool prefetch_off;      /* nothing is brought before it is read */
-        uint64_t prefetch_rate; /* bytes a second, of what is prefetched in bulk; 0: no limit */
-        bool push;              /* when the master says that there is a new version */
+        enum hash_algorithm hash; /* by which contents must be named; HASH_NONE: by any */
+        unsigned timeout_sec;     /* of a read that needs the master, and of the mount's connection */
+        unsigned refresh_sec;     /* 0: not by the clock */
+        bool prefetch_off;        /* nothing is brought before it is read */
+        uint64_t prefetch_rate;   /* bytes a second, of what is prefetched in bulk; 0: no limit */
+        bool push;                /* when the master says that there is a new version */
         int lazy_sec; /* how long a mount waits for all of a first version before it is shown in part; -1: for ever */
         struct store_limits limits; /* of the cache */
         bool offline;               /* mount the last catalog, ask no master */

@@ -23,6 +23,8 @@ static const char help[] =
         "                        inotify, or off: then every request walks over the whole workspace\n"
         "  --stat-pass SECONDS   how often a workspace in use is walked over whatever the watcher says\n"
         "                        (default: 600)\n"
+        "  --hash HOW            by what contents are named: xxh3 (default), or sha256, which nobody can\n"
+        "                        forge; another one than before has all files hashed anew\n"
         "  --token-file FILE     workers must send one of the tokens in FILE, a line each, followed by the\n"
         "                        spiders that it opens (none: all); SIGHUP reads it again\n"
         "  --tls-cert FILE       speak TLS with this certificate; SIGHUP reads it again\n"
@@ -41,6 +43,7 @@ enum {
         OPT_WORKSPACE = 1,
         OPT_LISTEN,
         OPT_INDEX,
+        OPT_HASH,
         OPT_TOKEN,
         OPT_TLS_CERT,
         OPT_TLS_KEY,
@@ -61,6 +64,7 @@ static const struct option long_options[] = {
         { "workspace", required_argument, NULL, OPT_WORKSPACE },
         { "listen", required_argument, NULL, OPT_LISTEN },
         { "index", required_argument, NULL, OPT_INDEX },
+        { "hash", required_argument, NULL, OPT_HASH },
         { "token-file", required_argument, NULL, OPT_TOKEN },
         { "tls-cert", required_argument, NULL, OPT_TLS_CERT },
         { "tls-key", required_argument, NULL, OPT_TLS_KEY },
@@ -153,6 +157,11 @@ static enum options_result take_option(int option, const char *value, struct opt
                 break;
         case OPT_INDEX:
                 o->index = value;
+                break;
+        case OPT_HASH:
+                o->hash = hash_base_named(value);
+                if (o->hash == HASH_NONE)
+                        return wrong("--hash needs xxh3 or sha256, not", value);
                 break;
         case OPT_TOKEN:
                 o->token_file = value;
