@@ -78,19 +78,19 @@ void entry_digest_add(struct hasher *h, const struct entry_digest_input *child)
         p = put_le(p, (uint64_t)child->mtime_ns, 8);
         p = put_le(p, child->kind == ENTRY_DIRECTORY ? 0 : child->size, 8);
         p = put_le(p, child->algorithm, 1);
-        memcpy(p, child->digest, HASH_BYTES);
-        p += HASH_BYTES;
+        memcpy(p, child->digest, hash_len(child->algorithm));
+        p += hash_len(child->algorithm);
         hasher_update(h, record, (size_t)(p - record));
         hasher_update(h, child->name, child->name_len);
 }
 
-void entry_root_digest(uint32_t mode, int64_t mtime_ns, const uint8_t folder_digest[HASH_BYTES],
-                       uint8_t ret[HASH_BYTES])
+void entry_root_digest(enum hash_algorithm base, uint32_t mode, int64_t mtime_ns,
+                       const uint8_t folder_digest[HASH_BYTES], uint8_t ret[HASH_BYTES])
 {
         uint8_t record[12 + HASH_BYTES], *p = record;
 
         p = put_le(p, mode, 4);
         p = put_le(p, (uint64_t)mtime_ns, 8);
-        memcpy(p, folder_digest, HASH_BYTES);
-        hash_xxh3(record, sizeof(record), ret);
+        memcpy(p, folder_digest, hash_len(base));
+        hash_bytes(base, record, 12 + hash_len(base), ret);
 }

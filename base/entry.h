@@ -26,7 +26,7 @@ struct entry {
         int64_t mtime_ns; /* since the epoch */
         uint64_t size;    /* bytes of a file, of a symlink's target; 0 for folders */
         struct content_id
-                content; /* files; HASH_NONE if unknown. Folders: their digest (XXH3), HASH_NONE if not stated */
+                content; /* files; HASH_NONE if unknown. Folders: their digest, by the tree's base; HASH_NONE if not stated */
         const char *target; /* symlinks only, target_len bytes */
         size_t target_len;
         const uint8_t *
@@ -67,13 +67,13 @@ struct entry_digest_input {
         int64_t mtime_ns;
         uint64_t size;
         bool unknown;
-        /* Files: the content's hash. Folders: their own digest. Symlinks: hash_xxh3 of the target. */
+        /* Files: the content's hash. Folders: their own digest. Symlinks: hash_bytes of the target. */
         enum hash_algorithm algorithm;
-        const uint8_t *digest; /* HASH_BYTES bytes */
+        const uint8_t *digest; /* hash_len of it */
 };
 
 /**
- * Feeds one child to H, a hasher for HASH_XXH3 that collects a folder's digest. Children go in ascending
+ * Feeds one child to H, a hasher for the tree's base that collects a folder's digest. Children go in ascending
  * order of their names' bytes; the folder's digest is the hasher's result. Of an unknown entry only the name
  * counts, on both ends.
  */
@@ -81,5 +81,5 @@ void entry_digest_add(struct hasher *h, const struct entry_digest_input *child);
 
 /** The version of a tree: its root's own mode and mtime over its folder digest, so that a chmod of the root
  * shows. */
-void entry_root_digest(uint32_t mode, int64_t mtime_ns, const uint8_t folder_digest[HASH_BYTES],
-                       uint8_t ret[HASH_BYTES]);
+void entry_root_digest(enum hash_algorithm base, uint32_t mode, int64_t mtime_ns,
+                       const uint8_t folder_digest[HASH_BYTES], uint8_t ret[HASH_BYTES]);

@@ -1,21 +1,49 @@
 #include "base/hash.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include <nettle/sha2.h>
 #include <openssl/evp.h>
 #include <xxhash.h>
 
 #include "base/buffer.h"
 #include "base/pieces.h"
 
+/* One run of bytes being hashed. */
+struct state {
+        enum hash_algorithm base;
+        XXH3_state_t *xxh3; /* owned; for XXH3 */
+        EVP_MD_CTX *evp;    /* owned; for MD5 */
+        struct sha256_ctx sha256;
+};
+
 struct hasher {
         enum hash_algorithm algorithm;
-        XXH3_state_t *xxh3;  /* owned; for the XXH3s: of the content, or of its present piece */
-        EVP_MD_CTX *evp;     /* owned; for the others */
+        struct state state;  /* of the content, or of its present piece */
         struct buffer list;  /* the hashes of the pieces that are complete */
+        uint64_t size;       /* of what was hashed so far */
         uint64_t piece_left; /* bytes that the present piece lacks */
         int error;           /* the list could not be kept */
 };
+
+static const struct {
+        const char *name;
+        size_t len;
+        enum hash_algorithm base;
+} algorithms[HASH_ALGORITHMS] = {
+        [HASH_NONE] = { "none", 16, HASH_NONE },
+        [HASH_XXH3] = { "xxh3", 16, HASH_XXH3 },
+        [HASH_MD5] = { "md5", HASH_MD5_BYTES, HASH_MD5 },
+        [HASH_XXH3_PIECES] = { "xxh3p", 16, HASH_XXH3 },
+        [HASH_SHA256] = { "sha256", SHA256_DIGEST_SIZE, HASH_SHA256 },
+        [HASH_SHA256_PIECES] = { "sha256p", SHA256_DIGEST_SIZE, HASH_SHA256 },
+};
+
+static size_t row_of(enum hash_algorithm algorithm)
+{
+        return (size_t)algorithm < HASH_ALGORITHMS ? (size_t)algorithm : HASH_NONE;
+}
 
 bool content_id_equal(const struct content_id *a, const struct content_id *b)
 {
@@ -25,16 +53,52 @@ bool content_id_equal(const struct content_id *a, const struct content_id *b)
 
 const char *hash_algorithm_name(enum hash_algorithm algorithm)
 {
-        switch (algorithm) {
-        case HASH_XXH3:
-                return "xxh3";
-        case HASH_MD5:
-                return "md5";
-        case HASH_XXH3_PIECES:
-                return "xxh3p";
-        default:
-                return "none";
-        }
+        return algorithms[row_of(algorithm)].name;
+}
+
+size_t hash_len(enum hash_algorithm algorithm)
+{
+        return algorithms[row_of(algorithm)].len;
+}
+
+enum hash_algorithm hash_base(enum hash_algorithm algorithm)
+{
+        return algorithms[row_of(algorithm)].base;
+}
+
+bool hash_is_base(enum hash_algorithm algorithm)
+{
+        return algorithm == HASH_XXH3 || algorithm == HASH_SHA256;
+}
+
+bool hash_by_pieces(enum hash_algorithm algorithm)
+{
+        enum hash_algorithm base = hash_base(algorithm);
+
+        return base != HASH_NONE && base != algorithm;
+}
+
+enum hash_algorithm hash_of_len(size_t len)
+{
+        return len == hash_len(HASH_SHA256) ? HASH_SHA256
+               : len == hash_len(HASH_XXH3) ? HASH_XXH3
+                                            : HASH_NONE;
+}
+
+enum hash_algorithm hash_base_named(const char *name)
+{
+        static const enum hash_algorithm bases[] = { HASH_XXH3, HASH_SHA256 };
+
+        for (size_t i = 0; i < ARRAY_SIZE(bases); i++)
+                if (strcmp(hash_algorithm_name(bases[i]), name) == 0)
+                        return bases[i];
+        return HASH_NONE;
+}
+
+void hash_take(uint8_t ret[HASH_BYTES], const void *data, size_t len)
+{
+        memcpy(ret, data, len);
+        memset(ret + len, 0, HASH_BYTES - len);
 }
 
 void hex_encode(const uint8_t *data, size_t len, char *out)
@@ -81,22 +145,21 @@ const char *content_id_format(const struct content_id *id, char buf[HASH_TEXT_MA
 
         if (id->algorithm == HASH_NONE)
                 return strcpy(buf, "none");
-        hex_encode(id->bytes, HASH_BYTES, hex);
+        hex_encode(id->bytes, hash_len(id->algorithm), hex);
         snprintf(buf, HASH_TEXT_MAX, "%s:%s", hash_algorithm_name(id->algorithm), hex);
         return buf;
 }
 
 int content_id_parse(const char *text, struct content_id *ret_id)
 {
-        static const enum hash_algorithm known[] = { HASH_XXH3, HASH_MD5, HASH_XXH3_PIECES };
         const char *colon = strchr(text, ':');
 
-        for (size_t i = 0; colon && i < ARRAY_SIZE(known); i++) {
-                const char *name = hash_algorithm_name(known[i]);
-                struct content_id id = { .algorithm = known[i] };
+        for (enum hash_algorithm a = HASH_XXH3; colon && a < HASH_ALGORITHMS; a++) {
+                const char *name = hash_algorithm_name(a);
+                struct content_id id = { .algorithm = a };
                 if (strlen(name) != (size_t)(colon - text) || strncmp(name, text, strlen(name)) != 0)
                         continue;
-                if (hex_decode(colon + 1, strlen(colon + 1), id.bytes, HASH_BYTES) < 0)
+                if (hex_decode(colon + 1, strlen(colon + 1), id.bytes, hash_len(a)) < 0)
                         return -EINVAL;
                 *ret_id = id;
                 return 0;
@@ -104,21 +167,65 @@ int content_id_parse(const char *text, struct content_id *ret_id)
         return -EINVAL;
 }
 
+/* ---- one run of bytes ---- */
+
+static void state_reset(struct state *s)
+{
+        if (s->xxh3)
+                XXH3_128bits_reset(s->xxh3);
+        else if (s->evp)
+                EVP_DigestInit_ex(s->evp, EVP_md5(), NULL);
+        else
+                sha256_init(&s->sha256);
+}
+
+static void state_update(struct state *s, const void *data, size_t len)
+{
+        if (s->xxh3)
+                XXH3_128bits_update(s->xxh3, data, len);
+        else if (s->evp)
+                EVP_DigestUpdate(s->evp, data, len);
+        else
+                sha256_update(&s->sha256, len, data);
+}
+
+static void put_xxh3(XXH128_hash_t hash, uint8_t ret[HASH_BYTES])
+{
+        XXH128_canonical_t canonical;
+
+        XXH128_canonicalFromHash(&canonical, hash);
+        memcpy(ret, canonical.digest, sizeof(canonical.digest));
+}
+
+/* RET is zero before. */
+static void state_final(struct state *s, uint8_t ret[HASH_BYTES])
+{
+        if (s->xxh3)
+                put_xxh3(XXH3_128bits_digest(s->xxh3), ret);
+        else if (s->evp)
+                EVP_DigestFinal_ex(s->evp, ret, NULL);
+        else
+                sha256_digest(&s->sha256, SHA256_DIGEST_SIZE, ret);
+}
+
+/* ---- contents ---- */
+
 int hasher_new(enum hash_algorithm algorithm, struct hasher **ret)
 {
+        enum hash_algorithm base = hash_base(algorithm);
         struct hasher *h;
 
-        if (algorithm != HASH_XXH3 && algorithm != HASH_MD5 && algorithm != HASH_XXH3_PIECES)
+        if (base == HASH_NONE)
                 return -EINVAL;
         h = calloc(1, sizeof(*h));
         if (!h)
                 return -ENOMEM;
         h->algorithm = algorithm;
-        if (algorithm != HASH_MD5)
-                h->xxh3 = XXH3_createState();
-        else
-                h->evp = EVP_MD_CTX_new();
-        if (!h->xxh3 && !h->evp) {
+        if (base == HASH_XXH3)
+                h->state.xxh3 = XXH3_createState();
+        if (base == HASH_MD5)
+                h->state.evp = EVP_MD_CTX_new();
+        if (base != HASH_SHA256 && !h->state.xxh3 && !h->state.evp) {
                 hasher_free(h);
                 return -ENOMEM;
         }
@@ -131,29 +238,19 @@ void hasher_free(struct hasher *h)
 {
         if (!h)
                 return;
-        XXH3_freeState(h->xxh3);
-        EVP_MD_CTX_free(h->evp);
+        XXH3_freeState(h->state.xxh3);
+        EVP_MD_CTX_free(h->state.evp);
         buffer_release(&h->list);
         free(h);
 }
 
 void hasher_reset(struct hasher *h)
 {
-        if (h->xxh3)
-                XXH3_128bits_reset(h->xxh3);
-        else
-                EVP_DigestInit_ex(h->evp, EVP_md5(), NULL);
+        state_reset(&h->state);
         buffer_truncate(&h->list, 0);
+        h->size = 0;
         h->piece_left = PIECE_BYTES;
         h->error = 0;
-}
-
-static void digest_xxh3(const struct hasher *h, uint8_t ret[HASH_BYTES])
-{
-        XXH128_canonical_t canonical;
-
-        XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(h->xxh3));
-        memcpy(ret, canonical.digest, HASH_BYTES);
 }
 
 /* Notes the hash of the piece that has ended. */
@@ -161,10 +258,10 @@ static void end_piece(struct hasher *h)
 {
         uint8_t digest[HASH_BYTES];
 
-        digest_xxh3(h, digest);
-        if (buffer_append(&h->list, digest, HASH_BYTES) < 0)
+        state_final(&h->state, digest);
+        if (buffer_append(&h->list, digest, hash_len(h->algorithm)) < 0)
                 h->error = -ENOMEM;
-        XXH3_128bits_reset(h->xxh3);
+        state_reset(&h->state);
         h->piece_left = PIECE_BYTES;
 }
 
@@ -173,7 +270,7 @@ static void update_pieces(struct hasher *h, const uint8_t *data, size_t len)
         while (len > 0) {
                 size_t n = (size_t)MIN((uint64_t)len, h->piece_left);
 
-                XXH3_128bits_update(h->xxh3, data, n);
+                state_update(&h->state, data, n);
                 data += n;
                 len -= n;
                 h->piece_left -= n;
@@ -184,28 +281,25 @@ static void update_pieces(struct hasher *h, const uint8_t *data, size_t len)
 
 void hasher_update(struct hasher *h, const void *data, size_t len)
 {
-        if (h->algorithm == HASH_XXH3_PIECES)
+        h->size += len;
+        if (hash_by_pieces(h->algorithm))
                 update_pieces(h, data, len);
-        else if (h->xxh3)
-                XXH3_128bits_update(h->xxh3, data, len);
         else
-                EVP_DigestUpdate(h->evp, data, len);
+                state_update(&h->state, data, len);
 }
 
 void hasher_final(struct hasher *h, struct content_id *ret_id)
 {
         *ret_id = (struct content_id){ .algorithm = h->algorithm };
-        if (h->algorithm == HASH_XXH3_PIECES) {
-                if (h->piece_left < PIECE_BYTES)
-                        end_piece(h);
-                pieces_name((const uint8_t *)h->list.data, h->list.len, ret_id);
-                if (h->error < 0)
-                        ret_id->algorithm = HASH_NONE;
-        } else if (h->xxh3) {
-                digest_xxh3(h, ret_id->bytes);
-        } else {
-                EVP_DigestFinal_ex(h->evp, ret_id->bytes, NULL);
+        if (!hash_by_pieces(h->algorithm)) {
+                state_final(&h->state, ret_id->bytes);
+                return;
         }
+        if (h->piece_left < PIECE_BYTES)
+                end_piece(h);
+        pieces_name(h->algorithm, h->size, (const uint8_t *)h->list.data, h->list.len, ret_id);
+        if (h->error < 0)
+                ret_id->algorithm = HASH_NONE;
 }
 
 int hasher_get_pieces(const struct hasher *h, const uint8_t **ret_list, size_t *ret_len)
@@ -217,12 +311,29 @@ int hasher_get_pieces(const struct hasher *h, const uint8_t **ret_list, size_t *
         return 0;
 }
 
-void hash_xxh3(const void *data, size_t len, uint8_t ret[HASH_BYTES])
+void hash_bytes(enum hash_algorithm base, const void *data, size_t len, uint8_t ret[HASH_BYTES])
 {
-        XXH128_canonical_t canonical;
+        struct sha256_ctx sha256;
 
-        XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, len));
-        memcpy(ret, canonical.digest, HASH_BYTES);
+        assert(hash_is_base(base));
+        memset(ret, 0, HASH_BYTES);
+        if (base == HASH_XXH3) {
+                put_xxh3(XXH3_128bits(data, len), ret);
+                return;
+        }
+        sha256_init(&sha256);
+        sha256_update(&sha256, len, data);
+        sha256_digest(&sha256, SHA256_DIGEST_SIZE, ret);
+}
+
+bool hash_proves(enum hash_algorithm base, const void *data, size_t len, const uint8_t *hash)
+{
+        uint8_t found[HASH_BYTES];
+
+        if (!hash_is_base(base))
+                return false;
+        hash_bytes(base, data, len, found);
+        return memcmp(found, hash, hash_len(base)) == 0;
 }
 
 uint64_t hash_xxh3_64(const void *data, size_t len)

@@ -9,8 +9,8 @@
 
 #define PIECE_BYTES ((uint64_t)256 * 1024) /* of every piece but the last; a format: never to change */
 
-/** How a master of ours names a content of SIZE bytes: HASH_XXH3 up to PIECE_BYTES, HASH_XXH3_PIECES beyond. */
-enum hash_algorithm content_algorithm(uint64_t size);
+/** How a master of ours whose trees are hashed by BASE names a content of SIZE bytes: by BASE itself up to PIECE_BYTES, by its pieces beyond. */
+enum hash_algorithm content_algorithm(enum hash_algorithm base, uint64_t size);
 
 /** How many pieces a content of SIZE bytes has. */
 static inline uint64_t pieces_count(uint64_t size)
@@ -27,5 +27,6 @@ static inline size_t piece_len(uint64_t size, uint64_t index)
 /** True if LIST (LEN bytes) is the list of the pieces' hashes of content ID, of SIZE bytes. */
 bool pieces_prove(const struct content_id *id, uint64_t size, const uint8_t *list, size_t len);
 
-/** Names the content whose list this is. */
-void pieces_name(const uint8_t *list, size_t len, struct content_id *ret_id);
+/** Names the content of SIZE bytes whose list, by ALGORITHM (one by pieces), this is. */
+void pieces_name(enum hash_algorithm algorithm, uint64_t size, const uint8_t *list, size_t len,
+                 struct content_id *ret_id);

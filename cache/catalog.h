@@ -59,6 +59,7 @@ void catalog_free(struct catalog *catalog);
 struct catalog_version {
         bool valid;   /* false: nothing was ever synced */
         bool loading; /* not all is here yet: see catalog_load_begin; digest and revision are the target's */
+        enum hash_algorithm hash;   /* the tree's base, see base/hash.h */
         uint8_t digest[HASH_BYTES]; /* root digest, see base/entry.h */
         uint64_t revision;          /* the master's number; 0 from a stock master */
         uint64_t generation;        /* counts versions of this catalog; rises by one per switch, persists */
@@ -142,7 +143,7 @@ int catalog_get_tiny(struct catalog *catalog, const struct catalog_entry *entry,
 #define CATALOG_PREVIOUS_MAX 4096 /* replacements that are known; the last ones */
 
 /**
- * Which content the file had that now holds CONTENT, a large one (HASH_XXH3_PIECES), and had a large one before: most of their pieces may be the same. CATALOG_OK,
+ * Which content the file had that now holds CONTENT, a large one (by pieces), and had a large one before: most of their pieces may be the same. CATALOG_OK,
  * CATALOG_NONE (nothing is known) or negative errno. It may be in the store, or may not be; then the one before it may (but a file can go back to what it
  * held: the chain may be a ring). Survives restarts.
  */
@@ -176,8 +177,11 @@ int catalog_all_changed(struct catalog *catalog, struct catalog_changes *ret);
 
 void catalog_changes_release(struct catalog_changes *changes);
 
-/** Begins a version. -EBUSY: an update is under way. */
+/** Begins a version, of the same base as the one there is (HASH_XXH3 if there is none). -EBUSY: an update is under way. */
 int catalog_update_begin(struct catalog *catalog, struct catalog_update **ret);
+
+/** The version is hashed by BASE; to be said before the first put. Where the last one was not, all folders get new digests. */
+void catalog_update_set_hash(struct catalog_update *update, enum hash_algorithm base);
 
 /**
  * Has HEAR called, during later puts, for every file whose known content OLD gives way to another one, NOW's; NOW
@@ -220,6 +224,7 @@ void catalog_update_abort(struct catalog_update *update);
 struct catalog_load;
 
 struct catalog_load_target {
+        enum hash_algorithm hash;   /* the tree's base */
         uint8_t digest[HASH_BYTES]; /* the root digest of the version being loaded */
         uint64_t revision;
         uint64_t offset; /* of the transfer, as catalog_load_save was told last; 0: from the beginning */

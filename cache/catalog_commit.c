@@ -45,15 +45,47 @@ static int add_ancestors(struct catalog_update *update)
         return 0;
 }
 
+/* A folder in whose turn its subfolders are added. */
+struct turn {
+        struct catalog_update *update;
+        struct update_folder folder;
+};
+
+static int add_subfolder(const struct db_row *row, void *arg)
+{
+        const struct turn *turn = arg;
+
+        if (row->entry.kind != ENTRY_DIRECTORY)
+                return 0;
+        return update_folder_changed(turn->update,
+                                     (struct update_folder){ row->entry.ino, turn->folder.depth + 1 }, false);
+}
+
+/* By another base all digests are others. From the root down; the list grows as above. */
+static int add_all_folders(struct catalog_update *update)
+{
+        int r = update_folder_changed(update, (struct update_folder){ CATALOG_ROOT_INO, 0 }, false);
+
+        for (size_t i = 0; r == 0 && i < update->dirty.count; i++) {
+                struct turn turn = { .update = update, .folder = update->dirty.items[i] };
+                const struct db_list list = { .parent = turn.folder.ino, .after = "", .generation = DB_LIVE };
+
+                if (!is_gone(update, turn.folder.ino))
+                        r = db_list(update->db, &list, add_subfolder, &turn);
+        }
+        return r;
+}
+
 static int renew_digests(struct catalog_update *update)
 {
         _cleanup_hasher_ struct hasher *hasher = NULL;
         struct folder_list *dirty = &update->dirty;
+        enum hash_algorithm base = update->version.shown.hash;
         uint8_t digest[HASH_BYTES];
-        int r = add_ancestors(update);
+        int r = update->rehash ? add_all_folders(update) : add_ancestors(update);
 
         if (r == 0)
-                r = hasher_new(HASH_XXH3, &hasher);
+                r = hasher_new(base, &hasher);
         if (r < 0)
                 return r;
         if (dirty->count > 0)
@@ -64,9 +96,9 @@ static int renew_digests(struct catalog_update *update)
                         continue;
                 r = catalog_folder_digest(update->db, ino, hasher, digest);
                 if (r == 0)
-                        r = db_set_digest(update->db, ino, digest);
+                        r = db_set_digest(update->db, ino, digest, hash_len(base));
         }
-        return r < 0 ? r : catalog_tree_digest(update->db, update->version.shown.digest);
+        return r < 0 ? r : catalog_tree_digest(update->db, base, update->version.shown.digest);
 }
 
 /* ---- commit ---- */

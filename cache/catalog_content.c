@@ -7,10 +7,7 @@
 
 static bool is_content(const struct content_id *id, const void *data, size_t len)
 {
-        uint8_t digest[HASH_BYTES];
-
-        hash_xxh3(data, len, digest);
-        return id->algorithm == HASH_XXH3 && memcmp(digest, id->bytes, HASH_BYTES) == 0;
+        return hash_proves(id->algorithm, data, len, id->bytes);
 }
 
 void catalog_row_data(const struct db_row *row, const struct entry *entry, const void **ret, size_t *ret_len)
@@ -72,17 +69,13 @@ int catalog_get_tiny(struct catalog *catalog, const struct catalog_entry *entry,
 
 int catalog_get_previous(struct catalog *catalog, const struct content_id *content, struct content_id *ret)
 {
-        struct content_id previous = { .algorithm = HASH_XXH3_PIECES };
         struct catalog_reader *reader;
         int r;
 
-        if (content->algorithm != HASH_XXH3_PIECES)
+        if (!hash_by_pieces(content->algorithm))
                 return CATALOG_NONE;
         r = catalog_reader_take(catalog, &reader);
         if (r < 0)
                 return r;
-        r = catalog_reader_give(catalog, reader, db_previous(reader->db, content->bytes, previous.bytes));
-        if (r == CATALOG_OK)
-                *ret = previous;
-        return r;
+        return catalog_reader_give(catalog, reader, db_previous(reader->db, content, ret));
 }

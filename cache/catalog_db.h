@@ -11,9 +11,10 @@
 
 struct db;
 
-/** One row of the entry table. entry.content.bytes: files: hash, symlinks: hash_xxh3 of the target, folders: their digest. */
+/** One row of the entry table. entry.content.bytes: files: hash, symlinks: hash_bytes of the target, folders: their digest. */
 struct db_row {
         struct catalog_entry entry;
+        size_t hash_len; /* of entry.content.bytes: of links and folders, whose algorithm is none, that of their tree's base */
         uint64_t born; /* the generation that brought it */
         uint64_t died; /* the generation that retired it; 0: live */
         bool unknown;  /* the master could not read it when it was last asked */
@@ -112,7 +113,7 @@ int db_each(struct db *db, db_row_fn each, void *arg);
 int db_insert(struct db *db, const struct db_row *row, const void *data, size_t len);
 
 int db_set_attributes(struct db *db, uint64_t ino, uint32_t mode, int64_t mtime_ns, bool unknown);
-int db_set_digest(struct db *db, uint64_t ino, const uint8_t digest[HASH_BYTES]);
+int db_set_digest(struct db *db, uint64_t ino, const uint8_t *digest, size_t len);
 int db_clear_pending(struct db *db, uint64_t ino);
 
 /** Removes the live rows of folder PARENT whose names come after AFTER ("": all but the root's own), for rows that were never shown. */
@@ -123,8 +124,7 @@ int db_delete_retired(struct db *db);
 int db_delete_all(struct db *db);
 
 /** Which large content had the place that content NOW has; CATALOG_NONE. */
-int db_previous(struct db *db, const uint8_t now[HASH_BYTES], uint8_t ret[HASH_BYTES]);
+int db_previous(struct db *db, const struct content_id *now, struct content_id *ret);
 
-/** Notes that OLD gave way to NOW, and forgets what was noted more than MAX notes ago. */
-int db_set_previous(struct db *db, const uint8_t now[HASH_BYTES], const uint8_t old[HASH_BYTES],
-                    uint64_t max);
+/** Notes that OLD gave way to NOW, both by the pieces of one base, and forgets what was noted more than MAX notes ago. */
+int db_set_previous(struct db *db, const struct content_id *now, const struct content_id *old, uint64_t max);

@@ -77,10 +77,13 @@ static inline void bind_blob(sqlite3_stmt *statement, int index, const void *dat
         assert(r == SQLITE_OK);
 }
 
-static inline int column_hash(sqlite3_stmt *statement, int column, uint8_t ret[HASH_BYTES])
+static inline int column_hash(sqlite3_stmt *statement, int column, uint8_t ret[HASH_BYTES], size_t *ret_len)
 {
-        if (sqlite3_column_bytes(statement, column) != HASH_BYTES)
+        size_t len = (size_t)sqlite3_column_bytes(statement, column);
+
+        if (hash_of_len(len) == HASH_NONE)
                 return -EBADMSG;
-        memcpy(ret, sqlite3_column_blob(statement, column), HASH_BYTES);
+        hash_take(ret, sqlite3_column_blob(statement, column), len);
+        *ret_len = len;
         return 0;
 }

@@ -15,7 +15,7 @@ void catalog_digest_add(struct hasher *h, const struct db_row *row)
                 .mtime_ns = e->mtime_ns,
                 .size = e->size,
                 .unknown = row->unknown,
-                .algorithm = e->kind == ENTRY_FILE ? e->content.algorithm : HASH_XXH3,
+                .algorithm = e->kind == ENTRY_FILE ? e->content.algorithm : hash_of_len(row->hash_len),
                 .digest = e->content.bytes,
         };
 
@@ -43,14 +43,14 @@ int catalog_folder_digest(struct db *db, uint64_t ino, struct hasher *h, uint8_t
         return 0;
 }
 
-int catalog_tree_digest(struct db *db, uint8_t ret[HASH_BYTES])
+int catalog_tree_digest(struct db *db, enum hash_algorithm base, uint8_t ret[HASH_BYTES])
 {
         struct db_row root;
         int r = db_get(db, CATALOG_ROOT_INO, &root);
 
         if (r != CATALOG_OK)
                 return r < 0 ? r : -EBADMSG;
-        entry_root_digest(root.entry.mode, root.entry.mtime_ns, root.entry.content.bytes, ret);
+        entry_root_digest(base, root.entry.mode, root.entry.mtime_ns, root.entry.content.bytes, ret);
         return 0;
 }
 
@@ -82,13 +82,13 @@ int catalog_check_rows(struct db *db, const struct db_version *version)
         _cleanup_hasher_ struct hasher *hasher = NULL;
         struct check check = { .db = db };
         uint8_t digest[HASH_BYTES];
-        int r = hasher_new(HASH_XXH3, &hasher);
+        int r = hasher_new(version->shown.hash, &hasher);
 
         check.hasher = hasher;
         if (r == 0)
                 r = db_each_live(db, check_folder, &check);
         if (r == 0)
-                r = catalog_tree_digest(db, digest);
+                r = catalog_tree_digest(db, version->shown.hash, digest);
         if (r == 0 && memcmp(digest, version->shown.digest, HASH_BYTES) != 0)
                 r = CATALOG_MISMATCH;
         return r;

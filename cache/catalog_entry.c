@@ -4,16 +4,16 @@
 
 #include "base/pieces.h"
 
-/* A master of ours names a content by its size; a stock one as MD5; and one that could not read it not at all. */
-static bool is_named_well(const struct entry *entry)
+/* A master of ours names a content by its tree's base and its size; a stock one, whose trees count as HASH_XXH3, as MD5; and one that could not read it not at all. */
+static bool is_named_well(enum hash_algorithm base, const struct entry *entry)
 {
         enum hash_algorithm algorithm = entry->content.algorithm;
 
-        return entry->unknown || algorithm == HASH_NONE || algorithm == HASH_MD5 ||
-               algorithm == content_algorithm(entry->size);
+        return entry->unknown || algorithm == HASH_NONE || (algorithm == HASH_MD5 && base == HASH_XXH3) ||
+               algorithm == content_algorithm(base, entry->size);
 }
 
-int catalog_check_entry(const struct entry *entry)
+int catalog_check_entry(enum hash_algorithm base, const struct entry *entry)
 {
         int64_t seconds = clock_timespec(entry->mtime_ns).tv_sec;
         int r = path_check(entry->path, entry->path_len);
@@ -29,7 +29,7 @@ int catalog_check_entry(const struct entry *entry)
                 return -EINVAL;
         if (entry->kind == ENTRY_FILE && entry->size > ENTRY_SIZE_MAX)
                 return -EFBIG;
-        if (entry->kind == ENTRY_FILE && !is_named_well(entry))
+        if (entry->kind == ENTRY_FILE && !is_named_well(base, entry))
                 return -EINVAL;
         if (entry->kind == ENTRY_SYMLINK && !entry->unknown &&
             (entry->target_len == 0 || entry->target_len > ENTRY_TARGET_MAX ||
@@ -38,22 +38,24 @@ int catalog_check_entry(const struct entry *entry)
         return 0;
 }
 
-void catalog_row_from_entry(const struct entry *entry, struct db_row *row)
+void catalog_row_from_entry(enum hash_algorithm base, const struct entry *entry, struct db_row *row)
 {
         struct catalog_entry *e = &row->entry;
 
         row->unknown = entry->unknown || entry->kind == ENTRY_UNKNOWN;
+        row->hash_len = hash_len(base);
         *e = (struct catalog_entry){ .kind = entry->kind, .mode = entry->mode, .mtime_ns = entry->mtime_ns };
         /* A link that leads nowhere known cannot be shown. */
         if (entry->kind == ENTRY_UNKNOWN || (entry->kind == ENTRY_SYMLINK && row->unknown)) {
                 *e = (struct catalog_entry){ .kind = ENTRY_UNKNOWN };
         } else if (entry->kind == ENTRY_SYMLINK) {
                 e->size = entry->target_len;
-                hash_xxh3(entry->target, entry->target_len, e->content.bytes);
+                hash_bytes(base, entry->target, entry->target_len, e->content.bytes);
         } else if (entry->kind == ENTRY_FILE) {
                 e->size = entry->size;
                 if (!row->unknown && entry->content.algorithm != HASH_NONE)
                         e->content = entry->content;
+                row->hash_len = hash_len(e->content.algorithm);
         }
 }
 

@@ -60,13 +60,14 @@ static int make_row(const struct catalog_load *load, const struct entry *entry, 
 {
         struct catalog_entry *e = &ret->entry;
         const char *name = "";
-        int r = catalog_check_entry(entry);
+        enum hash_algorithm base = load->version.shown.hash;
+        int r = catalog_check_entry(base, entry);
 
         if (r < 0)
                 return r;
         if (entry->gone)
                 return REFUSED;
-        catalog_row_from_entry(entry, ret);
+        catalog_row_from_entry(base, entry, ret);
         if (entry->path_len > 0)
                 path_split(entry->path, entry->path_len, &name);
         e->name_len = (size_t)(entry->path + entry->path_len - name) * (entry->path_len > 0);
@@ -74,7 +75,7 @@ static int make_row(const struct catalog_load *load, const struct entry *entry, 
         e->name[e->name_len] = '\0';
         if (e->kind != ENTRY_DIRECTORY)
                 return 0;
-        if (!ret->unknown && entry->content.algorithm != HASH_XXH3)
+        if (!ret->unknown && entry->content.algorithm != base)
                 return REFUSED;
         memcpy(e->content.bytes, ret->unknown ? load->nothing : entry->content.bytes, HASH_BYTES);
         e->pending = memcmp(e->content.bytes, load->nothing, HASH_BYTES) != 0;
@@ -182,7 +183,8 @@ static int put_root(struct catalog_load *load, const struct entry *entry, struct
         struct db_row old;
         int r;
 
-        entry_root_digest(row->entry.mode, row->entry.mtime_ns, row->entry.content.bytes, digest);
+        entry_root_digest(load->version.shown.hash, row->entry.mode, row->entry.mtime_ns,
+                          row->entry.content.bytes, digest);
         if (load->root || row->unknown || memcmp(digest, load->version.shown.digest, HASH_BYTES) != 0)
                 return REFUSED;
         load->root = true;

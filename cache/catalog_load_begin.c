@@ -81,6 +81,7 @@ static int begin_anew(struct catalog_load *load, const struct catalog_load_targe
         int r = version->rows > 0 ? db_delete_all(load->db) : 0;
 
         *version = (struct db_version){ .shown.loading = true,
+                                        .shown.hash = target->hash,
                                         .shown.revision = target->revision,
                                         .shown.generation = version->shown.generation,
                                         .next_ino = version->next_ino };
@@ -91,7 +92,8 @@ static int begin_anew(struct catalog_load *load, const struct catalog_load_targe
 static int begin(struct catalog_load *load, const struct catalog_load_target *target)
 {
         struct db_version *version = &load->version;
-        bool same = version->shown.loading && memcmp(version->shown.digest, target->digest, HASH_BYTES) == 0;
+        bool same = version->shown.loading && version->shown.hash == target->hash &&
+                    memcmp(version->shown.digest, target->digest, HASH_BYTES) == 0;
         int r;
 
         if (version->shown.valid && !version->shown.loading)
@@ -103,7 +105,7 @@ static int begin(struct catalog_load *load, const struct catalog_load_target *ta
         return r < 0 ? r : load_commit(load);
 }
 
-static int load_new(struct catalog *catalog, struct catalog_load **ret)
+static int load_new(struct catalog *catalog, enum hash_algorithm base, struct catalog_load **ret)
 {
         struct catalog_load *load = calloc(1, sizeof(*load));
         struct content_id nothing;
@@ -114,9 +116,9 @@ static int load_new(struct catalog *catalog, struct catalog_load **ret)
         load->catalog = catalog;
         load->db = catalog->writer;
         *ret = load;
-        r = hasher_new(HASH_XXH3, &load->hasher);
+        r = hasher_new(base, &load->hasher);
         if (r == 0)
-                r = hasher_new(HASH_XXH3, &load->spare);
+                r = hasher_new(base, &load->spare);
         if (r == 0)
                 r = trail_init(&load->trail, CATALOG_ROOT_INO);
         if (r < 0)
@@ -140,7 +142,7 @@ int catalog_load_begin(struct catalog *catalog, const struct catalog_load_target
                        struct catalog_load **ret)
 {
         struct catalog_load *load = NULL;
-        int r = load_new(catalog, &load);
+        int r = load_new(catalog, target->hash, &load);
 
         if (r == 0)
                 r = catalog_writer_take(catalog, &load->version);
@@ -210,7 +212,8 @@ bool catalog_get_load(struct catalog *catalog, struct catalog_load_target *ret)
         mutex_unlock(&catalog->mutex);
         if (!version.shown.loading)
                 return false;
-        *ret = (struct catalog_load_target){ .revision = version.shown.revision,
+        *ret = (struct catalog_load_target){ .hash = version.shown.hash,
+                                             .revision = version.shown.revision,
                                              .offset = version.load_offset };
         memcpy(ret->digest, version.shown.digest, HASH_BYTES);
         return true;

@@ -116,11 +116,11 @@ int catalog_path_of(struct db *db, uint64_t ino, struct buffer *ret);
 
 /* ---- entries as rows (catalog_entry.c) ---- */
 
-/** Whether ENTRY may be put: -EINVAL, -ENAMETOOLONG, -EFBIG as catalog_update_put. */
-int catalog_check_entry(const struct entry *entry);
+/** Whether ENTRY may be put into a tree of BASE: -EINVAL, -ENAMETOOLONG, -EFBIG as catalog_update_put. */
+int catalog_check_entry(enum hash_algorithm base, const struct entry *entry);
 
-/** The row that the checked ENTRY would be, but for numbers and name; a folder's digest is left out. */
-void catalog_row_from_entry(const struct entry *entry, struct db_row *ret);
+/** The row that the checked ENTRY would be in a tree of BASE, but for numbers and name; a folder's digest is left out. */
+void catalog_row_from_entry(enum hash_algorithm base, const struct entry *entry, struct db_row *ret);
 
 /** Counts ROW in (BY 1) or out (-1: counts are unsigned and wrap). */
 void catalog_count_row(struct db_version *version, const struct db_row *row, uint64_t by);
@@ -130,14 +130,14 @@ void catalog_count_row(struct db_version *version, const struct db_row *row, uin
 /** Adds child ROW to the digest of its folder. */
 void catalog_digest_add(struct hasher *h, const struct db_row *row);
 
-/** The digest of live folder INO from its children's rows. H: a hasher for HASH_XXH3, reset here. */
+/** The digest of live folder INO from its children's rows. H: a hasher for the tree's base, reset here. */
 int catalog_folder_digest(struct db *db, uint64_t ino, struct hasher *h, uint8_t ret[HASH_BYTES]);
 
 /** Whether all that DB shows as VERSION, which is valid, adds up to its digest: CATALOG_OK, CATALOG_MISMATCH or negative errno. */
 int catalog_check_rows(struct db *db, const struct db_version *version);
 
-/** The root digest, from the root's row. -EBADMSG if there is none. */
-int catalog_tree_digest(struct db *db, uint8_t ret[HASH_BYTES]);
+/** The root digest by BASE, from the root's row. -EBADMSG if there is none. */
+int catalog_tree_digest(struct db *db, enum hash_algorithm base, uint8_t ret[HASH_BYTES]);
 
 /* ---- contents (catalog_content.c) ---- */
 

@@ -22,6 +22,7 @@ int db_read_version(struct db *db, struct db_version *ret)
                                       &v.load_rows,
                                       &v.load_pending,
                                       &v.load_open };
+        size_t digest_len = 0;
         int r = -EIO;
         sqlite3_stmt *statement = db_statement(db, Q_VERSION, &r);
 
@@ -30,7 +31,8 @@ int db_read_version(struct db *db, struct db_version *ret)
         r = sqlite3_step(statement);
         if (r == SQLITE_ROW) {
                 v.shown.valid = sqlite3_column_int(statement, 0) != 0;
-                r = column_hash(statement, 1, v.shown.digest);
+                r = column_hash(statement, 1, v.shown.digest, &digest_len);
+                v.shown.hash = hash_of_len(digest_len);
                 for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
                         *numbers[i] = (uint64_t)sqlite3_column_int64(statement, (int)i + 2);
                 v.shown.loading = loading != 0;
@@ -57,7 +59,7 @@ int db_write_version(struct db *db, const struct db_version *v)
         if (!statement)
                 return r;
         bind_int(statement, 1, v->shown.valid);
-        bind_blob(statement, 2, v->shown.digest, HASH_BYTES);
+        bind_blob(statement, 2, v->shown.digest, hash_len(v->shown.hash));
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
                 bind_int(statement, (int)i + 3, numbers[i]);
         return db_run(db, statement);
@@ -73,9 +75,10 @@ static int read_row(sqlite3_stmt *statement, struct db_row *ret)
         sqlite3_int64 kind = sqlite3_column_int64(statement, 5),
                       algorithm = sqlite3_column_int64(statement, 9),
                       flags = sqlite3_column_int64(statement, 11);
+        int r;
 
         if (name_len > PATH_NAME_MAX || kind < ENTRY_UNKNOWN || kind > ENTRY_SYMLINK ||
-            algorithm < HASH_NONE || algorithm > HASH_XXH3_PIECES)
+            algorithm < HASH_NONE || algorithm >= HASH_ALGORITHMS)
                 return -EBADMSG;
         e->ino = (uint64_t)sqlite3_column_int64(statement, 0);
         e->parent = (uint64_t)sqlite3_column_int64(statement, 1);
@@ -96,7 +99,10 @@ static int read_row(sqlite3_stmt *statement, struct db_row *ret)
         e->pending = flags & DB_PENDING;
         e->tiny = kind == ENTRY_FILE && algorithm != HASH_NONE &&
                   (e->size == 0 || sqlite3_column_int(statement, 12));
-        return column_hash(statement, 10, e->content.bytes);
+        r = column_hash(statement, 10, e->content.bytes, &ret->hash_len);
+        if (r == 0 && algorithm != HASH_NONE && ret->hash_len != hash_len(e->content.algorithm))
+                r = -EBADMSG;
+        return r;
 }
 
 static int get_row(struct db *db, sqlite3_stmt *statement, struct db_row *ret)
@@ -217,7 +223,7 @@ int db_insert(struct db *db, const struct db_row *row, const void *data, size_t 
         bind_int(statement, 7, (uint64_t)e->mtime_ns);
         bind_int(statement, 8, e->size);
         bind_int(statement, 9, e->content.algorithm);
-        bind_blob(statement, 10, e->content.bytes, HASH_BYTES);
+        bind_blob(statement, 10, e->content.bytes, row->hash_len);
         bind_int(statement, 11, (row->unknown ? DB_UNKNOWN : 0) | (e->pending ? DB_PENDING : 0));
         bind_blob(statement, 12, data, len);
         return db_run(db, statement);
@@ -237,7 +243,7 @@ int db_set_attributes(struct db *db, uint64_t ino, uint32_t mode, int64_t mtime_
         return db_run(db, statement);
 }
 
-int db_set_digest(struct db *db, uint64_t ino, const uint8_t digest[HASH_BYTES])
+int db_set_digest(struct db *db, uint64_t ino, const uint8_t *digest, size_t len)
 {
         int r = -EIO;
         sqlite3_stmt *statement = db_statement(db, Q_SET_DIGEST, &r);
@@ -245,7 +251,7 @@ int db_set_digest(struct db *db, uint64_t ino, const uint8_t digest[HASH_BYTES])
         if (!statement)
                 return r;
         bind_int(statement, 1, ino);
-        bind_blob(statement, 2, digest, HASH_BYTES);
+        bind_blob(statement, 2, digest, len);
         return db_run(db, statement);
 }
 
@@ -296,32 +302,38 @@ int db_delete_all(struct db *db)
 
 /* ---- what large contents replaced ---- */
 
-int db_previous(struct db *db, const uint8_t now[HASH_BYTES], uint8_t ret[HASH_BYTES])
+int db_previous(struct db *db, const struct content_id *now, struct content_id *ret)
 {
+        struct content_id previous = { .algorithm = now->algorithm };
+        size_t len = 0;
         int r = -EIO;
         sqlite3_stmt *statement = db_statement(db, Q_PREVIOUS, &r);
 
         if (!statement)
                 return r;
-        bind_blob(statement, 1, now, HASH_BYTES);
+        bind_blob(statement, 1, now->bytes, hash_len(now->algorithm));
         r = sqlite3_step(statement);
         if (r == SQLITE_ROW)
-                r = column_hash(statement, 0, ret);
+                r = column_hash(statement, 0, previous.bytes, &len);
         else
                 r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
         sqlite3_reset(statement);
+        if (r == CATALOG_OK && len != hash_len(now->algorithm))
+                r = -EBADMSG;
+        if (r == CATALOG_OK)
+                *ret = previous;
         return r;
 }
 
-int db_set_previous(struct db *db, const uint8_t now[HASH_BYTES], const uint8_t old[HASH_BYTES], uint64_t max)
+int db_set_previous(struct db *db, const struct content_id *now, const struct content_id *old, uint64_t max)
 {
         int r = -EIO;
         sqlite3_stmt *statement = db_statement(db, Q_SET_PREVIOUS, &r);
 
         if (!statement)
                 return r;
-        bind_blob(statement, 1, now, HASH_BYTES);
-        bind_blob(statement, 2, old, HASH_BYTES);
+        bind_blob(statement, 1, now->bytes, hash_len(now->algorithm));
+        bind_blob(statement, 2, old->bytes, hash_len(old->algorithm));
         r = db_run(db, statement);
         if (r < 0)
                 return r;

@@ -106,6 +106,14 @@ int catalog_update_begin(struct catalog *catalog, struct catalog_update **ret)
         return 0;
 }
 
+void catalog_update_set_hash(struct catalog_update *update, enum hash_algorithm base)
+{
+        update->rehash = update->version.rows > 0 && update->version.shown.hash != base;
+        update->version.shown.hash = base;
+        if (update->rehash)
+                update->changed = true;
+}
+
 void update_free(struct catalog_update *update)
 {
         ino_map_release(&update->marks);
@@ -205,10 +213,9 @@ void catalog_update_on_replaced(struct catalog_update *update,
 static int note_previous(struct catalog_update *update, const struct content_id *old,
                          const struct content_id *now)
 {
-        if (old->algorithm != HASH_XXH3_PIECES || now->algorithm != HASH_XXH3_PIECES ||
-            content_id_equal(old, now))
+        if (!hash_by_pieces(now->algorithm) || old->algorithm != now->algorithm || content_id_equal(old, now))
                 return 0;
-        return db_set_previous(update->db, now->bytes, old->bytes, CATALOG_PREVIOUS_MAX);
+        return db_set_previous(update->db, now, old, CATALOG_PREVIOUS_MAX);
 }
 
 static void tell_replaced(struct catalog_update *update, const struct db_row *old, const struct db_row *new,
@@ -362,7 +369,7 @@ static int put_present(struct catalog_update *update, const struct entry *entry)
         struct db_row row = { 0 };
         int r;
 
-        catalog_row_from_entry(entry, &row);
+        catalog_row_from_entry(update->version.shown.hash, entry, &row);
         r = find_place(update, entry, &row);
         if (r == 0)
                 r = put_row(update, &row, entry);
@@ -396,7 +403,7 @@ int catalog_update_put(struct catalog_update *update, const struct entry *entry)
         int r = update->failed;
 
         if (r == 0)
-                r = catalog_check_entry(entry);
+                r = catalog_check_entry(update->version.shown.hash, entry);
         if (r == 0 && ++update->n_put > CATALOG_ENTRIES_MAX)
                 r = -EFBIG;
         if (r == 0)

@@ -47,6 +47,7 @@ struct catalog_update {
         bool complete; /* a load was given up: only a full listing will do */
         bool changed;  /* some row was written */
         bool all;      /* the root came as `whole` */
+        bool rehash;   /* the base is another than before */
         int failed;    /* the error after which only abort is possible, or 0 */
         struct ino_map marks;
         struct trail trail;

@@ -24,12 +24,14 @@ static uint64_t round_up(uint64_t n)
         return (n + PAGE - 1) / PAGE * PAGE;
 }
 
-struct part_layout part_layout(uint64_t size)
+struct part_layout part_layout(enum hash_algorithm algorithm, uint64_t size)
 {
-        struct part_layout layout = { .size = size, .count = pieces_count(size) };
+        struct part_layout layout = { .size = size,
+                                      .count = pieces_count(size),
+                                      .hash_len = hash_len(algorithm) };
 
         layout.list = (off_t)round_up(size);
-        layout.marks = layout.list + (off_t)(layout.count * HASH_BYTES);
+        layout.marks = layout.list + (off_t)(layout.count * layout.hash_len);
         layout.tail = (off_t)round_up((uint64_t)layout.marks + layout.count * MARK_BYTES);
         layout.end = layout.tail + (off_t)sizeof(struct part_tail);
         return layout;
@@ -47,10 +49,10 @@ int part_parse_name(const char *name, struct content_id *id)
 
         if (len < suffix || strcmp(name + len - suffix, PART_SUFFIX) != 0)
                 return -EINVAL;
-        return hex_decode(name, len - suffix, id->bytes + 1, HASH_BYTES - 1);
+        return hex_decode(name, len - suffix, id->bytes + 1, hash_len(id->algorithm) - 1);
 }
 
-static int read_info(int fd, uint64_t size, struct part_info *ret)
+static int read_info(int fd, enum hash_algorithm algorithm, uint64_t size, struct part_info *ret)
 {
         struct part_tail tail;
         struct stat st;
@@ -68,15 +70,16 @@ static int read_info(int fd, uint64_t size, struct part_info *ret)
         if (n < 0)
                 return (int)n;
         if (n != sizeof(tail) || tail.magic != PART_MAGIC || tail.size > (uint64_t)st.st_size ||
-            tail.size == 0 || part_layout(tail.size).end != st.st_size || (size > 0 && tail.size != size))
+            tail.size == 0 || part_layout(algorithm, tail.size).end != st.st_size ||
+            (size > 0 && tail.size != size))
                 return -ENODATA;
         *ret = (struct part_info){ .size = tail.size, .listed = tail.listed == 1 };
         return 0;
 }
 
-int part_read_info(int fd, uint64_t size, struct part_info *ret)
+int part_read_info(int fd, enum hash_algorithm algorithm, uint64_t size, struct part_info *ret)
 {
-        int r = read_info(fd, size, ret);
+        int r = read_info(fd, algorithm, size, ret);
 
         return r == -EIO ? -ENODATA : r; /* a bad sector is damage like any other */
 }
@@ -99,7 +102,7 @@ int part_write_list(int fd, const struct part_layout *layout, const uint8_t *lis
         int r = -posix_fallocate(fd, layout->list, layout->tail - layout->list);
 
         if (r == 0)
-                r = io_pwrite_all(fd, list, layout->count * HASH_BYTES, layout->list);
+                r = io_pwrite_all(fd, list, layout->count * layout->hash_len, layout->list);
         return r < 0 ? r : write_tail(fd, layout, true);
 }
 
@@ -176,15 +179,15 @@ static void add_charge(uint64_t index, uint64_t mark, void *arg)
                 state->bytes += part_piece_charge(state->layout, index);
 }
 
-uint64_t part_charge(int fd, const struct stat *st, bool *exact)
+uint64_t part_charge(int fd, enum hash_algorithm algorithm, const struct stat *st, bool *exact)
 {
         struct part_info info = { 0 };
         struct part_layout layout;
         struct charge_state state = { .layout = &layout, .bytes = part_tail_charge() };
-        int r = read_info(fd, 0, &info);
+        int r = read_info(fd, algorithm, 0, &info);
 
         if (r == 0 && info.listed) {
-                layout = part_layout(info.size);
+                layout = part_layout(algorithm, info.size);
                 state.bytes += part_list_charge(&layout);
                 r = part_each_mark(fd, &layout, add_charge, &state);
         }

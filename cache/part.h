@@ -1,5 +1,5 @@
 /*
- * The file of a content that is not whole yet (cache/pieces.h): "<30 hex>.part" beside the blobs. Its data lies, sparse, where the content has
+ * The file of a content that is not whole yet (cache/pieces.h): "<hex>.part" beside the blobs. Its data lies, sparse, where the content has
  * it; behind that, from a page's boundary on, the list of the pieces' hashes and a mark for each piece, and in a last page of its own the
  * tail, which says what all this is. Cut off behind its data it is the blob. docs/formats.md has the exact bytes.
  *
@@ -22,16 +22,17 @@
 
 struct part_layout {
         uint64_t size, count; /* of the content; of its pieces */
+        size_t hash_len;      /* of each in the list */
         off_t list, marks;    /* offsets */
         off_t tail, end;
 };
 
-struct part_layout part_layout(uint64_t size);
+struct part_layout part_layout(enum hash_algorithm algorithm, uint64_t size);
 
-/** Writes "<2 hex>/<30 hex>.part", relative to the folder of the algorithm. */
+/** Writes "<2 hex>/<hex>.part", relative to the folder of the algorithm. */
 void part_path(const struct content_id *id, char path[PART_PATH_MAX]);
 
-/** The id's last 15 bytes from "<30 hex>.part"; -EINVAL for any other name. */
+/** All bytes of the id, which says its algorithm, but the first from "<hex>.part"; -EINVAL for any other name. */
 int part_parse_name(const char *name, struct content_id *id);
 
 struct part_info {
@@ -40,8 +41,8 @@ struct part_info {
         bool whole; /* cut off behind the data: it is the blob but for the name; then nothing else is known */
 };
 
-/** -ENODATA: not a part, a damaged one, or, unless SIZE is 0, one of another size. Negative errno. */
-int part_read_info(int fd, uint64_t size, struct part_info *ret);
+/** Of a content by ALGORITHM. -ENODATA: not a part, a damaged one, or, unless SIZE is 0, one of another size. Negative errno. */
+int part_read_info(int fd, enum hash_algorithm algorithm, uint64_t size, struct part_info *ret);
 
 /** Makes the empty file FD a part that holds nothing. -ENOSPC, -EFBIG and so on. */
 int part_format(int fd, const struct part_layout *layout);
@@ -65,7 +66,7 @@ int part_each_mark(int fd, const struct part_layout *layout,
  * What the file counts for, in bytes of the disk: what lies behind the data, and all pieces with a mark. A damaged one: what it takes. That is
  * said of one that cannot be read now, too, and then *EXACT is made false.
  */
-uint64_t part_charge(int fd, const struct stat *st, bool *exact);
+uint64_t part_charge(int fd, enum hash_algorithm algorithm, const struct stat *st, bool *exact);
 
 /** What of that are the pieces behind marks, and the room for the list. */
 uint64_t part_piece_charge(const struct part_layout *layout, uint64_t index);

@@ -44,7 +44,7 @@ static struct store_pieces *find_locked(struct store *store, const struct conten
 {
         struct store_pieces *found;
 
-        HASH_FIND(hh, store->pieces->all, id->bytes, HASH_BYTES, found);
+        HASH_FIND(hh, store->pieces->all, id, sizeof(*id), found);
         if (found)
                 found->refs++;
         return found;
@@ -59,7 +59,7 @@ static struct store_pieces *put_in(struct store_pieces *pieces)
         mutex_lock(&store->pieces->lock);
         found = find_locked(store, &pieces->id);
         if (!found) {
-                HASH_ADD(hh, store->pieces->all, id.bytes, HASH_BYTES, pieces);
+                HASH_ADD(hh, store->pieces->all, id, sizeof(pieces->id), pieces);
                 if (pieces->hh.tbl)
                         found = pieces;
         }
@@ -107,7 +107,7 @@ static int open_existing(struct opening *o)
                 o->fd = openat(o->dirfd, o->path, flags);
         if (o->fd < 0)
                 return errno == ENOENT ? STORE_MISS : -errno;
-        r = part_read_info(o->fd, o->layout.size, &info);
+        r = part_read_info(o->fd, o->id->algorithm, o->layout.size, &info);
         if (r == 0)
                 return info.whole ? finish_publication(o) : STORE_OK;
         if (r != -ENODATA)
@@ -184,7 +184,7 @@ static int new_handle(const struct opening *o, struct store_pieces **ret)
 static int open_new(struct store *store, const struct content_id *id, uint64_t size, bool may_make,
                     struct store_pieces **ret)
 {
-        struct opening o = { .store = store, .id = id, .layout = part_layout(size), .fd = -1 };
+        struct opening o = { .store = store, .id = id, .layout = part_layout(id->algorithm, size), .fd = -1 };
         struct stat st;
         int r;
 
@@ -209,7 +209,7 @@ int store_pieces_open(struct store *store, const struct content_id *id, uint64_t
         struct store_pieces *pieces;
         int r;
 
-        if (id->algorithm != HASH_XXH3_PIECES || size == 0)
+        if (!hash_by_pieces(id->algorithm) || size == 0)
                 return -EINVAL;
         if (size > STORE_SIZE_LIMIT)
                 return -EFBIG;
@@ -247,7 +247,7 @@ static void take_out_locked(struct store_pieces *pieces) TSA_REQUIRES(pieces->st
 {
         struct store_pieces *found;
 
-        HASH_FIND(hh, pieces->store->pieces->all, pieces->id.bytes, HASH_BYTES, found);
+        HASH_FIND(hh, pieces->store->pieces->all, &pieces->id, sizeof(pieces->id), found);
         if (found == pieces)
                 HASH_DEL(pieces->store->pieces->all, pieces);
 }

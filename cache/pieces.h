@@ -23,7 +23,7 @@
 struct store_pieces;
 
 /**
- * What is here of content ID (HASH_XXH3_PIECES) of SIZE bytes, begun if nothing is: STORE_OK with a handle that is unref'd by the caller; STORE_HAVE: the
+ * What is here of content ID (by pieces) of SIZE bytes, begun if nothing is: STORE_OK with a handle that is unref'd by the caller; STORE_HAVE: the
  * whole blob is here (verified or not: store_get; a handle that is open may have become it as well, and works on); STORE_MISS: nothing is, and MAKE is false. -EINVAL: no such content, or in use with another
  * size; -EFBIG; -ENOSPC, -EIO and so on. A handle of this process that is still in use is returned again, so that one content has one. While
  * a handle is in use nothing of it is evicted.
@@ -50,7 +50,7 @@ bool store_pieces_listed(const struct store_pieces *pieces);
  */
 int store_pieces_set_list(struct store_pieces *pieces, const uint8_t *list, size_t len);
 
-/** The hash of piece INDEX, HASH_BYTES, valid as long as the handle; the list must be here. */
+/** The hash of piece INDEX, hash_len, valid as long as the handle; the list must be here. */
 const uint8_t *store_pieces_hash(const struct store_pieces *pieces, uint64_t index);
 
 enum piece_state {

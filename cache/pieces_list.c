@@ -14,7 +14,7 @@ bool store_pieces_listed(const struct store_pieces *pieces)
 const uint8_t *store_pieces_hash(const struct store_pieces *pieces, uint64_t index)
 {
         assert(store_pieces_listed(pieces) && index < pieces->layout.count);
-        return pieces->list + index * HASH_BYTES;
+        return pieces->list + index * pieces->layout.hash_len;
 }
 
 /* Takes LIST over, proved. */
@@ -35,11 +35,11 @@ static int keep_list(struct store_pieces *pieces, uint8_t *list, bool written) T
 /* 0, -ENODATA: there is none, or not the content's; negative errno. */
 static int read_list(struct store_pieces *pieces, uint8_t **ret)
 {
-        size_t len = pieces->layout.count * HASH_BYTES;
+        size_t len = pieces->layout.count * pieces->layout.hash_len;
         _cleanup_free_ uint8_t *list = NULL;
         struct part_info info;
         ssize_t n;
-        int r = part_read_info(pieces->fd, pieces->layout.size, &info);
+        int r = part_read_info(pieces->fd, pieces->id.algorithm, pieces->layout.size, &info);
 
         if (r < 0 || info.whole || !info.listed)
                 return r < 0 ? r : -ENODATA;
@@ -101,7 +101,7 @@ static int write_and_count(struct store_pieces *pieces)
         bool counted = usage_begin(pieces->store, shard);
         struct part_info info;
         int64_t charge = 0;
-        int r = part_read_info(pieces->fd, pieces->layout.size, &info);
+        int r = part_read_info(pieces->fd, pieces->id.algorithm, pieces->layout.size, &info);
 
         if (r == 0 && !info.whole)
                 r = part_write_list(pieces->fd, &pieces->layout, pieces->list);

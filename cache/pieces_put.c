@@ -11,12 +11,8 @@
 
 static bool is_right(const struct store_pieces *pieces, uint64_t index, const void *data, size_t len)
 {
-        uint8_t hash[HASH_BYTES];
-
-        if (len != piece_len(pieces->layout.size, index))
-                return false;
-        hash_xxh3(data, len, hash);
-        return memcmp(hash, store_pieces_hash(pieces, index), HASH_BYTES) == 0;
+        return len == piece_len(pieces->layout.size, index) &&
+               hash_proves(hash_base(pieces->id.algorithm), data, len, store_pieces_hash(pieces, index));
 }
 
 /* Piece INDEX from FD: its bytes and STORE_OK; STORE_MISS: there are others, or fewer; negative errno. */
@@ -106,7 +102,7 @@ static int find_mark(struct store_pieces *pieces, uint64_t index, uint64_t *ret)
         int r = pieces_write_list(pieces);
 
         if (r == 0)
-                r = part_read_info(pieces->fd, pieces->layout.size, &info);
+                r = part_read_info(pieces->fd, pieces->id.algorithm, pieces->layout.size, &info);
         if (r == 0)
                 r = info.whole ? -ESTALE : part_read_mark(pieces->fd, &pieces->layout, index, ret);
         if (r != -ENODATA)

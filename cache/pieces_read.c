@@ -13,7 +13,7 @@ static bool has_become_blob(struct store_pieces *pieces)
 {
         struct part_info info;
 
-        if (part_read_info(pieces->fd, pieces->layout.size, &info) < 0 || !info.whole)
+        if (part_read_info(pieces->fd, pieces->id.algorithm, pieces->layout.size, &info) < 0 || !info.whole)
                 return false;
         atomic_store(&pieces->whole, true);
         return true;

@@ -11,7 +11,7 @@ uint64_t pieces_charge(const struct store_found *found, const struct stat *st, b
         _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name);
 
         if (fd >= 0)
-                return part_charge(fd, st, exact);
+                return part_charge(fd, found->id.algorithm, st, exact);
         *exact = false;
         return usage_charge((uint64_t)st->st_blocks * 512);
 }
@@ -24,13 +24,13 @@ int64_t pieces_drop_part(struct store *store, const struct content_id *id, bool 
         int dirfd = store_blob_dir(store, id);
         uint64_t bytes;
 
-        if (id->algorithm != HASH_XXH3_PIECES)
+        if (!hash_by_pieces(id->algorithm))
                 return 0;
         part_path(id, path);
         fd = store_open_blob(dirfd, path);
         if (fd < 0 || fstat(fd, &st) < 0)
                 return 0;
-        bytes = part_charge(fd, &st, exact);
+        bytes = part_charge(fd, id->algorithm, &st, exact);
         return unlinkat(dirfd, path, 0) == 0 ? (int64_t)bytes : 0;
 }
 
@@ -57,7 +57,7 @@ int pieces_verify_part(struct store *store, const struct store_found *found, uin
         uint64_t wrong = 0;
         int r;
 
-        if (fd < 0 || part_read_info(fd, 0, &info) < 0)
+        if (fd < 0 || part_read_info(fd, found->id.algorithm, 0, &info) < 0)
                 return 0;
         r = store_pieces_open(store, &found->id, info.size, false, &pieces);
         if (r != STORE_OK)
@@ -80,15 +80,15 @@ static void count_marked(uint64_t index, uint64_t mark, void *arg)
 }
 
 /* Whether there is a list and a piece to use with it. */
-static bool is_useful(int fd)
+static bool is_useful(int fd, enum hash_algorithm algorithm)
 {
         struct part_info info;
         struct part_layout layout;
         uint64_t marked = 0;
 
-        if (part_read_info(fd, 0, &info) < 0 || !info.listed)
+        if (part_read_info(fd, algorithm, 0, &info) < 0 || !info.listed)
                 return false;
-        layout = part_layout(info.size);
+        layout = part_layout(algorithm, info.size);
         return part_each_mark(fd, &layout, count_marked, &marked) == 0 && marked > 0;
 }
 
@@ -104,9 +104,9 @@ int pieces_collect_part(struct store *store, const struct store_found *found, st
         if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
                 return 0;
         counted = usage_begin(store, shard);
-        if (store_is_current(fd, found->dirfd, found->name) && !is_useful(fd) &&
+        if (store_is_current(fd, found->dirfd, found->name) && !is_useful(fd, found->id.algorithm) &&
             !store_is_open_elsewhere(fd)) {
-                bytes = part_charge(fd, &st, &counted);
+                bytes = part_charge(fd, found->id.algorithm, &st, &counted);
                 r = unlinkat(found->dirfd, found->name, 0) < 0 ? -errno : 0;
                 ret->blobs += r == 0;
                 ret->bytes += r == 0 ? bytes : 0;

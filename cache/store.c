@@ -21,14 +21,14 @@ void store_blob_path(const struct content_id *id, char path[STORE_BLOB_PATH_MAX]
 {
         hex_encode(id->bytes, 1, path);
         path[2] = '/';
-        hex_encode(id->bytes + 1, HASH_BYTES - 1, path + 3);
+        hex_encode(id->bytes + 1, hash_len(id->algorithm) - 1, path + 3);
 }
 
 void store_flat_name(const struct content_id *id, char name[STORE_NAME_MAX])
 {
         char hex[2 * HASH_BYTES + 1];
 
-        hex_encode(id->bytes, HASH_BYTES, hex);
+        hex_encode(id->bytes, hash_len(id->algorithm), hex);
         snprintf(name, STORE_NAME_MAX, "%s-%s", hash_algorithm_name(id->algorithm), hex);
 }
 

@@ -160,7 +160,7 @@ static uint64_t unlink_found(struct store *store, const struct candidate *candid
         struct stat st;
 
         if (candidate->part && fstat(fd, &st) == 0)
-                bytes = part_charge(fd, &st, &counted);
+                bytes = part_charge(fd, candidate->id.algorithm, &st, &counted);
         gone = store_is_current(fd, dirfd, path) && !pins_has(store, &candidate->id) &&
                !(candidate->part && store_is_open_elsewhere(fd)) && unlinkat(dirfd, path, 0) == 0;
         usage_end(store, shard, counted, gone ? -(int64_t)bytes : 0, gone && !candidate->part ? -1 : 0);

@@ -9,7 +9,7 @@
 #include "base/lock.h"
 #include "cache/store.h"
 
-#define STORE_ALGORITHMS 4 /* slots by enum hash_algorithm; that of HASH_NONE stays empty */
+#define STORE_ALGORITHMS HASH_ALGORITHMS /* slots by enum hash_algorithm; that of HASH_NONE stays empty */
 
 struct store_waiter {
         pthread_t thread;
@@ -54,10 +54,10 @@ struct store_found {
 /* Called for every name that a blob or part may have. A non-zero return ends the walk and is returned. */
 typedef int (*store_found_fn)(const struct store_found *found, void *arg);
 
-/** "<2 hex>/<30 hex>", relative to the algorithm's folder. */
+/** "<2 hex>/<30 hex or more>", relative to the algorithm's folder. */
 void store_blob_path(const struct content_id *id, char path[STORE_BLOB_PATH_MAX]);
 
-/** "<algorithm>-<32 hex>": the name within partial/ and quarantine/. */
+/** "<algorithm>-<hex>": the name within partial/ and quarantine/. */
 void store_flat_name(const struct content_id *id, char name[STORE_NAME_MAX]);
 
 /** The folder of the algorithm's blobs, or -EINVAL for an id that names no content. */

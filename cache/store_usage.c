@@ -9,7 +9,7 @@
 #include "cache/guarded_map.h"
 
 #define USAGE_NAME  "usage"
-#define USAGE_MAGIC UINT64_C(0x3220656761737566) /* "fusage 2" */
+#define USAGE_MAGIC UINT64_C(0x3320656761737566) /* "fusage 3" */
 #define SLOTS       64u
 #define SLOT_LOCK   USAGE_SHARDS /* the byte of the first slot's lock; below are those of the shards */
 

@@ -60,11 +60,11 @@ int store_walk_names(int dirfd, int (*each)(const char *name, void *arg), void *
 /* The rest of the id from the name, and whether it is a part's; -EINVAL: not ours. */
 static int parse_name(struct store_found *found)
 {
-        found->part =
-                found->id.algorithm == HASH_XXH3_PIECES && part_parse_name(found->name, &found->id) == 0;
+        found->part = hash_by_pieces(found->id.algorithm) && part_parse_name(found->name, &found->id) == 0;
         if (found->part)
                 return 0;
-        return hex_decode(found->name, strlen(found->name), found->id.bytes + 1, HASH_BYTES - 1);
+        return hex_decode(found->name, strlen(found->name), found->id.bytes + 1,
+                          hash_len(found->id.algorithm) - 1);
 }
 
 int store_walk_folder(struct store *store, enum hash_algorithm algorithm, uint8_t first, store_found_fn each,

@@ -6,14 +6,17 @@
 #include <sys/stat.h>
 
 #include "cache/catalog.h"
+#include "cache/domain.h"
 #include "cache/store.h"
 #include "fs/control.h"
 #include "fs/mount_settings.h"
 
 struct cache_call {
         struct store *store; /* of DIR; not for commands of files */
-        const char *dir;
+        const char *dir;     /* with `domain` that one's, once all options are read */
+        const char *domain;  /* NULL: none */
         bool dir_given;
+        bool all; /* also all domains of DIR */
         bool json;
         bool repair;        /* verify */
         uint64_t to_bytes;  /* evict */
@@ -315,6 +318,57 @@ static int run_on(const struct cache_command *command, struct cache_call *call)
         return r;
 }
 
+struct domain_call {
+        const struct cache_command *command;
+        const struct cache_call *call;
+        int result;
+};
+
+static int run_on_domain(const char *name, void *arg)
+{
+        struct domain_call *all = arg;
+        struct cache_call call = *all->call;
+        _cleanup_free_ char *dir = NULL;
+        int r = domain_dir(call.dir, name, &dir), result;
+
+        if (r < 0)
+                return r;
+        call.dir = dir;
+        result = run_on(all->command, &call);
+        all->result = MAX(all->result, result);
+        return 0;
+}
+
+/* The worst exit code of all. A folder of domains alone has no store of its own, and gets none. */
+static int run_on_all(const struct cache_command *command, struct cache_call *call)
+{
+        struct domain_call all = { .command = command, .call = call };
+        _cleanup_free_ char *format = NULL;
+        int r;
+
+        if (asprintf(&format, "%s/format", call->dir) < 0)
+                return fail(call, -ENOMEM);
+        if (access(format, F_OK) == 0)
+                all.result = run_on(command, call);
+        r = domain_each(call->dir, run_on_domain, &all);
+        return r < 0 ? fail(call, r) : all.result;
+}
+
+static int run_command(const struct cache_command *command, struct cache_call *call)
+{
+        _cleanup_free_ char *dir = NULL;
+
+        if (call->all)
+                return run_on_all(command, call);
+        if (call->domain) {
+                int r = domain_dir(call->dir, call->domain, &dir);
+                if (r < 0)
+                        return fail(call, r);
+                call->dir = dir;
+        }
+        return run_on(command, call);
+}
+
 static const struct cache_command *find_command(const char *name)
 {
         for (size_t i = 0; name && i < ARRAY_SIZE(cache_commands); i++)
@@ -328,6 +382,8 @@ static int parse_options(int argc, char **argv, struct cache_call *call, bool *r
 {
         static const struct option options[] = {
                 { "cache", required_argument, NULL, 'c' },
+                { "domain", required_argument, NULL, 'd' },
+                { "all", no_argument, NULL, 'a' },
                 { "json", no_argument, NULL, 'j' },
                 { "repair", no_argument, NULL, 'r' },
                 { "to", required_argument, NULL, 't' },
@@ -340,6 +396,11 @@ static int parse_options(int argc, char **argv, struct cache_call *call, bool *r
                 if (opt == 'c') {
                         call->dir = optarg;
                         call->dir_given = true;
+                } else if (opt == 'd' && domain_valid(optarg)) {
+                        call->domain = optarg;
+                        call->dir_given = true;
+                } else if (opt == 'a') {
+                        call->all = true;
                 } else if (opt == 'j') {
                         call->json = true;
                 } else if (opt == 'r') {
@@ -357,7 +418,8 @@ static int parse_options(int argc, char **argv, struct cache_call *call, bool *r
 static bool is_called_right(const struct cache_command *command, const struct cache_call *call, bool to_given)
 {
         return command->takes_files == (call->words[0] != NULL) && (!to_given || command->takes_to) &&
-               (!call->repair || command->run == cache_verify);
+               (!call->repair || command->run == cache_verify) &&
+               (!call->all || (!command->takes_files && !call->domain));
 }
 
 static void tell(void *arg, const char *fault)
@@ -377,6 +439,8 @@ static int find_dir(struct cache_call *call, struct mount_options *options)
         faults = mount_settings_read(options, &mount, tell, NULL, &settings);
         mount_settings_release(&settings);
         call->dir = options->cache_dir;
+        if (!call->domain && !call->all)
+                call->domain = options->domain;
         return faults == 0 ? 0 : -EINVAL;
 }
 
@@ -400,7 +464,7 @@ int command_cache(int argc, char **argv)
         if (mount_options_init(&options) < 0)
                 return 1;
         if (find_dir(&call, &options) == 0)
-                r = run_on(command, &call);
+                r = run_command(command, &call);
         mount_options_release(&options);
         return r;
 }

@@ -80,7 +80,7 @@ static bool read_settings(const struct call *call, struct mount_options *options
         struct failure failure = { 0 };
         unsigned faults = mount_settings_read(options, &mount, tell, &told, settings);
 
-        if (faults == 0 && mount_options_check(options, &failure) < 0) {
+        if (faults == 0 && mount_options_finish(options, &failure) < 0) {
                 tell(&told, failure.text);
                 faults++;
         }

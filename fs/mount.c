@@ -66,6 +66,7 @@ static int open_session(struct filesystem *fs, struct failure *failure)
                 .token_file = fs->options.token_file,
                 .tls = fs->options.tls,
                 .tls_files = { .cert = fs->options.cert, .key = fs->options.key, .ca = fs->options.ca },
+                .hash = fs->options.hash,
                 .timeout_ms = (int)fs->options.timeout_sec * 1000,
                 .tasks_early = !fs->options.prefetch_off,
                 .connected = ahead_connected,
@@ -105,6 +106,18 @@ static void show_progress(const struct progress_view *view, void *arg)
         fprintf(stderr, "\r%s: %s\033[K", ((struct filesystem *)arg)->source.text, line);
 }
 
+/* What was taken without hash= is not shown with it. */
+static int check_hash(const struct filesystem *fs, const struct catalog_version *version,
+                      struct failure *failure)
+{
+        if (!version->valid || fs->options.hash == HASH_NONE || version->hash == fs->options.hash)
+                return 0;
+        return failure_set(failure, -EACCES,
+                           "what cache folder '%s' has of '%s' is not named by %s (hash=): mount it once "
+                           "while its master is there",
+                           fs->options.cache_dir, fs->source.text, hash_algorithm_name(fs->options.hash));
+}
+
 static int first_version(struct filesystem *fs, struct failure *failure)
 {
         bool terminal = isatty(STDERR_FILENO);
@@ -122,9 +135,11 @@ static int first_version(struct filesystem *fs, struct failure *failure)
                 r = syncer_first(fs->syncer, &wait, failure);
                 if (terminal)
                         fputs("\r\033[K", stderr);
-                return r;
+                catalog_get_version(fs->catalog, &version);
+                return r < 0 ? r : check_hash(fs, &version, failure);
         }
         catalog_get_version(fs->catalog, &version);
+        r = check_hash(fs, &version, failure);
         if (!version.valid)
                 r = failure_set(failure, -ENOENT,
                                 "nothing of '%s' is in cache folder '%s': mount it once without 'offline'",

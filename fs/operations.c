@@ -264,7 +264,7 @@ static int xattr_value(struct filesystem *fs, const struct catalog_entry *entry,
                 return buffer_printf(ret, "%u", status_cached_percent(fs, entry));
         if (strcmp(name, XATTR_VERSION) == 0 && entry->ino == CATALOG_ROOT_INO) {
                 catalog_get_version(fs->catalog, &version);
-                hex_encode(version.digest, HASH_BYTES, hex);
+                hex_encode(version.digest, hash_len(version.hash), hex);
                 return buffer_printf(ret, "%s", hex);
         }
         return -ENODATA;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/nearest.h"
+#include "cache/domain.h"
 
 #define DEFAULT_TIMEOUT_SEC 30
 #define DEFAULT_LAZY_SEC    3
@@ -44,6 +45,7 @@ int mount_options_init(struct mount_options *options)
 void mount_options_release(struct mount_options *options)
 {
         free(options->cache_dir);
+        free(options->domain);
         free(options->token_file);
         free(options->ca);
         free(options->cert);
@@ -92,6 +94,21 @@ static int set_cache(void *target, const char *value)
         return set_path(&o->cache_dir, value);
 }
 
+static int set_domain(void *target, const char *value)
+{
+        struct mount_options *o = target;
+        char *name;
+
+        if (!domain_valid(value))
+                return -EINVAL;
+        name = strdup(value);
+        if (!name)
+                return -ENOMEM;
+        free(o->domain);
+        o->domain = name;
+        return 0;
+}
+
 static int set_token_file(void *target, const char *value)
 {
         struct mount_options *o = target;
@@ -126,6 +143,17 @@ static int set_key(void *target, const char *value)
         struct mount_options *o = target;
 
         return set_path(&o->key, value);
+}
+
+static int set_hash(void *target, const char *value)
+{
+        struct mount_options *o = target;
+        bool any = strcmp(value, "any") == 0;
+
+        if (!any && strcmp(value, hash_algorithm_name(HASH_SHA256)) != 0)
+                return -EINVAL;
+        o->hash = any ? HASH_NONE : HASH_SHA256;
+        return 0;
 }
 
 static int set_timeout(void *target, const char *value)
@@ -386,6 +414,11 @@ static const struct setting own_options[] = {
           .kind = SETTING_FLAG,
           .set = set_cache_anywhere,
           .help = "also on a file system of the network" },
+        { .name = "domain",
+          .argument = "NAME",
+          .expects = "a name of at most 64 letters, digits, '-', '_' and '.'",
+          .set = set_domain,
+          .help = "shares contents only with mounts of this domain" },
         { .name = "quota",
           .argument = "SIZE|N%",
           .expects = A_SIZE,
@@ -424,6 +457,13 @@ static const struct setting own_options[] = {
           .expects = "a file",
           .set = set_key,
           .help = "and its key" },
+        { .name = "hash",
+          .argument = "NAME",
+          .expects = "sha256 or any",
+          .choices = "sha256 any",
+          .set = set_hash,
+          .fallback = "any",
+          .help = "sha256: refuse masters that name contents by less" },
         { .name = "timeout",
           .argument = "SECONDS",
           .expects = "seconds, from 1 to 86400",
@@ -616,7 +656,20 @@ int mount_options_parse(struct mount_options *options, const char *list, struct 
         return r;
 }
 
-int mount_options_check(const struct mount_options *options, struct failure *failure)
+/* From here on a domain is a cache folder like any other. */
+static int enter_domain(struct mount_options *options)
+{
+        char *dir;
+        int r = options->domain ? domain_dir(options->cache_dir, options->domain, &dir) : 0;
+
+        if (r < 0 || !options->domain)
+                return r;
+        free(options->cache_dir);
+        options->cache_dir = dir;
+        return 0;
+}
+
+int mount_options_finish(struct mount_options *options, struct failure *failure)
 {
         const char *alone = options->ca ? "ca" : options->cert ? "cert" : options->key ? "key" : NULL;
 
@@ -626,5 +679,5 @@ int mount_options_check(const struct mount_options *options, struct failure *fai
                 return failure_set(failure, -EINVAL,
                                    "mount options 'cert' and 'key' go together: '%s' is missing",
                                    options->cert ? "key" : "cert");
-        return 0;
+        return enter_domain(options);
 }

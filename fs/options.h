@@ -22,16 +22,18 @@ enum passthrough_mode {
 };
 
 struct mount_options {
-        char *cache_dir;       /* owned; never NULL after mount_options_finish */
+        char *cache_dir;       /* owned; never NULL; after mount_options_finish that of the trust domain */
+        char *domain;          /* owned; NULL: none */
         bool cache_anywhere;   /* also on a file system of the network */
         char *token_file;      /* owned; NULL: no token */
         char *ca, *cert, *key; /* owned; NULL: none. With `tls` only */
         bool tls;
-        unsigned timeout_sec;   /* of a read that needs the master, and of the mount's connection */
-        unsigned refresh_sec;   /* 0: not by the clock */
-        bool prefetch_off;      /* nothing is brought before it is read */
-        uint64_t prefetch_rate; /* bytes a second, of what is prefetched in bulk; 0: no limit */
-        bool push;              /* when the master says that there is a new version */
+        enum hash_algorithm hash; /* by which contents must be named; HASH_NONE: by any */
+        unsigned timeout_sec;     /* of a read that needs the master, and of the mount's connection */
+        unsigned refresh_sec;     /* 0: not by the clock */
+        bool prefetch_off;        /* nothing is brought before it is read */
+        uint64_t prefetch_rate;   /* bytes a second, of what is prefetched in bulk; 0: no limit */
+        bool push;                /* when the master says that there is a new version */
         int lazy_sec; /* how long a mount waits for all of a first version before it is shown in part; -1: for ever */
         struct store_limits limits; /* of the cache */
         bool offline;               /* mount the last catalog, ask no master */
@@ -60,8 +62,8 @@ int mount_options_take(struct settings *settings, const char *list, struct failu
 /** Calls EACH for each word that may stand after -o and is not fsyncfs's own: NAME, or NAME= where a value follows. */
 void mount_options_each_foreign(void (*each)(void *arg, const char *word), void *arg);
 
-/** What can be said only of all lists together: -EINVAL with a line in FAILURE. */
-int mount_options_check(const struct mount_options *options, struct failure *failure);
+/** What can be said and done only of all lists together, once: -EINVAL with a line in FAILURE; -ENOMEM. */
+int mount_options_finish(struct mount_options *options, struct failure *failure);
 
 /** Reads "4096", "512M" (K, M, G, T, P: powers of 1024) or "10%". -EINVAL for anything else. */
 int mount_options_parse_amount(const char *value, struct store_amount *ret);

@@ -125,7 +125,7 @@ static int use_large(struct filesystem *fs, struct found *ret)
 {
         int r;
 
-        if (ret->entry.content.algorithm != HASH_XXH3_PIECES)
+        if (!hash_by_pieces(ret->entry.content.algorithm))
                 return STORE_MISS;
         r = fetch_large_open(fs->fetch, &ret->entry, &ret->large);
         return r == STORE_HAVE ? -EAGAIN : r;

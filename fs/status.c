@@ -71,7 +71,7 @@ static uint64_t bytes_of_pieces(struct store *store, const struct catalog_entry 
         struct store_pieces *pieces;
         uint64_t bytes;
 
-        if (file->content.algorithm != HASH_XXH3_PIECES ||
+        if (!hash_by_pieces(file->content.algorithm) ||
             store_pieces_open(store, &file->content, file->size, false, &pieces) != STORE_OK)
                 return 0;
         bytes = store_pieces_present(pieces);
@@ -186,7 +186,7 @@ json_t *status_version_json(struct filesystem *fs)
         char hex[2 * HASH_BYTES + 1];
 
         catalog_get_version(fs->catalog, &version);
-        hex_encode(version.digest, HASH_BYTES, hex);
+        hex_encode(version.digest, hash_len(version.hash), hex);
         return json_pack("{s:s, s:I, s:I}", "version", hex, "revision", (json_int_t)version.revision,
                          "generation", (json_int_t)version.generation);
 }
@@ -255,6 +255,7 @@ json_t *status_json(struct filesystem *fs)
         r |= json_object_set_new(status, "masters", masters_json(fs));
         r |= json_object_set_new(status, "loading", json_boolean(version.loading));
         r |= json_object_set_new(status, "progress", status_progress_json(fs));
+        r |= json_object_set_new(status, "hash", json_string(hash_algorithm_name(version.hash)));
         r |= set_number(status, "entries", version.files + version.directories + version.symlinks);
         r |= set_number(status, "files", version.files);
         r |= set_number(status, "directories", version.directories);

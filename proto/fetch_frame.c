@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define DIGEST_MAX 16
+#define DIGEST_MAX 32
 
 enum part_field {
         PART_ID = 1,

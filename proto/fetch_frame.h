@@ -104,12 +104,12 @@ static inline struct fetch_request_reader fetch_request_open(const uint8_t *msg,
 int fetch_request_next(struct fetch_request_reader *reader, struct fetch_request_item *ret);
 
 /**
- * The bytes that fetch_want_write writes at most for a path of PATH_LEN bytes and a digest of 16.
+ * The bytes that fetch_want_write writes at most for a path of PATH_LEN bytes and a digest of 32.
  */
-#define FETCH_WANT_MAX(path_len) ((size_t)(path_len) + 128)
+#define FETCH_WANT_MAX(path_len) ((size_t)(path_len) + 144)
 
 /**
- * Writes WANT as a `wants` field of a FetchRequest to AT, where FETCH_WANT_MAX(path_len) bytes are free (digest_len 16 at most). Returns the end. `raw` says
+ * Writes WANT as a `wants` field of a FetchRequest to AT, where FETCH_WANT_MAX(path_len) bytes are free (digest_len 32 at most). Returns the end. `raw` says
  * which of the two path fields is written: a path that is not UTF-8 must be raw.
  */
 uint8_t *fetch_want_write(uint8_t *at, const struct fetch_want *want);

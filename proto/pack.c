@@ -14,6 +14,7 @@ static uint64_t zigzag(uint64_t difference)
 struct pack_writer {
         ZSTD_CCtx *zstd;
         size_t count, raw_bytes;
+        enum hash_algorithm base; /* of the pack; HASH_NONE: not known yet */
         struct buffer columns[COLUMNS];
         struct buffer digests;
         struct buffer raw; /* all columns, for zstd; empty between two packs */
@@ -133,7 +134,7 @@ static void put_attributes(struct pack_writer *w, const struct entry *entry)
                 put_bytes(&w->columns[COLUMN_DATA], entry->data, data_len(entry));
         }
         if (entry->content.algorithm != HASH_NONE)
-                put_bytes(&w->digests, entry->content.bytes, HASH_BYTES);
+                put_bytes(&w->digests, entry->content.bytes, hash_len(entry->content.algorithm));
         p->mode = entry->mode;
         p->mtime_ns = entry->mtime_ns;
 }
@@ -167,14 +168,29 @@ static bool fits(const struct entry *entry, size_t name_len)
         return entry->path_len <= PATH_BYTES_MAX && name_len <= PATH_NAME_MAX &&
                (name_len > 0 || entry->path_len == 0) && entry->target_len <= ENTRY_TARGET_MAX &&
                entry->mode <= MODE_MAX && entry->kind <= ENTRY_SYMLINK &&
-               entry->content.algorithm <= HASH_XXH3_PIECES && data_len(entry) <= ENTRY_TINY_MAX;
+               (unsigned)entry->content.algorithm < HASH_ALGORITHMS && data_len(entry) <= ENTRY_TINY_MAX;
+}
+
+/* The base of the tree that ENTRY is of, as far as it shows; stock masters' MD5s are of trees of XXH3. */
+static enum hash_algorithm base_of(const struct entry *entry)
+{
+        enum hash_algorithm algorithm = entry->content.algorithm;
+
+        return entry->gone ? HASH_NONE : algorithm == HASH_MD5 ? HASH_XXH3 : hash_base(algorithm);
+}
+
+static unsigned algorithm_flag(enum hash_algorithm algorithm)
+{
+        if (algorithm == HASH_NONE || algorithm == HASH_MD5)
+                return algorithm == HASH_NONE ? PACK_NONE : PACK_MD5;
+        return hash_by_pieces(algorithm) ? PACK_PIECES : PACK_BASE;
 }
 
 static uint8_t flags_of(const struct entry *entry)
 {
         if (entry->gone)
                 return FLAG_GONE;
-        return (uint8_t)(entry->kind | entry->content.algorithm << ALGORITHM_SHIFT |
+        return (uint8_t)(entry->kind | algorithm_flag(entry->content.algorithm) << ALGORITHM_SHIFT |
                          (entry->unknown ? FLAG_UNKNOWN : 0) | (entry->whole ? FLAG_WHOLE : 0));
 }
 
@@ -184,11 +200,13 @@ int pack_writer_add(struct pack_writer *writer, const struct entry *entry)
         const char *name;
         size_t folder_len = path_split(entry->path, entry->path_len, &name);
         size_t name_len = entry->path_len - (size_t)(name - entry->path);
+        enum hash_algorithm base = base_of(entry);
         bool moved = folder_len != p->folder_len || memcmp(entry->path, p->folder, folder_len) != 0;
 
         if (pack_writer_full(writer))
                 return -EFBIG;
-        if (!fits(entry, name_len))
+        if (!fits(entry, name_len) ||
+            (base != HASH_NONE && writer->base != HASH_NONE && base != writer->base))
                 return -EINVAL;
         if (reserve(writer, entry) < 0)
                 return -ENOMEM;
@@ -198,6 +216,8 @@ int pack_writer_add(struct pack_writer *writer, const struct entry *entry)
         put_name(writer, name, name_len);
         if (!entry->gone)
                 put_attributes(writer, entry);
+        if (base != HASH_NONE)
+                writer->base = base;
         writer->count++;
         writer->raw_bytes = raw_bytes(writer);
         return 0;
@@ -221,7 +241,7 @@ static int join_columns(struct pack_writer *w)
 
 static int compress_into(struct pack_writer *w, int level, struct buffer *ret)
 {
-        size_t bound, len, digests = w->digests.len / HASH_BYTES;
+        size_t bound, len, digests = w->digests.len / hash_len(w->base);
         int r = join_columns(w);
 
         if (r < 0)
@@ -234,7 +254,7 @@ static int compress_into(struct pack_writer *w, int level, struct buffer *ret)
                                 w->raw.data, w->raw.len, level);
         if (ZSTD_isError(len))
                 return -ENOMEM; /* there is room enough: nothing else can be the matter */
-        put_byte(ret, PACK_FORMAT);
+        put_byte(ret, w->base == HASH_SHA256 ? PACK_FORMAT_SHA256 : PACK_FORMAT_XXH3);
         for (unsigned shift = 0; shift < 32; shift += 8)
                 put_byte(ret, (uint8_t)(digests >> shift));
         put_bytes(ret, w->digests.data, w->digests.len);
@@ -250,6 +270,7 @@ int pack_writer_finish(struct pack_writer *writer, int level, struct buffer *ret
         for (size_t i = 0; i < COLUMNS; i++)
                 writer->columns[i].len = 0;
         writer->digests.len = writer->raw.len = writer->count = writer->raw_bytes = 0;
+        writer->base = HASH_NONE;
         forget_previous(&writer->previous);
         return r;
 }

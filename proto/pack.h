@@ -23,7 +23,7 @@ void pack_writer_free(struct pack_writer *writer);
 
 /**
  * Adds a copy of ENTRY: every field of it, digests of folders included; of what is gone only the path. -ENOMEM; -EFBIG if the pack is full
- * already; -EINVAL for a path, name, target, mode, kind or the data's length out of bounds. Failed, it has changed nothing.
+ * already; -EINVAL for a content or digest by another base than those before it in the pack, a path, name, target, mode, kind or the data's length out of bounds. Failed, it has changed nothing.
  */
 int pack_writer_add(struct pack_writer *writer, const struct entry *entry);
 

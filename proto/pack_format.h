@@ -6,10 +6,12 @@
 #include "base/path.h"
 #include "proto/pack.h"
 
-#define PACK_FORMAT 2
-#define HEAD_BYTES  5  /* format, number of digests */
-#define VARINT_MAX  10 /* bytes */
-#define MODE_MAX    07777
+/* The first byte says by what the tree is hashed that the entries are of. */
+#define PACK_FORMAT_XXH3   2
+#define PACK_FORMAT_SHA256 3
+#define HEAD_BYTES         5  /* format, number of digests */
+#define VARINT_MAX         10 /* bytes */
+#define MODE_MAX           07777
 
 /* docs/formats.md: in this order. */
 enum column {
@@ -36,6 +38,14 @@ enum flags {
 };
 
 #define ALGORITHM_SHIFT 2
+
+/* In the flags. */
+enum pack_algorithm {
+        PACK_NONE = 0,
+        PACK_BASE = 1,
+        PACK_MD5 = 2, /* beside HASH_XXH3 only: it has as many bytes */
+        PACK_PIECES = 3,
+};
 
 /* The entry before, from which the next one is told. A pack's first one follows one without any bytes, in the root. */
 struct previous {

@@ -4,6 +4,8 @@
 
 #include <zstd.h>
 
+#include "base/pieces.h"
+
 static uint64_t unzigzag(uint64_t v)
 {
         return v >> 1 ^ -(v & 1);
@@ -15,6 +17,7 @@ struct cursor {
 
 struct pack_reader {
         ZSTD_DCtx *zstd;
+        enum hash_algorithm base; /* of the pack */
         struct buffer raw;
         struct cursor columns[COLUMNS];
         struct cursor digests;
@@ -164,21 +167,37 @@ static int get_attributes(struct pack_reader *reader, struct entry *entry)
                 return -EBADMSG;
         if (entry->content.algorithm == HASH_NONE)
                 return 0;
-        if (get_bytes(&reader->digests, HASH_BYTES, &digest) < 0)
+        if (get_bytes(&reader->digests, hash_len(reader->base), &digest) < 0)
                 return -EBADMSG;
-        memcpy(entry->content.bytes, digest, HASH_BYTES);
+        hash_take(entry->content.bytes, digest, hash_len(reader->base));
         return 0;
+}
+
+static enum hash_algorithm algorithm_of(const struct pack_reader *reader, uint8_t flags)
+{
+        switch ((flags & FLAG_ALGORITHM) >> ALGORITHM_SHIFT) {
+        case PACK_BASE:
+                return reader->base;
+        case PACK_MD5:
+                return HASH_MD5;
+        case PACK_PIECES:
+                return content_algorithm(reader->base, UINT64_MAX);
+        default:
+                return HASH_NONE;
+        }
 }
 
 static int get_entry(struct pack_reader *reader, uint8_t flags, struct entry *ret)
 {
-        unsigned algorithm = (flags & FLAG_ALGORITHM) >> ALGORITHM_SHIFT;
+        enum hash_algorithm algorithm = algorithm_of(reader, flags);
 
+        if (algorithm == HASH_MD5 && reader->base != HASH_XXH3)
+                return -EBADMSG;
         if ((flags & FLAG_GONE) && (flags & ~FLAG_FOLDER) != FLAG_GONE)
                 return -EBADMSG;
         *ret = (struct entry){
                 .kind = (enum entry_kind)(flags & FLAG_KIND),
-                .content.algorithm = (enum hash_algorithm)algorithm,
+                .content.algorithm = algorithm,
                 .unknown = flags & FLAG_UNKNOWN,
                 .gone = flags & FLAG_GONE,
                 .whole = flags & FLAG_WHOLE,
@@ -232,18 +251,21 @@ static int find_columns(struct pack_reader *reader, size_t *ret_count)
 static int open_pack(struct pack_reader *reader, const uint8_t *data, size_t len, size_t *ret_count)
 {
         uint32_t digests = 0;
+        size_t digests_len;
         int r;
 
-        if (len < HEAD_BYTES || data[0] != PACK_FORMAT)
+        if (len < HEAD_BYTES || (data[0] != PACK_FORMAT_XXH3 && data[0] != PACK_FORMAT_SHA256))
                 return -EBADMSG;
+        reader->base = data[0] == PACK_FORMAT_SHA256 ? HASH_SHA256 : HASH_XXH3;
         for (unsigned i = 0; i < 4; i++)
                 digests |= (uint32_t)data[1 + i] << 8 * i;
         data += HEAD_BYTES;
         len -= HEAD_BYTES;
-        if (digests > PACK_ENTRIES_MAX || digests * (size_t)HASH_BYTES > len)
+        digests_len = digests * hash_len(reader->base);
+        if (digests > PACK_ENTRIES_MAX || digests_len > len)
                 return -EBADMSG;
-        reader->digests = (struct cursor){ .at = data, .end = data + digests * (size_t)HASH_BYTES };
-        r = decompress(reader, reader->digests.end, len - digests * (size_t)HASH_BYTES);
+        reader->digests = (struct cursor){ .at = data, .end = data + digests_len };
+        r = decompress(reader, reader->digests.end, len - digests_len);
         return r < 0 ? r : find_columns(reader, ret_count);
 }
 

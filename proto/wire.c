@@ -121,9 +121,9 @@ size_t wire_scan_head(uint8_t head[WIRE_SCAN_HEAD_MAX], const struct wire_scan_h
 
         if (chunk->root_digest) {
                 at = wire_write_varint(at, WIRE_TAG(SCAN_ROOT_DIGEST, WIRE_BYTES));
-                at = wire_write_varint(at, HASH_BYTES);
-                memcpy(at, chunk->root_digest, HASH_BYTES);
-                at += HASH_BYTES;
+                at = wire_write_varint(at, chunk->root_digest_len);
+                memcpy(at, chunk->root_digest, chunk->root_digest_len);
+                at += chunk->root_digest_len;
         }
         at = wire_write_number(at, SCAN_REVISION, chunk->revision);
         at = wire_write_number(at, SCAN_UNCHANGED, chunk->unchanged);

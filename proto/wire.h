@@ -26,7 +26,7 @@
 #define WIRE_LEARNED_BYTES_MAX ((size_t)1000 << 10) /* of their paths, so that a report fits into a message */
 
 #define WIRE_DOWNLOAD_HEAD_MAX 32
-#define WIRE_SCAN_HEAD_MAX     128
+#define WIRE_SCAN_HEAD_MAX     160
 
 /** A FileDownloadChunk read in place: pointers borrow from the message. */
 struct wire_download_chunk {
@@ -51,7 +51,8 @@ size_t wire_download_head(uint8_t head[WIRE_DOWNLOAD_HEAD_MAX], size_t data_len,
 /** What a FileScanChunk of ours says beside its entries. Zeros are left out. */
 struct wire_scan_head {
         bool is_complete, unchanged, notice;
-        const uint8_t *root_digest; /* 16 bytes; NULL: none */
+        const uint8_t *root_digest; /* root_digest_len bytes, HASH_BYTES at most; NULL: none */
+        size_t root_digest_len;
         uint64_t revision, base_revision;
         uint32_t strategy;
         uint64_t total_entries, total_bytes;

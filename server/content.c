@@ -10,11 +10,10 @@ static bool row_content(const struct tree_row *row, enum hash_algorithm algorith
 {
         if (row->kind != ENTRY_FILE || (algorithm == HASH_MD5 && !row->has_md5))
                 return false;
-        *ret = tree_row_content(row);
+        *ret = algorithm == HASH_MD5 ? (struct content_id){ .algorithm = HASH_MD5 } : tree_row_content(row);
         if (algorithm != HASH_MD5)
                 return true;
-        ret->algorithm = HASH_MD5;
-        memcpy(ret->bytes, row->md5, HASH_BYTES);
+        memcpy(ret->bytes, row->md5, HASH_MD5_BYTES);
         return true;
 }
 
@@ -52,9 +51,9 @@ struct content_piece content_piece_at(uint64_t size, uint64_t offset)
 const uint8_t *content_piece_hash(const struct content_id *id, const struct buffer *list,
                                   const struct content_piece *piece)
 {
-        if (id->algorithm != HASH_XXH3_PIECES)
+        if (!hash_by_pieces(id->algorithm))
                 return id->bytes;
-        return (const uint8_t *)list->data + piece->begin / PIECE_BYTES * HASH_BYTES;
+        return (const uint8_t *)list->data + piece->begin / PIECE_BYTES * hash_len(id->algorithm);
 }
 
 int content_read_unproved(int fd, const struct content_piece *piece, uint8_t *buf)
@@ -66,14 +65,6 @@ int content_read_unproved(int fd, const struct content_piece *piece, uint8_t *bu
         return (size_t)n < piece->len ? -ESTALE : 0;
 }
 
-bool content_proves(const uint8_t *data, size_t len, const uint8_t hash[HASH_BYTES])
-{
-        uint8_t found[HASH_BYTES];
-
-        hash_xxh3(data, len, found);
-        return memcmp(found, hash, HASH_BYTES) == 0;
-}
-
 int content_read_piece(int fd, const struct content_id *id, const struct buffer *list,
                        const struct content_piece *piece, uint8_t *buf)
 {
@@ -81,7 +72,9 @@ int content_read_piece(int fd, const struct content_id *id, const struct buffer 
 
         if (r < 0)
                 return r;
-        return content_proves(buf, piece->len, content_piece_hash(id, list, piece)) ? 0 : -ESTALE;
+        return hash_proves(hash_base(id->algorithm), buf, piece->len, content_piece_hash(id, list, piece))
+                       ? 0
+                       : -ESTALE;
 }
 
 bool content_unchanged(int fd, const struct stat *st)

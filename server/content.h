@@ -10,7 +10,8 @@
 #include "base/hash.h"
 #include "server/versions.h"
 
-/** True if the last pass over SPIDER saw file PATH as ST, its stamp, says, and what it read then still counts (T2 of the tree): RET names it by ALGORITHM. */
+/** True if the last pass over SPIDER saw file PATH as ST, its stamp, says, and what it read then still counts (T2 of the tree): RET names it, by MD5 if that is
+ * ALGORITHM, and otherwise as the tree does. */
 bool content_known(struct versions *versions, const char *spider, const char *path, const struct stat *st,
                    enum hash_algorithm algorithm, struct content_id *ret);
 
@@ -36,9 +37,6 @@ const uint8_t *content_piece_hash(const struct content_id *id, const struct buff
 
 /** Reads PIECE from the open file FD into BUF. -ESTALE: the file is too short for it; errors of read(2). */
 int content_read_unproved(int fd, const struct content_piece *piece, uint8_t *buf);
-
-/** True if the LEN bytes of DATA have the HASH of a piece. */
-bool content_proves(const uint8_t *data, size_t len, const uint8_t hash[HASH_BYTES]);
 
 /**
  * Both: reads PIECE of content ID, with its LIST, and verifies it. 0; -ESTALE: the file holds something else there; errors of read(2).

@@ -54,7 +54,8 @@ static struct content_run *run_new(const struct content_key *key, const uint8_t 
         if (!run)
                 return NULL;
         *run = (struct content_run){ .refs = 1, .len = key->len };
-        memcpy(run->hash, key->hash, HASH_BYTES);
+        run->base = key->base;
+        hash_take(run->hash, key->hash, hash_len(key->base));
         memcpy(run->data, data, key->len);
         run->spider = strcpy((char *)run->data + key->len, key->spider);
         return run;
@@ -70,7 +71,8 @@ static uint64_t some_of(const uint8_t *hash)
 
 static bool is_of(const struct content_run *run, const struct content_key *key)
 {
-        return run->len == key->len && memcmp(run->hash, key->hash, HASH_BYTES) == 0 &&
+        return run->len == key->len && run->base == key->base &&
+               memcmp(run->hash, key->hash, hash_len(key->base)) == 0 &&
                strcmp(run->spider, key->spider) == 0;
 }
 
@@ -90,7 +92,9 @@ static void drop_oldest_locked(struct content_cache *cache, struct content_run *
         TSA_REQUIRES(cache->lock)
 {
         struct content_run *run = cache->runs;
-        const struct content_key key = { .spider = run->spider, .hash = run->hash, .len = run->len };
+        const struct content_key key = {
+                .spider = run->spider, .hash = run->hash, .base = run->base, .len = run->len
+        };
 
         *find_locked(cache, &key) = run->same_bucket;
         DL_DELETE(cache->runs, run);

@@ -20,7 +20,8 @@ struct content_cache;
 /** What a run is found by. */
 struct content_key {
         const char *spider;  /* borrowed */
-        const uint8_t *hash; /* borrowed; HASH_BYTES of XXH3 */
+        const uint8_t *hash; /* borrowed; hash_len of `base` */
+        enum hash_algorithm base;
         size_t len;
 };
 
@@ -31,6 +32,7 @@ struct content_run {
         struct content_run *same_bucket;
         const char *spider; /* behind the bytes */
         int64_t used_ns;
+        enum hash_algorithm base;
         uint8_t hash[HASH_BYTES];
         atomic_uint refs; /* the cache's is one */
         size_t len;

@@ -97,7 +97,7 @@ static void hash_run(struct pool_job *job)
                                                .arg = file };
         int phase = FETCH_FILE_HASHING;
 
-        file->error = file_hash(file->fd, false, &asker, &file->found, &file->found_list);
+        file->error = file_hash(file->fd, file->base, &asker, &file->found, &file->found_list);
         keep_list(file);
         if (!atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_HASHED)) {
                 close_file(file);
@@ -111,6 +111,7 @@ static void hash_run(struct pool_job *job)
 
 static void begin_hashing(struct fetch_files *files, struct fetch_file *file)
 {
+        file->base = hash_base(file->id.algorithm);
         file->hashing = true;
         file->job.run = hash_run;
         files->hold(files);
@@ -305,7 +306,9 @@ static bool still_holds(const struct verdict *verdict, const struct stat *st)
 static int find_list(struct fetch_files *files, struct fetch_file *file, const struct fetch_item *item,
                      struct verdict *earlier)
 {
-        bool same = still_holds(earlier, &file->st), wanted = content_id_equal(&earlier->id, &item->content);
+        bool same = still_holds(earlier, &file->st) &&
+                    hash_base(earlier->id.algorithm) == hash_base(item->content.algorithm);
+        bool wanted = content_id_equal(&earlier->id, &item->content);
         int r = TREE_OK;
 
         file->id = item->content;
@@ -330,8 +333,8 @@ static bool is_trusted(const struct fetch_files *files, const struct fetch_file 
 
         if (file->hashed)
                 return true;
-        return content_known(files->master->versions, files->spider, file->path, &file->st, HASH_XXH3_PIECES,
-                             &known) &&
+        return content_known(files->master->versions, files->spider, file->path, &file->st,
+                             file->id.algorithm, &known) &&
                content_id_equal(&known, &file->id);
 }
 

@@ -41,6 +41,7 @@ struct fetch_file {
 
         /* The job's, until its phase is FETCH_FILE_HASHED. */
         struct pool_job job;
+        enum hash_algorithm base; /* by which it hashes */
         int error;
         struct file_state found;
         struct buffer found_list;

@@ -97,9 +97,13 @@ static void put_first_locked(struct fetch_queue *queue, struct fetch_item *item)
 
 static const char *refusal(const struct fetch_want *want)
 {
+        enum hash_algorithm algorithm = (enum hash_algorithm)want->hash_algorithm,
+                            base = hash_base(algorithm);
+
         if (want->id == 0)
                 return "0 is no id";
-        if (want->hash_algorithm != content_algorithm(want->size) || want->digest_len != HASH_BYTES)
+        if (!hash_is_base(base) || algorithm != content_algorithm(base, want->size) ||
+            want->digest_len != hash_len(algorithm))
                 return "not a digest by the algorithm for that size";
         if (want->two_paths || want->path_len == 0 ||
             path_check((const char *)want->path, want->path_len) < 0)
@@ -123,9 +127,9 @@ static struct fetch_item *item_new(const struct fetch_want *want)
         item->path[path_len] = '\0';
         if (refused)
                 return item;
-        item->content.algorithm = content_algorithm(want->size);
-        item->list = want->list && item->content.algorithm == HASH_XXH3_PIECES;
-        memcpy(item->content.bytes, want->digest, HASH_BYTES);
+        item->content.algorithm = (enum hash_algorithm)want->hash_algorithm;
+        item->list = want->list && hash_by_pieces(item->content.algorithm);
+        hash_take(item->content.bytes, want->digest, want->digest_len);
         item->size = want->size;
         item->begin = item->offset = want->offset;
         item->end = want->length > 0 && want->offset < want->size && want->length < want->size - want->offset

@@ -116,6 +116,7 @@ static struct run next_run(const struct fetch_serving *s, struct fetch_item *ite
                 .piece = piece,
                 .key = { .spider = s->files->spider,
                          .hash = content_piece_hash(&item->content, list, &piece),
+                         .base = hash_base(item->content.algorithm),
                          .len = piece.len },
                 .skipped = (size_t)(item->offset - piece.begin),
                 .part = { .id = item->id,
@@ -169,7 +170,7 @@ static int read_run(struct fetch_serving *s, const struct run *run, int fd, uint
                 if (file->trusted)
                         return 0;
         }
-        if (!content_proves(buf, run->piece.len, run->key.hash))
+        if (!hash_proves(run->key.base, buf, run->piece.len, run->key.hash))
                 return -ESTALE;
         if (again)
                 content_cache_put(s->master->contents, &run->key, buf);
@@ -289,7 +290,7 @@ static enum fetch_served serve_large(struct fetch_serving *s, struct fetch_item 
 
 bool fetch_item_is_small(const struct fetch_item *item)
 {
-        return item->content.algorithm == HASH_XXH3;
+        return !hash_by_pieces(item->content.algorithm);
 }
 
 enum fetch_served fetch_serve(struct fetch_serving *s, struct fetch_item *item)

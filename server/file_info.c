@@ -29,7 +29,7 @@ static void fill_attributes(Grpc__FileInfo *info, const struct entry *e)
                 info->link_target = bytes_of(e->target, e->target_len);
         if (e->content.algorithm != HASH_NONE) {
                 info->hash_algorithm = e->content.algorithm;
-                info->digest = bytes_of(e->content.bytes, HASH_BYTES);
+                info->digest = bytes_of(e->content.bytes, hash_len(e->content.algorithm));
         }
         if (e->data)
                 info->content = bytes_of(e->data, (size_t)e->size);

@@ -14,12 +14,12 @@
 struct file_hasher {
         struct pool *pool;                   /* borrowed */
         const struct file_hash_asker *asker; /* borrowed; NULL: nobody may change his mind */
-        bool md5;                            /* otherwise by content_algorithm */
+        enum hash_algorithm base;            /* HASH_MD5, or of a tree */
         struct hasher *hasher;               /* owned; of what is not hashed at one go */
         uint8_t block[READ_BYTES + 1];
 };
 
-int file_hasher_new(bool md5, struct pool *pool, struct file_hasher **ret)
+int file_hasher_new(enum hash_algorithm base, struct pool *pool, struct file_hasher **ret)
 {
         struct file_hasher *h =
                 malloc(sizeof(*h)); /* the block need not be zeroed: its pages come when they are used */
@@ -29,8 +29,8 @@ int file_hasher_new(bool md5, struct pool *pool, struct file_hasher **ret)
                 return -ENOMEM;
         h->pool = pool;
         h->asker = NULL;
-        h->md5 = md5;
-        r = hasher_new(md5 ? HASH_MD5 : HASH_XXH3_PIECES, &h->hasher);
+        h->base = base;
+        r = hasher_new(hash_is_base(base) ? content_algorithm(base, UINT64_MAX) : base, &h->hasher);
         if (r < 0) {
                 free(h);
                 return r;
@@ -78,8 +78,8 @@ static int hash_all(struct file_hasher *h, int fd, uint64_t size, size_t n)
 /* At one go: half the price for small files. */
 static void name_small(struct file_hasher *h, size_t n, struct file_state *ret)
 {
-        ret->id.algorithm = HASH_XXH3;
-        hash_xxh3(h->block, n, ret->id.bytes);
+        ret->id.algorithm = h->base;
+        hash_bytes(h->base, h->block, n, ret->id.bytes);
         if (n > 0 && n <= ENTRY_TINY_MAX) {
                 ret->detail = h->block;
                 ret->detail_len = n;
@@ -102,7 +102,7 @@ static int hash_once(struct file_hasher *h, int fd, uint64_t size, struct file_s
                 return -EAGAIN; /* it has grown, or shrunk */
         ret->detail = NULL;
         ret->detail_len = 0;
-        if (!h->md5 && content_algorithm(size) == HASH_XXH3) {
+        if (hash_is_base(h->base) && size <= PIECE_BYTES) {
                 name_small(h, (size_t)n, ret);
                 return 0;
         }
@@ -110,7 +110,7 @@ static int hash_once(struct file_hasher *h, int fd, uint64_t size, struct file_s
         if (r < 0)
                 return r;
         hasher_final(h->hasher, &ret->id);
-        return h->md5 ? 0 : hasher_get_pieces(h->hasher, &ret->detail, &ret->detail_len);
+        return hash_is_base(h->base) ? hasher_get_pieces(h->hasher, &ret->detail, &ret->detail_len) : 0;
 }
 
 static bool same_state(const struct stat *a, const struct stat *b)
@@ -149,18 +149,18 @@ int file_hasher_run(struct file_hasher *h, int fd, struct file_state *ret)
         return -EAGAIN;
 }
 
-int file_hash(int fd, bool md5, const struct file_hash_asker *asker, struct file_state *ret,
+int file_hash(int fd, enum hash_algorithm base, const struct file_hash_asker *asker, struct file_state *ret,
               struct buffer *ret_list)
 {
         struct file_hasher *hasher;
         struct file_state state;
-        int r = file_hasher_new(md5, asker->pool, &hasher);
+        int r = file_hasher_new(base, asker->pool, &hasher);
 
         if (r < 0)
                 return r;
         hasher->asker = asker;
         r = file_hasher_run(hasher, fd, &state);
-        if (r == 0 && state.id.algorithm == HASH_XXH3_PIECES)
+        if (r == 0 && hash_by_pieces(state.id.algorithm))
                 r = buffer_append(ret_list, state.detail, state.detail_len);
         file_hasher_free(hasher);
         state.detail = NULL;

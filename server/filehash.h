@@ -22,8 +22,8 @@ struct file_state {
 /** What hashing one file after the other needs. Not thread-safe. */
 struct file_hasher;
 
-/** MD5: as stock masters name contents; otherwise by content_algorithm. POOL (borrowed) is asked now and then whether to go on. -ENOMEM. */
-int file_hasher_new(bool md5, struct pool *pool, struct file_hasher **ret);
+/** By BASE: HASH_MD5, as stock masters name contents; otherwise by content_algorithm of a tree's base. POOL (borrowed) is asked now and then whether to go on. -ENOMEM. */
+int file_hasher_new(enum hash_algorithm base, struct pool *pool, struct file_hasher **ret);
 void file_hasher_free(struct file_hasher *hasher); /* NULL is fine */
 
 /**
@@ -40,5 +40,5 @@ struct file_hash_asker {
 };
 
 /** The same for a single file, without a detail: the list of a large one's pieces is appended to RET_LIST (by MD5 nothing is, and it may be NULL). */
-int file_hash(int fd, bool md5, const struct file_hash_asker *asker, struct file_state *ret,
+int file_hash(int fd, enum hash_algorithm base, const struct file_hash_asker *asker, struct file_state *ret,
               struct buffer *ret_list);

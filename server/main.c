@@ -124,6 +124,7 @@ static int open_versions(struct server *s)
                 .watch = s->options.watch,
                 .watch_drop_percent = s->options.watch_drop_percent,
                 .stat_pass_ms = s->options.stat_pass_sec * 1000,
+                .hash = s->options.hash,
                 .journal_max = s->options.journal_max,
         };
         int r = versions_new(&versions, &m->versions);

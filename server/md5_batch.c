@@ -3,7 +3,7 @@
 #include <string.h>
 
 int md5_batch_add(struct md5_batch *batch, const char *path, const struct tree_stamp *stamp,
-                  const uint8_t md5[HASH_BYTES])
+                  const uint8_t md5[HASH_MD5_BYTES])
 {
         struct versions_md5 *item;
 
@@ -14,7 +14,7 @@ int md5_batch_add(struct md5_batch *batch, const char *path, const struct tree_s
                 return -ENOMEM;
         item = &batch->items[batch->n++];
         item->stamp = *stamp;
-        memcpy(item->md5, md5, HASH_BYTES);
+        memcpy(item->md5, md5, HASH_MD5_BYTES);
         return 0;
 }
 

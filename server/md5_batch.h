@@ -18,7 +18,7 @@ struct md5_batch {
 
 /** Notes the MD5 of the file at PATH (copied) under STAMP; stores all that are noted if there is no room for more. -ENOMEM, and nothing was noted. */
 int md5_batch_add(struct md5_batch *batch, const char *path, const struct tree_stamp *stamp,
-                  const uint8_t md5[HASH_BYTES]);
+                  const uint8_t md5[HASH_MD5_BYTES]);
 
 /** Stores what is noted. What cannot be kept is found out again when it is asked for. */
 void md5_batch_store(struct md5_batch *batch);

@@ -99,6 +99,14 @@ static int set_listen(void *target, const char *value)
         return 0;
 }
 
+static int set_hash(void *target, const char *value)
+{
+        struct options *o = target;
+
+        o->hash = hash_base_named(value);
+        return o->hash == HASH_NONE ? -EINVAL : 0;
+}
+
 static int set_insecure(void *target, const char *value)
 {
         struct options *o = target;
@@ -172,6 +180,13 @@ static const struct setting rows[] = {
           .set = set_index,
           .fallback = "/var/lib/fsyncfs/index, or ~/.local/state/fsyncfs/index",
           .help = "what is known of workspaces (/var/lib/fsyncfs/index)" },
+        { .name = "hash",
+          .argument = "HOW",
+          .expects = "xxh3 or sha256",
+          .choices = "xxh3 sha256",
+          .set = set_hash,
+          .fallback = "xxh3",
+          .help = "how contents are named: xxh3 (default) or sha256" },
         { .name = "token-file",
           .kind = SETTING_PATH,
           .argument = "FILE",
@@ -477,6 +492,7 @@ enum options_result options_parse(int argc, char **argv, struct options_source *
         enum options_result result;
 
         *ret = (struct options){
+                .hash = HASH_XXH3,
                 .scan_ttl_sec = SCAN_TTL_SEC,
                 .stat_pass_sec = STAT_PASS_SEC,
                 .log_level = LOG_LEVEL_INFO,

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/setting.h"
 #include "server/watcher.h"
@@ -23,6 +24,7 @@ struct options {
         const char *metrics;       /* NULL: none */
         unsigned peer_connections; /* of one peer; 0: the default */
         unsigned peer_calls;       /* likewise, under way */
+        enum hash_algorithm hash;  /* by which contents are named */
         int64_t scan_ttl_sec;
         enum watcher_kind watch;
         int64_t stat_pass_sec;

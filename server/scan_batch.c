@@ -85,7 +85,7 @@ void scan_batch_add(struct scan_batch *batch, const struct stock_item *item, con
 {
         size_t path_len = item->path_len, folder_len = strlen(folder);
         Grpc__FileInfo *info = next_info(batch, 2 * path_len + folder_len + 128);
-        char hex[2 * HASH_BYTES + 1];
+        char hex[2 * HASH_MD5_BYTES + 1];
         char *full = batch->text + batch->text_len;
 
         memcpy(full, folder, folder_len + 1);
@@ -103,8 +103,8 @@ void scan_batch_add(struct scan_batch *batch, const struct stock_item *item, con
         info->mod_time = item->mtime_sec;
         info->mode = item->go_mode;
         if (!item->is_dir) {
-                hex_encode(item->md5, HASH_BYTES, hex);
-                info->hash = keep_text(batch, hex, 2 * HASH_BYTES);
+                hex_encode(item->md5, HASH_MD5_BYTES, hex);
+                info->hash = keep_text(batch, hex, 2 * HASH_MD5_BYTES);
         }
 }
 

@@ -77,7 +77,7 @@ static bool end_change(struct scan_lane *lane, const struct scan_folder *f, cons
         if (old && old->kind == ENTRY_FILE && row->kind == ENTRY_FILE && old->has_md5 &&
             memcmp(old->digest, row->digest, HASH_BYTES) == 0) {
                 row->has_md5 = true;
-                memcpy(row->md5, old->md5, HASH_BYTES);
+                memcpy(row->md5, old->md5, HASH_MD5_BYTES);
         }
         if (old && old->kind == ENTRY_DIRECTORY)
                 forget_watch(lane, f, node);
@@ -268,7 +268,7 @@ static int look_at_link(struct scan_lane *lane, struct scan_folder *f, const str
                 drop_change(lane);
                 return -ENOMEM;
         }
-        hash_xxh3(target, (size_t)n, row->digest);
+        hash_bytes(tree_get_hash(f->scan->pass.tree), target, (size_t)n, row->digest);
         end_change(lane, f, node, row);
         return 0;
 }

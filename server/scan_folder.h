@@ -21,7 +21,7 @@ struct scan_old {
         uint8_t kind; /* enum entry_kind */
         bool unknown, racy, has_md5, linked;
         uint8_t digest[HASH_BYTES];
-        uint8_t md5[HASH_BYTES];
+        uint8_t md5[HASH_MD5_BYTES];
 };
 
 /*

@@ -46,7 +46,7 @@ static void set_old(struct scan_old *old, const struct tree_row *row)
         };
         memcpy(old->digest, row->digest, HASH_BYTES);
         if (row->has_md5)
-                memcpy(old->md5, row->md5, HASH_BYTES);
+                memcpy(old->md5, row->md5, HASH_MD5_BYTES);
 }
 
 /* The tree's trouble is not the folder's: the pass fails. */

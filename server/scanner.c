@@ -51,7 +51,7 @@ static int lane_new(struct scan *scan, struct scan_lane **ret)
         lane->path = (struct buffer){ 0 };
         r = tree_view_take(scan->pass.tree, &lane->view);
         if (r >= 0)
-                r = file_hasher_new(false, scan->pass.pool, &lane->hasher);
+                r = file_hasher_new(tree_get_hash(scan->pass.tree), scan->pass.pool, &lane->hasher);
         if (r < 0) {
                 lane_free(lane);
                 return r;

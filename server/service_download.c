@@ -157,7 +157,7 @@ static void send_block(struct download *d, struct block *block, size_t len, bool
 /* True if each piece of what is sent can be verified. */
 static bool is_proved(const struct download *d)
 {
-        return d->expected.algorithm == HASH_XXH3 || d->expected.algorithm == HASH_XXH3_PIECES;
+        return hash_is_base(hash_base(d->expected.algorithm));
 }
 
 /* The file does not hold what is expected, perhaps without a stamp that says so: somebody writes through a mapping. That is noted
@@ -288,12 +288,12 @@ static void keep_found(struct download *d)
         const struct file_state *found = &d->hashed;
         struct versions_md5 item = { .path = d->path, .stamp = tree_stamp_of(&found->st) };
 
-        if (found->id.algorithm == HASH_XXH3_PIECES)
+        if (hash_by_pieces(found->id.algorithm))
                 (void)versions_store_list(d->master->versions, d->spider, &found->id,
                                           (const uint8_t *)d->list.data, d->list.len);
         if (found->id.algorithm != HASH_MD5 || found->racy)
                 return;
-        memcpy(item.md5, found->id.bytes, HASH_BYTES);
+        memcpy(item.md5, found->id.bytes, HASH_MD5_BYTES);
         (void)versions_store_md5s(d->master->versions, d->spider, &item, 1, NULL);
 }
 
@@ -302,7 +302,7 @@ static void hash_run(struct pool_job *job)
         struct download *d = (struct download *)((char *)job - offsetof(struct download, job));
         const struct file_hash_asker asker = { .pool = d->master->pool, .unwanted = is_unwanted, .arg = d };
 
-        d->error = file_hash(d->fd, d->expected.algorithm == HASH_MD5, &asker, &d->hashed, &d->list);
+        d->error = file_hash(d->fd, hash_base(d->expected.algorithm), &asker, &d->hashed, &d->list);
         if (d->error >= 0)
                 keep_found(d);
         atomic_store(&d->answered, true);
@@ -341,9 +341,10 @@ static void check_content(struct download *d)
         if (d->expected.algorithm == HASH_MD5 &&
             content_known(versions, d->spider, d->path, &d->st, HASH_MD5, &known))
                 compare(d, &known);
-        else if (is_proved(d) && d->expected.algorithm != content_algorithm(size))
+        else if (is_proved(d) &&
+                 d->expected.algorithm != content_algorithm(hash_base(d->expected.algorithm), size))
                 fail_other_content(d);
-        else if (d->expected.algorithm == HASH_XXH3 ||
+        else if (hash_is_base(d->expected.algorithm) ||
                  (is_proved(d) &&
                   versions_find_list(versions, d->spider, &d->expected, size, &d->list) == TREE_OK))
                 begin_sending(d);
@@ -456,10 +457,11 @@ static int take_request(struct download *d, const Grpc__FileDownloadRequest *req
         d->length = request->length;
         if (request->hash_algorithm == HASH_NONE)
                 return 0;
-        if (request->hash_algorithm > HASH_XXH3_PIECES || request->digest.len != HASH_BYTES)
+        if (request->hash_algorithm >= HASH_ALGORITHMS ||
+            request->digest.len != hash_len((enum hash_algorithm)request->hash_algorithm))
                 return -EBADMSG;
         d->expected.algorithm = (enum hash_algorithm)request->hash_algorithm;
-        memcpy(d->expected.bytes, request->digest.data, HASH_BYTES);
+        hash_take(d->expected.bytes, request->digest.data, request->digest.len);
         return 0;
 }
 

@@ -142,10 +142,10 @@ static int take_request(struct folder_call *f, const Fsyncfs__V1__FolderRequest 
         const ProtobufCBinaryData *raw = &request->raw_path;
         int r;
 
-        if (request->digest.len != HASH_BYTES || (raw->len > 0 && request->path[0]) ||
+        if (hash_of_len(request->digest.len) == HASH_NONE || (raw->len > 0 && request->path[0]) ||
             (raw->len > 0 && memchr(raw->data, '\0', raw->len)))
                 return -EBADMSG;
-        memcpy(f->digest, request->digest.data, HASH_BYTES);
+        hash_take(f->digest, request->digest.data, request->digest.len);
         f->spider = strdup(request->spider_id);
         f->path = raw->len > 0 ? strndup((const char *)raw->data, raw->len) : strdup(request->path);
         if (!f->spider || !f->path)

@@ -20,6 +20,7 @@
 struct watch_version {
         uint64_t revision; /* 0: not known */
         uint8_t digest[HASH_BYTES];
+        size_t digest_len;
 };
 
 /* Owned by its event thread, but for `changed` and what `asking` says. Freed when neither the call nor a question it asked needs it. */
@@ -159,6 +160,7 @@ static void send_word(struct watch_call *w, bool unchanged)
                              .unchanged = unchanged,
                              .notice = !unchanged,
                              .root_digest = w->next.digest,
+                             .root_digest_len = w->next.digest_len,
                              .revision = w->next.revision,
                      });
 }
@@ -174,6 +176,7 @@ static int look_up(struct watch_call *w, struct tree_view *view)
         if (r != TREE_OK || row.kind != ENTRY_DIRECTORY)
                 return -ENOENT;
         tree_row_root_digest(&row, w->next.digest);
+        w->next.digest_len = hash_len(row.hash);
         w->next.revision = tree_view_version(view)->revision;
         return 0;
 }

@@ -276,12 +276,13 @@ static void wake_all_locked(struct spool *spool)
         }
 }
 
-void spool_decide(struct spool *spool, bool plain, const uint8_t root_digest[HASH_BYTES])
+void spool_decide(struct spool *spool, bool plain, const uint8_t *root_digest, size_t len)
 {
         mutex_lock(&spool->owner->lock);
         spool->state.decided = true;
         spool->state.plain = plain;
-        memcpy(spool->state.root_digest, root_digest, HASH_BYTES);
+        hash_take(spool->state.root_digest, root_digest, len);
+        spool->state.root_digest_len = len;
         if (!plain) /* otherwise there is nothing to be had yet */
                 wake_all_locked(spool);
         mutex_unlock(&spool->owner->lock);

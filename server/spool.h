@@ -57,8 +57,9 @@ struct spool_state {
         uint64_t base, revision;
         uint8_t root_digest
                 [HASH_BYTES]; /* of the folder at `revision` (tree_row_root_digest); valid once decided */
-        uint64_t bytes;       /* there now */
-        uint64_t entries;     /* in all, as far as is known */
+        size_t root_digest_len;
+        uint64_t bytes;   /* there now */
+        uint64_t entries; /* in all, as far as is known */
 };
 
 /** Somebody who waits for more. */

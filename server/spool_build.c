@@ -20,6 +20,7 @@ struct builder {
         struct buffer packed;
         bool open; /* AUTO: it may yet be few entries or many */
         uint8_t root_digest[HASH_BYTES];
+        size_t root_digest_len;
 };
 
 static int write_frame(struct builder *b, const struct buffer *data, size_t entries, bool last)
@@ -65,7 +66,7 @@ static void close_plain(struct builder *b)
         buffer_release(&b->plain);
         b->plain_entries = 0;
         b->open = false;
-        spool_decide(b->spool, false, b->root_digest);
+        spool_decide(b->spool, false, b->root_digest, b->root_digest_len);
 }
 
 static int put_plain(struct builder *b, const struct entry *entry)
@@ -101,7 +102,7 @@ static int put_entry(const struct entry *entry, void *arg)
 static int finish(struct builder *b)
 {
         if (b->open)
-                spool_decide(b->spool, true, b->root_digest);
+                spool_decide(b->spool, true, b->root_digest, b->root_digest_len);
         return b->open || !b->writer ? flush_plain(b, true) : flush_pack(b, true);
 }
 
@@ -154,8 +155,9 @@ static int put_listing(struct builder *b)
         if (r != TREE_OK || row.kind != ENTRY_DIRECTORY)
                 return -ENOENT;
         tree_row_root_digest(&row, b->root_digest);
+        b->root_digest_len = hash_len(row.hash);
         if (!b->open)
-                spool_decide(spool, !b->writer, b->root_digest);
+                spool_decide(spool, !b->writer, b->root_digest, b->root_digest_len);
         return spool->state.base > 0 ? put_changes(b, &row) : put_all(b, &row, spool->form == SPOOL_CHILDREN);
 }
 

@@ -45,7 +45,7 @@ const char *spools_dir(const struct spools *spools);
 void spool_build(struct pool_job *job);
 
 /** It is settled what the frames hold, and of which version. */
-void spool_decide(struct spool *spool, bool plain, const uint8_t root_digest[HASH_BYTES]);
+void spool_decide(struct spool *spool, bool plain, const uint8_t *root_digest, size_t len);
 
 /** The LEN bytes behind the last frame were written to `fd`: they are the next one, with ENTRIES in it. LAST: nothing more will come. -ENOMEM. */
 int spool_publish(struct spool *spool, size_t len, size_t entries, bool last);

@@ -239,7 +239,7 @@ int stock_reader_next(struct stock_reader *reader, const struct stock_item **ret
                 .go_mode = record.go_mode,
                 .is_dir = record.is_dir,
         };
-        memcpy(reader->item.md5, record.md5, HASH_BYTES);
+        memcpy(reader->item.md5, record.md5, HASH_MD5_BYTES);
         reader->at += sizeof(record) + record.path_len + 1;
         reader->left--;
         *ret = &reader->item;

@@ -55,7 +55,7 @@ struct stock_item {
         int64_t mtime_sec;
         uint32_t go_mode;
         bool is_dir;
-        uint8_t md5[HASH_BYTES]; /* files only */
+        uint8_t md5[HASH_MD5_BYTES]; /* files only */
 };
 
 /** Gives the items one after the other, in the order of a tree_cursor: a folder before what is in it. Not thread-safe. */

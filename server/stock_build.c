@@ -54,12 +54,12 @@ static int add_record(struct build *b, const struct entry *entry, struct stock_r
         return r >= 0 && b->out.len >= WRITE_BYTES ? write_out(b) : r;
 }
 
-static void set_record(struct stock_record *record, const struct stat *st, const uint8_t md5[HASH_BYTES])
+static void set_record(struct stock_record *record, const struct stat *st, const uint8_t md5[HASH_MD5_BYTES])
 {
         record->size = (uint64_t)st->st_size;
         record->mtime_sec = st->st_mtim.tv_sec;
         record->go_mode = entry_go_mode(ENTRY_FILE, st->st_mode & 07777);
-        memcpy(record->md5, md5, HASH_BYTES);
+        memcpy(record->md5, md5, HASH_MD5_BYTES);
 }
 
 static bool is_md5_of(const struct tree_row *row, const struct stat *st)
@@ -159,7 +159,7 @@ static int fill(struct build *b, const struct entry *entry, const struct tree_ro
         record->size = entry->size;
         record->mtime_sec = clock_timespec(entry->mtime_ns).tv_sec;
         record->go_mode = entry_go_mode(ENTRY_FILE, entry->mode);
-        memcpy(record->md5, row->md5, HASH_BYTES);
+        memcpy(record->md5, row->md5, HASH_MD5_BYTES);
         return 0;
 }
 
@@ -235,7 +235,7 @@ int stock_build(struct stock_view *view)
         if (r >= 0)
                 r = workspace_open_folder(options->root, view->spider, "", &b.spider);
         if (r >= 0)
-                r = file_hasher_new(true, options->pool, &b.hasher);
+                r = file_hasher_new(HASH_MD5, options->pool, &b.hasher);
         if (r < 0)
                 return r;
         view->fd = open(view->owner->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);

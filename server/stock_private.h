@@ -13,7 +13,7 @@ struct stock_record {
         uint32_t go_mode;
         uint16_t path_len;
         bool is_dir;
-        uint8_t md5[HASH_BYTES];
+        uint8_t md5[HASH_MD5_BYTES];
 };
 
 /* One view, from the first request for it until the last user has put it back. */

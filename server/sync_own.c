@@ -116,7 +116,8 @@ void sync_own_begin(struct sync_call *s)
 }
 
 /* The version of the folder asked for. */
-static int look_up(const struct sync_request *request, struct tree_view *view, uint8_t ret_digest[HASH_BYTES])
+static int look_up(const struct sync_request *request, struct tree_view *view, uint8_t ret_digest[HASH_BYTES],
+                   size_t *ret_len)
 {
         struct tree_row row;
         int r = tree_view_find(view, request->path, strlen(request->path), &row);
@@ -130,6 +131,7 @@ static int look_up(const struct sync_request *request, struct tree_view *view, u
         if (row.kind != ENTRY_DIRECTORY)
                 return -ENOTDIR;
         tree_row_root_digest(&row, ret_digest);
+        *ret_len = hash_len(row.hash);
         return 0;
 }
 
@@ -137,11 +139,12 @@ void sync_own_answered(struct sync_call *s)
 {
         const struct sync_request *request = &s->request;
         uint8_t digest[HASH_BYTES];
+        size_t digest_len;
         uint64_t revision;
         int r = s->asking.error;
 
         if (r >= 0)
-                r = look_up(request, s->asking.view, digest);
+                r = look_up(request, s->asking.view, digest, &digest_len);
         if (r < 0) {
                 sync_call_fail(s, r);
                 return;
@@ -154,6 +157,7 @@ void sync_own_answered(struct sync_call *s)
                                      .is_complete = true,
                                      .unchanged = true,
                                      .root_digest = digest,
+                                     .root_digest_len = digest_len,
                                      .revision = revision,
                              });
                 return;

@@ -12,12 +12,12 @@ static int take_own(struct sync_request *r, const Grpc__FileSyncRequest *message
 {
         size_t len = message->known_digest.len;
 
-        if ((len != 0 && len != HASH_BYTES) || message->strategy > STRATEGY_SNAPSHOT ||
+        if ((len != 0 && hash_of_len(len) == HASH_NONE) || message->strategy > STRATEGY_SNAPSHOT ||
             message->resume_offset > INT64_MAX)
                 return -EBADMSG;
         r->has_known = len > 0;
         if (r->has_known) {
-                memcpy(r->known, message->known_digest.data, HASH_BYTES);
+                hash_take(r->known, message->known_digest.data, len);
                 r->known_revision = message->known_revision;
         }
         r->strategy = (enum transfer_strategy)message->strategy;

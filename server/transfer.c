@@ -69,6 +69,7 @@ static struct wire_scan_head describe(const struct transfer *t, const struct spo
         struct wire_scan_head chunk = {
                 .is_complete = complete && piece->next == state->bytes,
                 .root_digest = state->root_digest,
+                .root_digest_len = state->root_digest_len,
                 .revision = state->revision,
                 .base_revision = state->base,
                 .strategy = strategy_of(t, state),

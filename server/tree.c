@@ -79,7 +79,7 @@ static int open_writer(struct tree *tree) TSA_REQUIRES(tree->write_lock)
         struct tree_db *db;
         struct tree_meta meta;
         struct tree_row root;
-        int r = tree_db_open_writer(tree->path, &db);
+        int r = tree_db_open_writer(tree->path, tree->hash, &db);
 
         if (r < 0)
                 return r;
@@ -104,7 +104,8 @@ static int open_or_begin(struct tree *tree) TSA_REQUIRES(tree->write_lock)
         if (r != -EUCLEAN && r != -EPROTONOSUPPORT)
                 return r;
         log_warning("index of '%s' in '%s' is %s: moved aside, all files will be hashed anew", tree->label,
-                    tree->dir, r == -EUCLEAN ? "damaged" : "of another version of this program");
+                    tree->dir,
+                    r == -EUCLEAN ? "damaged" : "of another version of this program, or of another --hash");
         r = move_aside(tree);
         return r < 0 ? r : open_writer(tree);
 }
@@ -118,6 +119,7 @@ int tree_open(const struct tree_options *options, struct tree **ret)
                 return -ENOMEM;
         mutex_init(&tree->write_lock);
         mutex_init(&tree->lock);
+        tree->hash = options->hash == HASH_NONE ? HASH_XXH3 : options->hash;
         tree->journal_max = options->journal_max ? options->journal_max : JOURNAL_MAX_DEFAULT;
         tree->dir = strdup(options->dir);
         tree->label = strdup(options->label);
@@ -160,6 +162,11 @@ void tree_close(struct tree *tree)
         free(tree->label);
         free(tree->path);
         free(tree);
+}
+
+enum hash_algorithm tree_get_hash(const struct tree *tree)
+{
+        return tree->hash;
 }
 
 bool tree_has_views(struct tree *tree)
@@ -220,7 +227,7 @@ static int view_new(struct tree *tree, struct tree_view **ret)
         if (!view)
                 return -ENOMEM;
         view->tree = tree;
-        r = tree_db_open_reader(tree->path, &view->db);
+        r = tree_db_open_reader(tree->path, view->tree->hash, &view->db);
         if (r < 0) {
                 view_free(view);
                 return r;
@@ -387,17 +394,17 @@ int tree_view_racy(struct tree_view *view,
 
 struct content_id tree_row_content(const struct tree_row *row)
 {
-        struct content_id id = { .algorithm = HASH_XXH3 };
+        struct content_id id = { .algorithm = row->hash };
 
         if (row->kind == ENTRY_FILE)
-                id.algorithm = content_algorithm(row->stamp.size);
+                id.algorithm = content_algorithm(row->hash, row->stamp.size);
         memcpy(id.bytes, row->digest, HASH_BYTES);
         return id;
 }
 
 void tree_row_root_digest(const struct tree_row *row, uint8_t ret[HASH_BYTES])
 {
-        entry_root_digest(row->mode, row->stamp.mtime_ns, row->digest, ret);
+        entry_root_digest(row->hash, row->mode, row->stamp.mtime_ns, row->digest, ret);
 }
 
 struct entry tree_row_entry(const struct tree_row *row, const char *path, size_t path_len)

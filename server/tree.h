@@ -9,8 +9,9 @@
  *  T3 Revisions only rise, also when the database is lost: a new one begins with the time of day in seconds.
  *  T4 The journal names every difference between any revision from `floor` on and the present one. Older ones are not known.
  *  T5 What could not be read is `unknown`; its rows, subtree included, stay as they were. Views that walk leave the subtree out.
- *  T6 It is only a cache: damaged or of another format, it is moved aside and begun anew.
- *  T7 What is kept of a content, its detail, is what its digest is the XXH3-128 of: of a large file the list of its pieces' hashes (base/pieces.h), of a tiny
+ *  T6 It is only a cache: damaged or of another format, it is moved aside and begun anew. So it is when the base of
+ *     its hashes (base/hash.h) is to be another one.
+ *  T7 What is kept of a content, its detail, is what its digest is the hash of: of a large file the list of its pieces' hashes (base/pieces.h), of a tiny
  *     one its bytes. It is kept by content: no detail outlives the commit that took the last row that names it. Damage may
  *     take one from its rows; otherwise a tiny row has its detail from the first, so that the same version is always sent in the same bytes.
  *
@@ -47,11 +48,12 @@ struct tree_row {
         bool linked;             /* files: it had several names when the stamp was taken, here or elsewhere */
         uint32_t mode;           /* permission bits */
         struct tree_stamp stamp; /* its size is the entry's: a symlink's target's; 0 for folders */
+        enum hash_algorithm hash; /* the tree's base; set by the tree */
         uint8_t digest
-                [HASH_BYTES]; /* file: tree_row_content; symlink: XXH3 of its target; folder: its digest, kept by the tree */
+                [HASH_BYTES]; /* file: tree_row_content; symlink: hash_bytes of its target; folder: its digest, kept by the tree */
         bool has_md5;
-        uint8_t md5[HASH_BYTES]; /* files, once a stock worker asked */
-        const char *target;      /* symlinks; borrowed; NUL-terminated */
+        uint8_t md5[HASH_MD5_BYTES]; /* files, once a stock worker asked */
+        const char *target;          /* symlinks; borrowed; NUL-terminated */
         size_t target_len;
         size_t name_len;
         char name[PATH_NAME_MAX + 1]; /* "" for the root */
@@ -73,9 +75,10 @@ enum tree_result {
 };
 
 struct tree_options {
-        const char *dir;      /* the folder for its files; made if need be */
-        const char *label;    /* of the workspace, for the log; copied */
-        uint64_t journal_max; /* rows kept at least; 0: the default */
+        const char *dir;          /* the folder for its files; made if need be */
+        const char *label;        /* of the workspace, for the log; copied */
+        enum hash_algorithm hash; /* the base of its hashes; HASH_NONE: HASH_XXH3 */
+        uint64_t journal_max;     /* rows kept at least; 0: the default */
 };
 
 /**
@@ -93,13 +96,16 @@ bool tree_has_views(struct tree *tree);
 /** True once damage was met, by whomever: it is to be closed and opened anew (T6). */
 bool tree_is_suspect(struct tree *tree);
 
+/** The base of its hashes. */
+enum hash_algorithm tree_get_hash(const struct tree *tree);
+
 /** The present version, from memory. */
 void tree_get_version(struct tree *tree, struct tree_version *ret);
 
 struct tree_stamp tree_stamp_of(const struct stat *st);
 bool tree_stamp_equal(const struct tree_stamp *a, const struct tree_stamp *b);
 
-/** What ROW's digest names: by content_algorithm of a file's size, by XXH3 of everything else. */
+/** What ROW's digest names: by content_algorithm of a file's size, by the tree's base of everything else. */
 struct content_id tree_row_content(const struct tree_row *row);
 
 /** The bytes of the detail (T7) of what ROW holds; 0: it has none. */
@@ -135,11 +141,10 @@ int tree_view_list(struct tree_view *view, uint64_t parent,
                    int (*each)(const struct tree_row *row, void *arg), void *arg);
 
 /**
- * The detail (T7) of the content with DIGEST, LEN bytes, in place of what is in RET: TREE_OK, TREE_NONE (there is none, or what is there is not it),
+ * The detail (T7) of content ID, of SIZE bytes, in place of what is in RET: TREE_OK, TREE_NONE (there is none, or what is there is not it),
  * negative errno.
  */
-int tree_view_detail(struct tree_view *view, const uint8_t digest[HASH_BYTES], size_t len,
-                     struct buffer *ret);
+int tree_view_detail(struct tree_view *view, const struct content_id *id, uint64_t size, struct buffer *ret);
 
 /** The files whose hash may not be trusted (T2), by folder. */
 int tree_view_racy(struct tree_view *view,
@@ -242,11 +247,11 @@ struct tree_md5 {
         const char *name; /* borrowed */
         size_t name_len;
         struct tree_stamp stamp;
-        uint8_t md5[HASH_BYTES];
+        uint8_t md5[HASH_MD5_BYTES];
 };
 
 /** Notes the MD5s of N files, of each whose stamp is still that; RET_STORED (may be NULL): how many. Negative errno: none. */
 int tree_store_md5s(struct tree *tree, const struct tree_md5 *items, size_t n, size_t *ret_stored);
 
-/** Keeps the detail (T7) of the content with DIGEST, in place of one that is there: TREE_OK; TREE_NONE if no row names that content. */
-int tree_store_detail(struct tree *tree, const uint8_t digest[HASH_BYTES], const uint8_t *data, size_t len);
+/** Keeps the detail (T7) of content ID, in place of one that is there: TREE_OK; TREE_NONE if no row names that content. */
+int tree_store_detail(struct tree *tree, const struct content_id *id, const uint8_t *data, size_t len);

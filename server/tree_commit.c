@@ -108,7 +108,7 @@ static int renew_all(struct tree_update *update, struct tree_db *db, uint32_t *o
 {
         struct tree_folders *set = &update->folders;
         _cleanup_hasher_ struct hasher *hasher = NULL;
-        int r = hasher_new(HASH_XXH3, &hasher);
+        int r = hasher_new(update->tree->hash, &hasher);
 
         for (uint32_t i = 0; i < set->n; i++)
                 order[i] = i;

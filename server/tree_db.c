@@ -7,7 +7,7 @@
 #include "server/tree_db_private.h"
 
 #define APPLICATION_ID  1718843732 /* "fsyT" */
-#define SCHEMA_VERSION  3          /* also to be raised with ENTRY_TINY_MAX: it is in the schema */
+#define SCHEMA_VERSION  4          /* also to be raised with ENTRY_TINY_MAX: it is in the schema */
 #define BUSY_TIMEOUT_MS 5000       /* only another process is ever waited for */
 #define LOG_PAGES_MAX   1000       /* of the write-ahead log, before it is moved into the database */
 #define TEXT_(x)        #x
@@ -64,6 +64,7 @@ static const char schema_sql[] =
         "CREATE TABLE meta("
         " one INTEGER PRIMARY KEY CHECK (one = 1),"
         " valid INTEGER NOT NULL,"
+        " hash INTEGER NOT NULL,"
         " digest BLOB NOT NULL,"
         " revision INTEGER NOT NULL,"
         " entries INTEGER NOT NULL,"
@@ -74,7 +75,7 @@ static const char schema_sql[] =
         " unknown INTEGER NOT NULL,"
         " next_id INTEGER NOT NULL,"
         " journal_rows INTEGER NOT NULL);"
-        "INSERT INTO meta VALUES(1, 0, zeroblob(16), 0, 0, 0, 0, 0, 0, 0, 2, 0);"
+        "INSERT INTO meta VALUES(1, 0, 0, zeroblob(0), 0, 0, 0, 0, 0, 0, 0, 2, 0);"
         "PRAGMA application_id = " TEXT(APPLICATION_ID) "; PRAGMA user_version = " TEXT(SCHEMA_VERSION) ";";
 
 #define ROW                                                                                                  \
@@ -298,12 +299,31 @@ static int check_schema(struct tree_db *db, bool *ret_empty)
         return version != SCHEMA_VERSION ? -EPROTONOSUPPORT : 0;
 }
 
+static int write_base(struct tree_db *db)
+{
+        char sql[96];
+
+        snprintf(sql, sizeof(sql), "UPDATE meta SET hash = %d, digest = zeroblob(%zu)", (int)db->base,
+                 hash_len(db->base));
+        return db_exec(db, sql);
+}
+
+static int check_base(struct tree_db *db)
+{
+        int64_t base;
+        int r = read_int(db, "SELECT hash FROM meta WHERE one = 1", &base);
+
+        return r < 0 ? r : base == db->base ? 0 : -EPROTONOSUPPORT;
+}
+
 static int create_schema(struct tree_db *db)
 {
         int r = tree_db_begin(db);
 
         if (r == 0)
                 r = db_exec(db, schema_sql);
+        if (r == 0)
+                r = write_base(db);
         if (r == 0)
                 r = tree_db_commit(db);
         if (r < 0)
@@ -336,13 +356,14 @@ static int note_log_pages(void *arg, sqlite3 *sqlite _unused_, const char *name 
         return SQLITE_OK;
 }
 
-static int db_open(const char *path, int flags, struct tree_db **ret)
+static int db_open(const char *path, int flags, enum hash_algorithm base, struct tree_db **ret)
 {
         struct tree_db *db = calloc(1, sizeof(*db));
         int r;
 
         if (!db)
                 return -ENOMEM;
+        db->base = base;
         /* One thread at a time per connection: SQLite's own mutexes would be in vain. */
         r = sqlite3_open_v2(path, &db->sqlite, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
         if (r == SQLITE_OK)
@@ -373,16 +394,16 @@ static int set_up_writer(struct tree_db *db)
                 r = set_wal(db);
         if (r == 0)
                 r = db_exec(db, sql);
-        if (r == 0 && empty)
-                r = create_schema(db);
+        if (r == 0)
+                r = empty ? create_schema(db) : check_base(db);
         sqlite3_wal_hook(db->sqlite, note_log_pages, db);
         return r;
 }
 
-int tree_db_open_writer(const char *path, struct tree_db **ret)
+int tree_db_open_writer(const char *path, enum hash_algorithm base, struct tree_db **ret)
 {
         struct tree_db *db;
-        int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &db);
+        int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, base, &db);
 
         if (r < 0)
                 return r;
@@ -396,10 +417,10 @@ int tree_db_open_writer(const char *path, struct tree_db **ret)
         return 0;
 }
 
-int tree_db_open_reader(const char *path, struct tree_db **ret)
+int tree_db_open_reader(const char *path, enum hash_algorithm base, struct tree_db **ret)
 {
         struct tree_db *db;
-        int r = db_open(path, SQLITE_OPEN_READONLY, &db);
+        int r = db_open(path, SQLITE_OPEN_READONLY, base, &db);
 
         if (r < 0)
                 return r;
@@ -476,9 +497,9 @@ int tree_db_column_hash(struct tree_db *db, sqlite3_stmt *statement, int column,
 {
         const void *data = sqlite3_column_blob(statement, column);
 
-        if (!data || sqlite3_column_bytes(statement, column) != HASH_BYTES)
+        if (!data || (size_t)sqlite3_column_bytes(statement, column) != hash_len(db->base))
                 return tree_db_damaged(db);
-        memcpy(ret, data, HASH_BYTES);
+        hash_take(ret, data, hash_len(db->base));
         return 0;
 }
 

@@ -31,11 +31,11 @@ enum tree_db_list { TREE_DB_LIST, TREE_DB_WALK, TREE_DB_LISTS };
 /** The errno for a result code (extended ones too): 0 for OK, ROW and DONE, else negative, -EIO for what is not in the table. */
 int tree_db_errno(int result);
 
-/** Opens the database at PATH for the one writer; begins it if it is empty. -EPROTONOSUPPORT: of another format. */
-int tree_db_open_writer(const char *path, struct tree_db **ret);
+/** Opens the database at PATH for the one writer; begins it if it is empty. -EPROTONOSUPPORT: of another format, or by another base than BASE. */
+int tree_db_open_writer(const char *path, enum hash_algorithm base, struct tree_db **ret);
 
 /** Opens for reading only. */
-int tree_db_open_reader(const char *path, struct tree_db **ret);
+int tree_db_open_reader(const char *path, enum hash_algorithm base, struct tree_db **ret);
 
 /** NULL is fine. Drops an open transaction. */
 void tree_db_close(struct tree_db *db);
@@ -99,12 +99,12 @@ int tree_db_delete_children(struct tree_db *db, uint64_t parent);
 int tree_db_set_digest(struct tree_db *db, uint64_t parent, const char *name, size_t name_len,
                        const uint8_t digest[HASH_BYTES]);
 int tree_db_set_md5(struct tree_db *db, uint64_t parent, const char *name, size_t name_len,
-                    const uint8_t md5[HASH_BYTES]);
+                    const uint8_t md5[HASH_MD5_BYTES]);
 
 /* ---- details (T7) ---- */
 
 /** The detail of DIGEST in place of what is in RET. TREE_NONE: there is none of LEN bytes with that hash. */
-int tree_db_get_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], size_t len, struct buffer *ret);
+int tree_db_get_detail(struct tree_db *db, const struct content_id *id, uint64_t size, struct buffer *ret);
 
 /** Keeps a detail, unless there is one. */
 int tree_db_put_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], const uint8_t *data, size_t len);

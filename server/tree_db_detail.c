@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/pieces.h"
 #include "server/tree_db_private.h"
 
 static sqlite3_stmt *statement_of(struct tree_db *db, enum query query, const uint8_t digest[HASH_BYTES],
@@ -10,36 +11,43 @@ static sqlite3_stmt *statement_of(struct tree_db *db, enum query query, const ui
         sqlite3_stmt *statement = tree_db_statement(db, query, ret_error);
 
         if (statement)
-                tree_db_bind_blob(statement, 1, digest, HASH_BYTES);
+                tree_db_bind_blob(statement, 1, digest, hash_len(db->base));
         return statement;
 }
 
 /* Damage costs no more than the detail. */
-static int take_detail(sqlite3_stmt *statement, const uint8_t digest[HASH_BYTES], size_t len,
+static int take_detail(sqlite3_stmt *statement, const struct content_id *id, uint64_t size,
                        struct buffer *ret)
 {
         const void *data = sqlite3_column_blob(statement, 0);
-        uint8_t found[HASH_BYTES];
+        size_t len = (size_t)sqlite3_column_bytes(statement, 0);
+        bool proved;
 
-        if (!data || (size_t)sqlite3_column_bytes(statement, 0) != len)
+        if (!data)
                 return TREE_NONE;
-        hash_xxh3(data, len, found);
-        if (memcmp(found, digest, HASH_BYTES) != 0)
+        if (hash_by_pieces(id->algorithm))
+                proved = pieces_prove(id, size, data, len);
+        else
+                proved = len == size && hash_proves(id->algorithm, data, len, id->bytes);
+        if (!proved)
                 return TREE_NONE;
         buffer_truncate(ret, 0);
         return buffer_append(ret, data, len);
 }
 
-int tree_db_get_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], size_t len, struct buffer *ret)
+int tree_db_get_detail(struct tree_db *db, const struct content_id *id, uint64_t size, struct buffer *ret)
 {
+        sqlite3_stmt *statement;
         int r = -EIO;
-        sqlite3_stmt *statement = statement_of(db, Q_DETAIL, digest, &r);
 
+        if (hash_base(id->algorithm) != db->base)
+                return TREE_NONE;
+        statement = statement_of(db, Q_DETAIL, id->bytes, &r);
         if (!statement)
                 return r;
         r = sqlite3_step(statement);
         if (r == SQLITE_ROW)
-                r = take_detail(statement, digest, len, ret);
+                r = take_detail(statement, id, size, ret);
         else
                 r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
         sqlite3_reset(statement);

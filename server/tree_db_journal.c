@@ -45,7 +45,7 @@ int tree_db_write_meta(struct tree_db *db, const struct tree_meta *meta)
         if (!statement)
                 return r;
         tree_db_bind_int(statement, 1, v->valid);
-        tree_db_bind_blob(statement, 2, v->digest, HASH_BYTES);
+        tree_db_bind_blob(statement, 2, v->digest, hash_len(db->base));
         for (int i = 0; i < META_NUMBERS; i++)
                 tree_db_bind_int(statement, i + 3, numbers[i]);
         return tree_db_run(db, statement);
@@ -114,7 +114,7 @@ int tree_db_put_version(struct tree_db *db, uint64_t revision, const uint8_t dig
 
         if (!statement)
                 return r;
-        tree_db_bind_blob(statement, 2, digest, HASH_BYTES);
+        tree_db_bind_blob(statement, 2, digest, hash_len(db->base));
         tree_db_bind_int(statement, 3, changes);
         return tree_db_run(db, statement);
 }

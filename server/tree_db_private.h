@@ -51,7 +51,8 @@ enum query {
 #define TARGETS (TREE_DB_LISTS + 1)
 
 struct tree_db {
-        sqlite3 *sqlite; /* owned */
+        sqlite3 *sqlite;          /* owned */
+        enum hash_algorithm base; /* of all hashes but MD5s */
         bool writer, damaged;
         int log_pages;                     /* of the write-ahead log after the last commit */
         sqlite3_stmt *statements[Q_COUNT]; /* owned; prepared when first used */
@@ -81,7 +82,7 @@ void tree_db_bind_blob(sqlite3_stmt *statement, int index, const void *data, siz
 int tree_db_run(struct tree_db *db, sqlite3_stmt *statement);
 int tree_db_run_with(struct tree_db *db, enum query query, const uint64_t *values, int n);
 
-/** Reads a column that must be a hash. -EUCLEAN. */
+/** Reads a column that must be a hash by the base. -EUCLEAN. */
 int tree_db_column_hash(struct tree_db *db, sqlite3_stmt *statement, int column, uint8_t ret[HASH_BYTES]);
 
 /** Reads a column that must be a name; the root's is empty. -EUCLEAN. */

@@ -22,6 +22,16 @@ static int column_target(struct tree_db *db, sqlite3_stmt *statement, int column
         return 0;
 }
 
+static int column_md5(struct tree_db *db, sqlite3_stmt *statement, int column, uint8_t ret[HASH_MD5_BYTES])
+{
+        const void *data = sqlite3_column_blob(statement, column);
+
+        if (!data || sqlite3_column_bytes(statement, column) != HASH_MD5_BYTES)
+                return tree_db_damaged(db);
+        memcpy(ret, data, HASH_MD5_BYTES);
+        return 0;
+}
+
 static int read_row(struct tree_db *db, sqlite3_stmt *statement, char target[ENTRY_TARGET_MAX + 1],
                     struct tree_row *row)
 {
@@ -48,9 +58,10 @@ static int read_row(struct tree_db *db, sqlite3_stmt *statement, char target[ENT
         row->target = NULL;
         row->target_len = 0;
         row->linked = sqlite3_column_int(statement, 15) != 0;
+        row->hash = db->base;
         r = tree_db_column_hash(db, statement, 9, row->digest);
         if (r == 0 && row->has_md5)
-                r = tree_db_column_hash(db, statement, 13, row->md5);
+                r = column_md5(db, statement, 13, row->md5);
         if (r == 0 && kind == ENTRY_SYMLINK)
                 r = column_target(db, statement, 14, target, row);
         return r;
@@ -157,11 +168,11 @@ static int write_row(struct tree_db *db, enum query query, const struct tree_row
         tree_db_bind_int(statement, 7, row->mode);
         tree_db_bind_int(statement, 8, row->stamp.size);
         tree_db_bind_int(statement, 9, (uint64_t)row->stamp.mtime_ns);
-        tree_db_bind_blob(statement, 10, row->digest, HASH_BYTES);
+        tree_db_bind_blob(statement, 10, row->digest, hash_len(db->base));
         tree_db_bind_int(statement, 11, row->stamp.device);
         tree_db_bind_int(statement, 12, row->stamp.inode);
         tree_db_bind_int(statement, 13, (uint64_t)row->stamp.ctime_ns);
-        tree_db_bind_blob(statement, 14, row->has_md5 ? row->md5 : NULL, HASH_BYTES);
+        tree_db_bind_blob(statement, 14, row->has_md5 ? row->md5 : NULL, HASH_MD5_BYTES);
         tree_db_bind_blob(statement, 15, row->kind == ENTRY_SYMLINK ? row->target : NULL, row->target_len);
         tree_db_bind_int(statement, 16, row->linked);
         return tree_db_run(db, statement);
@@ -190,9 +201,9 @@ int tree_db_delete_children(struct tree_db *db, uint64_t parent)
         return tree_db_run_with(db, Q_DELETE_CHILDREN, &parent, 1);
 }
 
-static int set_hash(struct tree_db *db, sqlite3_stmt *statement, const uint8_t hash[HASH_BYTES])
+static int set_hash(struct tree_db *db, sqlite3_stmt *statement, const uint8_t *hash, size_t len)
 {
-        tree_db_bind_blob(statement, 3, hash, HASH_BYTES);
+        tree_db_bind_blob(statement, 3, hash, len);
         return tree_db_run(db, statement);
 }
 
@@ -202,16 +213,16 @@ int tree_db_set_digest(struct tree_db *db, uint64_t parent, const char *name, si
         int r = -EIO;
         sqlite3_stmt *statement = tree_db_statement_named(db, Q_SET_DIGEST, parent, name, name_len, &r);
 
-        return statement ? set_hash(db, statement, digest) : r;
+        return statement ? set_hash(db, statement, digest, hash_len(db->base)) : r;
 }
 
 int tree_db_set_md5(struct tree_db *db, uint64_t parent, const char *name, size_t name_len,
-                    const uint8_t md5[HASH_BYTES])
+                    const uint8_t md5[HASH_MD5_BYTES])
 {
         int r = -EIO;
         sqlite3_stmt *statement = tree_db_statement_named(db, Q_SET_MD5, parent, name, name_len, &r);
 
-        return statement ? set_hash(db, statement, md5) : r;
+        return statement ? set_hash(db, statement, md5, HASH_MD5_BYTES) : r;
 }
 
 /* ---- folders by id ---- */

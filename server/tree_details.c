@@ -19,7 +19,9 @@ size_t tree_row_detail_len(const struct tree_row *row)
 
         if (is_tiny(row))
                 return (size_t)size;
-        return row->kind == ENTRY_FILE && size > PIECE_BYTES ? (size_t)pieces_count(size) * HASH_BYTES : 0;
+        return row->kind == ENTRY_FILE && size > PIECE_BYTES
+                       ? (size_t)pieces_count(size) * hash_len(row->hash)
+                       : 0;
 }
 
 /* ---- pruning ---- */
@@ -61,18 +63,19 @@ void tree_details_release(struct tree_details *details)
 
 /* ---- reading ---- */
 
-int tree_view_detail(struct tree_view *view, const uint8_t digest[HASH_BYTES], size_t len, struct buffer *ret)
+int tree_view_detail(struct tree_view *view, const struct content_id *id, uint64_t size, struct buffer *ret)
 {
-        return tree_db_get_detail(view->db, digest, len, ret);
+        return tree_db_get_detail(view->db, id, size, ret);
 }
 
 int tree_give_data(struct tree_db *db, const struct tree_row *row, struct buffer *data, struct entry *entry)
 {
+        const struct content_id id = tree_row_content(row);
         int r;
 
         if (!is_tiny(row) || row->unknown || row->stamp.size == 0)
                 return 0;
-        r = tree_db_get_detail(db, row->digest, (size_t)row->stamp.size, data);
+        r = tree_db_get_detail(db, &id, row->stamp.size, data);
         if (r == TREE_OK)
                 entry->data = (const uint8_t *)data->data;
         return r < 0 ? r : 0;

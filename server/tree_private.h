@@ -12,6 +12,7 @@
 struct tree {
         char *dir, *label, *path; /* owned */
         uint64_t journal_max;
+        enum hash_algorithm hash;
         atomic_bool suspect; /* damage was met: any thread */
 
         /* Serializes the writing connection, also over its commits: SQLite allows no second writer anyway. */

@@ -65,15 +65,17 @@ int tree_store_md5s(struct tree *tree, const struct tree_md5 *items, size_t n, s
         return r;
 }
 
-int tree_store_detail(struct tree *tree, const uint8_t digest[HASH_BYTES], const uint8_t *data, size_t len)
+int tree_store_detail(struct tree *tree, const struct content_id *id, const uint8_t *data, size_t len)
 {
         bool own;
         int r;
 
+        if (hash_base(id->algorithm) != tree->hash)
+                return TREE_NONE;
         mutex_lock(&tree->write_lock);
         r = begin(tree, &own);
         if (r == 0)
-                r = tree_db_replace_detail(tree->writer, digest, data, len);
+                r = tree_db_replace_detail(tree->writer, id->bytes, data, len);
         r = end(tree, own, r);
         mutex_unlock(&tree->write_lock);
         return r;

@@ -223,7 +223,7 @@ static void complete_row(struct step *s)
                 memcpy(row->digest, s->old.digest, HASH_BYTES);
         if (row->kind == ENTRY_FILE && !row->has_md5 && s->old.kind == ENTRY_FILE && s->old.has_md5 &&
             memcmp(row->digest, s->old.digest, HASH_BYTES) == 0) {
-                memcpy(row->md5, s->old.md5, HASH_BYTES);
+                memcpy(row->md5, s->old.md5, HASH_MD5_BYTES);
                 row->has_md5 = true;
         }
 }
@@ -319,13 +319,16 @@ static int apply_row(struct tree_update *update, struct tree_db *db, const struc
 
 static int apply_one(struct tree_update *update, struct tree_db *db, const struct tree_change *change)
 {
-        int r = check(update, change);
+        struct tree_change own = *change;
+        int r;
 
+        own.row.hash = update->tree->hash;
+        r = check(update, &own);
         if (r == 0)
-                r = apply_row(update, db, change);
-        if (r < 0 || change->op == TREE_REMOVE || !change->detail)
+                r = apply_row(update, db, &own);
+        if (r < 0 || own.op == TREE_REMOVE || !own.detail)
                 return r;
-        return tree_db_put_detail(db, change->row.digest, change->detail, tree_row_detail_len(&change->row));
+        return tree_db_put_detail(db, own.row.digest, own.detail, tree_row_detail_len(&own.row));
 }
 
 int tree_update_apply(struct tree_update *update, const struct tree_change *changes, size_t n)

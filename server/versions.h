@@ -22,6 +22,7 @@ struct versions_options {
         const struct workspace_root *root; /* borrowed */
         struct pool *pool;                 /* borrowed; freed before versions_free */
         const char *dir;                   /* where the trees are kept; copied */
+        enum hash_algorithm hash;          /* the base of their hashes; HASH_NONE: HASH_XXH3 */
         enum watcher_kind watch;
         unsigned watch_drop_percent; /* for tests */
         int64_t stat_pass_ms;        /* how often everything is looked at, as long as anybody is interested */
@@ -73,7 +74,7 @@ int versions_place(struct versions *versions, const char *spider, struct buffer 
 struct versions_md5 {
         const char *path; /* borrowed */
         struct tree_stamp stamp;
-        uint8_t md5[HASH_BYTES];
+        uint8_t md5[HASH_MD5_BYTES];
 };
 
 /** Keeps the MD5s of N files, in one transaction: of each whose stamp is still that. RET_STORED (may be NULL): how many. Negative errno: none. */
@@ -81,7 +82,7 @@ int versions_store_md5s(struct versions *versions, const char *spider, const str
                         size_t n, size_t *ret_stored);
 
 /**
- * The list of the pieces of content ID (HASH_XXH3_PIECES) of SIZE bytes, proved, in place of what is in RET: TREE_OK, TREE_NONE (the last version has
+ * The list of the pieces of content ID (by pieces) of SIZE bytes, proved, in place of what is in RET: TREE_OK, TREE_NONE (the last version has
  * no such content, or its list was lost), negative errno.
  */
 int versions_find_list(struct versions *versions, const char *spider, const struct content_id *id,

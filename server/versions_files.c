@@ -80,7 +80,7 @@ int versions_find_list(struct versions *versions, const char *spider, const stru
         int r = look_begin(versions, spider, &look);
 
         if (r == 0)
-                r = tree_view_detail(look.view, id->bytes, (size_t)pieces_count(size) * HASH_BYTES, ret);
+                r = tree_view_detail(look.view, id, size, ret);
         return look_end(&look, r);
 }
 
@@ -92,7 +92,7 @@ int versions_store_list(struct versions *versions, const char *spider, const str
 
         if (!v)
                 return TREE_NONE;
-        r = tree_store_detail(v->tree, id->bytes, list, len);
+        r = tree_store_detail(v->tree, id, list, len);
         version_unpin(v, r);
         return r;
 }
@@ -136,7 +136,7 @@ static int resolve(struct tree *tree, const struct versions_md5 *items, size_t n
                                                  .name = row->name,
                                                  .name_len = row->name_len,
                                                  .stamp = items[i].stamp };
-                memcpy(ret[*ret_n].md5, items[i].md5, HASH_BYTES);
+                memcpy(ret[*ret_n].md5, items[i].md5, HASH_MD5_BYTES);
                 (*ret_n)++;
         }
         tree_view_put(view);

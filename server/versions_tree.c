@@ -94,7 +94,9 @@ static int open_tree(struct version *v)
 {
         _cleanup_buffer_ struct buffer place = { 0 }, label = { 0 };
         struct versions *versions = v->versions;
-        struct tree_options options = { .label = v->spider, .journal_max = versions->options.journal_max };
+        struct tree_options options = { .label = v->spider,
+                                        .hash = versions->options.hash,
+                                        .journal_max = versions->options.journal_max };
         struct tree *tree;
         int r = buffer_printf(&label, "%s/%s\n", workspace_root_path(versions->options.root), v->spider);
 

@@ -36,7 +36,8 @@ static int send_request(struct session *session, const struct download_request *
         if (session_get_dialect(session) != SESSION_STOCK) {
                 request.fsyncfs_protocol = WIRE_PROTOCOL;
                 request.hash_algorithm = d->content.algorithm;
-                request.digest = (ProtobufCBinaryData){ HASH_BYTES, (uint8_t *)d->content.bytes };
+                request.digest =
+                        (ProtobufCBinaryData){ hash_len(d->content.algorithm), (uint8_t *)d->content.bytes };
                 request.offset = d->offset;
                 request.length = d->length;
         }

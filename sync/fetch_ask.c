@@ -58,7 +58,7 @@ static int append_want(const struct fetch_job *job, const struct buffer *path, s
                 .raw = !path_is_utf8(path->data, path->len),
                 .hash_algorithm = job->key.content.algorithm,
                 .digest = job->key.content.bytes,
-                .digest_len = HASH_BYTES,
+                .digest_len = hash_len(job->key.content.algorithm),
                 .size = job->size,
                 .urgent = job->urgent,
                 .list = job->lists,

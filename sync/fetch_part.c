@@ -54,7 +54,7 @@ static void refuse(struct fetch *f, struct fetch_job *job, int verdict)
 static int take_list(struct fetch *f, struct fetch_job *job, const struct fetch_part *part)
 {
         struct store_pieces *pieces = job->lists ? job->large->pieces : NULL;
-        uint64_t len = pieces ? pieces_count(job->large->size) * HASH_BYTES : 0;
+        uint64_t len = pieces ? pieces_count(job->large->size) * hash_len(job->key.content.algorithm) : 0;
         int r;
 
         if (part->last || part->data_len == 0 || part->offset != job->list.len ||
@@ -122,10 +122,9 @@ static void take_whole(struct fetch *f, struct fetch_job *job, const struct fetc
 {
         const uint8_t *expected = expected_hash(job);
         struct fetch_content *content;
-        uint8_t digest[HASH_BYTES];
 
-        hash_xxh3(part->data, part->data_len, digest);
-        if (!expected || memcmp(digest, expected, HASH_BYTES) != 0) {
+        if (!expected ||
+            !hash_proves(hash_base(job->key.content.algorithm), part->data, part->data_len, expected)) {
                 refuse(f, job, expected ? -EBADMSG : -EPROTO);
                 return;
         }

@@ -45,6 +45,7 @@ static struct download_request request_for(struct fetch_job *job, const struct b
 static int try_folder(struct fetch *f, struct fetch_job *job, const struct buffer *path,
                       struct failure *failure)
 {
+        struct catalog_version version;
         struct folder_request request = {
                 .ino = job->key.folder,
                 .path = path->data,
@@ -57,6 +58,8 @@ static int try_folder(struct fetch *f, struct fetch_job *job, const struct buffe
         struct catalog_entry entry;
         int r;
 
+        catalog_get_version(f->options.catalog, &version);
+        request.digest_len = hash_len(version.hash);
         if (catalog_get(f->options.catalog, job->key.folder, &entry) == CATALOG_OK && !entry.pending)
                 return 0;
         if (f->options.offline)
@@ -147,7 +150,6 @@ static int download_piece(struct fetch *f, struct fetch_job *job, const struct b
         const uint8_t *expected = store_pieces_hash(job->large->pieces, job->key.piece - 1);
         struct download_request request = request_for(job, path);
         struct fetch_content *content = fetch_content_new(NULL, job->size);
-        uint8_t digest[HASH_BYTES];
         int r;
 
         if (!content)
@@ -156,13 +158,10 @@ static int download_piece(struct fetch *f, struct fetch_job *job, const struct b
         r = download_range(f->options.session, &request, content->own, failure);
         atomic_store(&job->writing, false);
         fetch_note_away(f, job, fetch_worth_retrying(r) ? r : 0);
-        if (r == 0) {
-                hash_xxh3(content->data, content->len, digest);
-                if (memcmp(digest, expected, HASH_BYTES) != 0)
-                        r = failure_set(failure, -EBADMSG,
-                                        "what the master sent of '%.*s' does not match its hash",
-                                        (int)MIN(path->len, (size_t)200), path->data);
-        }
+        if (r == 0 &&
+            !hash_proves(hash_base(job->key.content.algorithm), content->data, content->len, expected))
+                r = failure_set(failure, -EBADMSG, "what the master sent of '%.*s' does not match its hash",
+                                (int)MIN(path->len, (size_t)200), path->data);
         if (r < 0) {
                 fetch_content_unref(content);
                 return r;

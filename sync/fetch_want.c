@@ -10,7 +10,7 @@ bool fetch_goes_by_channel(const struct fetch *f, const struct fetch_key *key, u
 {
         if (key->folder || f->options.offline || atomic_load(&f->no_channel))
                 return false;
-        return key->piece > 0 || (key->content.algorithm == HASH_XXH3 && size <= PIECE_BYTES);
+        return key->piece > 0 || (hash_is_base(key->content.algorithm) && size <= PIECE_BYTES);
 }
 
 bool fetch_is_listable(const struct fetch_large *large)

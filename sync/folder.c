@@ -38,7 +38,7 @@ static int send_request(struct session *session, const struct folder_request *f,
                 request.path = path.data;
         else
                 request.raw_path = (ProtobufCBinaryData){ path.len, (uint8_t *)path.data };
-        request.digest = (ProtobufCBinaryData){ HASH_BYTES, (uint8_t *)f->digest };
+        request.digest = (ProtobufCBinaryData){ f->digest_len, (uint8_t *)f->digest };
         return wire_send_only(stream, &request.base);
 }
 

@@ -10,7 +10,8 @@ struct folder_request {
         uint64_t ino;     /* the folder, pending in the catalog */
         const char *path; /* within the workspace; path_len bytes, borrowed */
         size_t path_len;
-        const uint8_t *digest;                     /* the folder's, HASH_BYTES */
+        const uint8_t *digest; /* the folder's, digest_len bytes */
+        size_t digest_len;
         void (*progress)(size_t bytes, void *arg); /* as download_request's */
         void *progress_arg;
 };

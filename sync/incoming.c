@@ -45,7 +45,8 @@ static int read_data(const Grpc__FileInfo *info, struct entry *e, struct failure
         return 0;
 }
 
-static int read_own_content(const Grpc__FileInfo *info, struct entry *e, struct failure *failure)
+static int read_own_content(enum hash_algorithm base, const Grpc__FileInfo *info, struct entry *e,
+                            struct failure *failure)
 {
         if (info->file_size < 0 || (uint64_t)info->file_size > ENTRY_SIZE_MAX)
                 return refuse(failure, e->path, e->path_len, "its size is beyond all sense");
@@ -57,14 +58,16 @@ static int read_own_content(const Grpc__FileInfo *info, struct entry *e, struct 
         }
         if (e->kind != ENTRY_FILE || e->unknown)
                 return 0;
-        if (info->hash_algorithm != content_algorithm(e->size) || info->digest.len != HASH_BYTES)
+        e->content.algorithm = content_algorithm(base, e->size);
+        if (info->hash_algorithm != e->content.algorithm ||
+            info->digest.len != hash_len(e->content.algorithm))
                 return refuse(failure, e->path, e->path_len, "its hash is missing or of an unknown kind");
-        e->content.algorithm = (enum hash_algorithm)info->hash_algorithm;
-        memcpy(e->content.bytes, info->digest.data, HASH_BYTES);
+        hash_take(e->content.bytes, info->digest.data, info->digest.len);
         return read_data(info, e, failure);
 }
 
-int incoming_read_own(const Grpc__FileInfo *info, struct entry *ret, struct failure *failure)
+int incoming_read_own(enum hash_algorithm base, const Grpc__FileInfo *info, struct entry *ret,
+                      struct failure *failure)
 {
         struct entry e = { .path = info->path,
                            .path_len = strlen(info->path),
@@ -99,7 +102,7 @@ int incoming_read_own(const Grpc__FileInfo *info, struct entry *ret, struct fail
         r = read_time(info, &e, failure);
         if (r < 0)
                 return r;
-        r = read_own_content(info, &e, failure);
+        r = read_own_content(base, info, &e, failure);
         if (r < 0)
                 return r;
         *ret = e;
@@ -131,7 +134,7 @@ int incoming_read_stock(const Grpc__FileInfo *info, struct entry *ret, struct fa
                 return r;
         if (e.kind == ENTRY_FILE) {
                 e.content.algorithm = HASH_MD5;
-                if (hex_decode(info->hash, strlen(info->hash), e.content.bytes, HASH_BYTES) < 0)
+                if (hex_decode(info->hash, strlen(info->hash), e.content.bytes, HASH_MD5_BYTES) < 0)
                         return refuse(failure, e.path, e.path_len, "its hash is not an MD5 in hex");
         }
         *ret = e;

@@ -8,8 +8,9 @@
 #include "base/failure.h"
 #include "proto/sync_service.pb-c.h"
 
-/** Reads one of our own master's entries. RET borrows from INFO. -EPROTO with a line in FAILURE. */
-int incoming_read_own(const Grpc__FileInfo *info, struct entry *ret, struct failure *failure);
+/** Reads one of our own master's entries, of a tree hashed by BASE. RET borrows from INFO. -EPROTO with a line in FAILURE. */
+int incoming_read_own(enum hash_algorithm base, const Grpc__FileInfo *info, struct entry *ret,
+                      struct failure *failure);
 
 /** Reads one of a stock master's entries: kind, time and hash by the fields that it knows. */
 int incoming_read_stock(const Grpc__FileInfo *info, struct entry *ret, struct failure *failure);

@@ -25,7 +25,8 @@ struct intake {
         struct incoming *incoming;     /* owned; a stock master's entries until all are there */
         struct pack_reader *reader;    /* owned; made by the first pack */
 
-        bool named; /* the version is known: */
+        bool named;               /* the version is known: */
+        enum hash_algorithm hash; /* the tree's base; of a stock master's HASH_XXH3 */
         uint8_t digest[HASH_BYTES];
         uint64_t revision, base;
         enum strategy strategy;
@@ -50,6 +51,7 @@ int intake_new(const struct intake_options *options, struct intake **ret)
         if (!in)
                 return -ENOMEM;
         in->options = *options;
+        in->hash = HASH_XXH3;
         in->stock = session_get_dialect(options->session) == SESSION_STOCK;
         if (in->stock)
                 r = incoming_new(&in->incoming);
@@ -145,6 +147,7 @@ static int begin_update(struct intake *in)
 
         if (r < 0)
                 return cannot_write(in, r);
+        catalog_update_set_hash(in->update, in->hash);
         if (in->options.store)
                 r = warm_new(in->options.session, in->options.store, &in->warm);
         if (in->warm)
@@ -154,7 +157,7 @@ static int begin_update(struct intake *in)
 
 static int begin_load(struct intake *in, uint64_t offset)
 {
-        struct catalog_load_target target = { .revision = in->revision, .offset = offset };
+        struct catalog_load_target target = { .hash = in->hash, .revision = in->revision, .offset = offset };
         int r;
 
         memcpy(target.digest, in->digest, HASH_BYTES);
@@ -191,23 +194,43 @@ static int begin_anew(struct intake *in)
         return ++in->restarts > RESTARTS_MAX ? refuse(in, "it begins anew again and again") : 0;
 }
 
+/* Whether the mount takes names by HASH, as which algorithm the master's contents are named. */
+static int check_hash(struct intake *in, enum hash_algorithm hash)
+{
+        enum hash_algorithm wanted = session_get_hash(in->options.session);
+
+        if (wanted == HASH_NONE || hash == wanted)
+                return 0;
+        return failure_set(in->failure, -EACCES,
+                           "the master names contents by %s, and this mount insists on %s (hash=): "
+                           "fsyncfs-server --hash %s does so",
+                           hash_algorithm_name(hash), hash_algorithm_name(wanted),
+                           hash_algorithm_name(wanted));
+}
+
 /* Each message of one answer names the same version; that of another answer may name another one. */
 static int take_version(struct intake *in, const Grpc__FileScanChunk *chunk)
 {
         bool same = in->named && in->revision == chunk->revision && in->base == chunk->base_revision;
-        int r = 0;
+        enum hash_algorithm hash = hash_of_len(chunk->root_digest.len);
+        int r;
 
-        if (chunk->root_digest.len != HASH_BYTES)
+        if (hash == HASH_NONE)
                 return refuse(in, "it names no version");
-        if (same && memcmp(in->digest, chunk->root_digest.data, HASH_BYTES) == 0)
+        if (same && hash == in->hash &&
+            memcmp(in->digest, chunk->root_digest.data, chunk->root_digest.len) == 0)
                 return 0;
+        r = check_hash(in, hash);
+        if (r < 0)
+                return r;
         if (in->update || in->load)
                 r = begin_anew(in);
         if (r < 0)
                 return r;
         if (chunk->strategy > STRATEGY_SNAPSHOT)
                 return refuse(in, "it is sent in a way that this worker does not know");
-        memcpy(in->digest, chunk->root_digest.data, HASH_BYTES);
+        in->hash = hash;
+        hash_take(in->digest, chunk->root_digest.data, chunk->root_digest.len);
         in->revision = chunk->revision;
         in->base = chunk->base_revision;
         in->strategy = (enum strategy)chunk->strategy;
@@ -221,7 +244,7 @@ static int take_files(struct intake *in, const Grpc__FileScanChunk *chunk)
 
         for (size_t i = 0; r == 0 && i < chunk->n_files; i++) {
                 struct entry entry;
-                r = incoming_read_own(chunk->files[i], &entry, in->failure);
+                r = incoming_read_own(in->hash, chunk->files[i], &entry, in->failure);
                 if (r == 0)
                         r = put_entry(&entry, in);
         }
@@ -318,6 +341,10 @@ static int take_own(struct intake *in, const Grpc__FileScanChunk *chunk)
 
 static int take_stock(struct intake *in, const Grpc__FileScanChunk *chunk)
 {
+        int r = check_hash(in, HASH_MD5);
+
+        if (r < 0)
+                return r;
         if (in->complete)
                 return refuse(in, "it goes on after its end");
         if (chunk->n_files == 0 && !chunk->is_complete)
@@ -334,7 +361,7 @@ static int take_stock(struct intake *in, const Grpc__FileScanChunk *chunk)
                                    chunk->total_files);
         for (size_t i = 0; i < chunk->n_files; i++) {
                 struct entry entry;
-                int r = incoming_read_stock(chunk->files[i], &entry, in->failure);
+                r = incoming_read_stock(chunk->files[i], &entry, in->failure);
                 if (r == 0)
                         r = incoming_add(in->incoming, &entry);
                 if (r < 0)

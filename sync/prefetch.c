@@ -185,7 +185,7 @@ static int bring(struct prefetch *p, const struct catalog_entry *file)
         if (p->options.bytes_max > 0 && file->size > p->options.bytes_max - p->asked_bytes)
                 return 0;
         p->asked_bytes += file->size;
-        if (file->content.algorithm == HASH_XXH3_PIECES) {
+        if (hash_by_pieces(file->content.algorithm)) {
                 int r = prefetch_pieces(p, file);
 
                 if (r != -EOPNOTSUPP)

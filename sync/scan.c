@@ -32,8 +32,8 @@ static void fill_own(Grpc__FileSyncRequest *message, const struct scan_request *
         message->strategy = forced_strategy();
         message->stat_pass = request->stat_pass;
         if (request->known && request->known->valid) {
-                message->known_digest =
-                        (ProtobufCBinaryData){ HASH_BYTES, (uint8_t *)request->known->digest };
+                message->known_digest = (ProtobufCBinaryData){ hash_len(request->known->hash),
+                                                               (uint8_t *)request->known->digest };
                 message->known_revision = request->known->revision;
         }
         message->resume_revision = request->resume_revision;

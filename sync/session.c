@@ -47,6 +47,7 @@ int session_new(const struct session_options *options, struct session **ret, str
         mutex_init(&s->connecting);
         mutex_init(&s->lock);
         s->source = options->source;
+        s->hash = options->hash;
         s->timeout_ms = options->timeout_ms;
         s->tasks_early = options->tasks_early;
         s->connected = options->connected;
@@ -224,6 +225,11 @@ bool session_is_online(const struct session *session)
 const struct source *session_get_source(const struct session *session)
 {
         return session->source;
+}
+
+enum hash_algorithm session_get_hash(const struct session *session)
+{
+        return session->hash;
 }
 
 const char *session_get_node(const struct session *session)

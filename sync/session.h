@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "base/failure.h"
+#include "base/hash.h"
 #include "proto/rpc.h"
 #include "sync/masters.h"
 #include "sync/source.h"
@@ -26,7 +27,8 @@ struct session_options {
         bool tls;                    /* to all masters but those on unix sockets */
         struct rpc_tls_files
                 tls_files; /* with `tls`; read once, by session_new. No ca: the CAs that this machine trusts */
-        int timeout_ms;    /* for a connection, and for each message of a call */
+        enum hash_algorithm hash; /* by which the mount insists that contents are named; HASH_NONE: by any */
+        int timeout_ms;           /* for a connection, and for each message of a call */
         bool tasks_early; /* what tasks wait for will be asked for soon: its connection is made beside the first */
         /* Optional. Once, when the first master has answered; on the thread that connected, under no lock. Must not block. */
         void (*connected)(void *arg);
@@ -102,3 +104,6 @@ const struct source *session_get_source(const struct session *session);
 
 /** This machine's name as masters know it: "node_key"; borrowed. */
 const char *session_get_node(const struct session *session);
+
+/** By what contents must be named; HASH_NONE: by whatever the master names them. */
+enum hash_algorithm session_get_hash(const struct session *session);

@@ -29,6 +29,7 @@ struct master {
 
 struct session {
         const struct source *source; /* borrowed */
+        enum hash_algorithm hash;    /* as in struct session_options */
         int timeout_ms;
         bool tasks_early; /* this and the next two: as in struct session_options */
         void (*connected)(void *arg);

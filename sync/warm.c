@@ -39,7 +39,7 @@ void warm_note(const struct content_id *old, const struct entry *now, void *arg)
         struct warm *w = arg;
 
         /* What comes by pieces can be read from its first piece on, and most of them may be here. */
-        if (now->size == 0 || now->data || now->content.algorithm == HASH_XXH3_PIECES)
+        if (now->size == 0 || now->data || hash_by_pieces(now->content.algorithm))
                 return;
         if (w->noted_files == WARM_FILES_MAX || now->size > WARM_BYTES_MAX - w->noted_bytes ||
             !store_has(w->store, old))

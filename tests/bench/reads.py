@@ -32,6 +32,7 @@ def arguments():
     parser.add_argument("--only", type=rows, default=list(ROWS), metavar="ROWS", help="some of " + ",".join(ROWS))
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement; the table shows their medians")
     parser.add_argument("--light", action="store_true", help="a tenth of the bytes and of the small files")
+    parser.add_argument("--hash", choices=("xxh3", "sha256"), default="xxh3", help="by what the master names contents")
     parser.add_argument("--json", metavar="FILE", help="writes all samples to FILE, too")
     parser.add_argument("--build", metavar="DIR", help="where fsyncfs was built (default: build/ of the source tree)")
     args = parser.parse_args()

@@ -65,7 +65,7 @@ class Lab:
         for name in ("openloop", "readload", "rawcopy"):
             setattr(self, name, gauge.compile_load(work.dir, name))
         self.index = work.path("index")
-        self.server = Server(work, root, index=self.index, prefix=cpu["fsyncfs"].prefix)
+        self.server = Server(work, root, index=self.index, prefix=cpu["fsyncfs"].prefix, options=["--hash", args.hash])
         work.processes.append(self.server)
 
     @staticmethod

@@ -31,9 +31,11 @@
 
 static const char *const texts[] = { "alpha", "beta", "gamma" };
 
+#define XXH3_LEN 16u /* of a hash in a list */
+
 struct large {
         struct content_id id;
-        uint8_t list[2 * HASH_BYTES];
+        uint8_t list[2 * XXH3_LEN];
         uint8_t data[LARGE];
 };
 
@@ -74,16 +76,19 @@ static void make_large(struct large *large, uint8_t first)
 {
         for (size_t i = 0; i < LARGE; i++)
                 large->data[i] = (uint8_t)(first + i / 256 + i);
-        for (size_t i = 0; i < 2; i++)
-                hash_xxh3(large->data + i * PIECE_BYTES, piece_len(LARGE, i), large->list + i * HASH_BYTES);
-        pieces_name(large->list, sizeof(large->list), &large->id);
+        for (size_t i = 0; i < 2; i++) {
+                uint8_t hash[HASH_BYTES];
+                hash_bytes(HASH_XXH3, large->data + i * PIECE_BYTES, piece_len(LARGE, i), hash);
+                memcpy(large->list + i * XXH3_LEN, hash, XXH3_LEN);
+        }
+        pieces_name(HASH_XXH3_PIECES, LARGE, large->list, sizeof(large->list), &large->id);
 }
 
 static struct content_id id_of_text(const char *text)
 {
         struct content_id id = { .algorithm = HASH_XXH3 };
 
-        hash_xxh3(text, strlen(text), id.bytes);
+        hash_bytes(HASH_XXH3, text, strlen(text), id.bytes);
         return id;
 }
 
@@ -137,7 +142,7 @@ static struct entry entry_of(const char *path, enum entry_kind kind, uint64_t nu
         entry.whole = entry.path_len == 0;
         if (kind == ENTRY_FILE) {
                 entry.content.algorithm = HASH_XXH3;
-                hash_xxh3(&number, sizeof(number), entry.content.bytes);
+                hash_bytes(HASH_XXH3, &number, sizeof(number), entry.content.bytes);
         }
         return entry;
 }

@@ -35,7 +35,7 @@ static int put(struct catalog_update *update, const char *path, enum entry_kind 
                 entry.size = data ? strlen(data) : 1000000;
                 entry.data = (const uint8_t *)data;
                 entry.content.algorithm = data ? HASH_XXH3 : HASH_XXH3_PIECES;
-                hash_xxh3(data ? data : path, strlen(data ? data : path), entry.content.bytes);
+                hash_bytes(HASH_XXH3, data ? data : path, strlen(data ? data : path), entry.content.bytes);
         }
         entry.whole = kind == ENTRY_DIRECTORY;
         return catalog_update_put(update, &entry);
@@ -127,7 +127,7 @@ static void look_up(struct catalog *catalog, const struct catalog_entry *entry)
         (void)catalog_get_previous(catalog, &entry->content, &old);
         if (entry->kind == ENTRY_FILE && catalog_get_tiny(catalog, entry, tiny, &len) == CATALOG_OK) {
                 assert(len == entry->size);
-                hash_xxh3(tiny, len, digest);
+                hash_bytes(HASH_XXH3, tiny, len, digest);
                 assert(len == 0 || memcmp(digest, entry->content.bytes, HASH_BYTES) == 0); /* C9 */
         }
 }

@@ -8,8 +8,7 @@
 #include "proto/pack.h"
 #include "tests/fuzz/driver.h"
 
-#define FORMAT 2
-#define HEAD   5 /* bytes before the digests */
+#define HEAD 5 /* bytes before the digests */
 
 static struct pack_reader *reader;
 static struct pack_writer *writer;
@@ -27,7 +26,7 @@ static int check_and_copy(const struct entry *entry, void *arg)
         assert(entry->path_len <= PATH_BYTES_MAX && entry->path[entry->path_len] == '\0');
         assert(entry->target_len <= ENTRY_TARGET_MAX &&
                (entry->target_len == 0 || entry->target[entry->target_len] == '\0'));
-        assert(entry->mode <= 07777 && entry->content.algorithm <= HASH_XXH3_PIECES);
+        assert(entry->mode <= 07777 && entry->content.algorithm < HASH_ALGORITHMS);
         assert(!entry->data || (entry->kind == ENTRY_FILE && entry->size <= ENTRY_TINY_MAX));
         return pack_writer_full(writer) ? 0 : pack_writer_add(writer, entry);
 }
@@ -46,16 +45,16 @@ static void read_pack(const uint8_t *data, size_t len)
 }
 
 /* The input as the columns of a pack whose digests are its first bytes. */
-static void read_columns(const uint8_t *data, size_t len)
+static void read_columns(uint8_t format, size_t hash_bytes, const uint8_t *data, size_t len)
 {
-        size_t digests = MIN(len / HASH_BYTES, (size_t)3), at = HEAD + digests * HASH_BYTES;
+        size_t digests = MIN(len / hash_bytes, (size_t)3), at = HEAD + digests * hash_bytes;
         size_t bound = ZSTD_compressBound(len), n;
         uint8_t *pack = calloc(1, at + bound);
 
         assert(pack);
-        pack[0] = FORMAT;
+        pack[0] = format;
         pack[1] = (uint8_t)digests;
-        memcpy(pack + HEAD, data, digests * HASH_BYTES);
+        memcpy(pack + HEAD, data, digests * hash_bytes);
         n = ZSTD_compress(pack + at, bound, data, len, 1);
         assert(!ZSTD_isError(n));
         read_pack(pack, at + n);
@@ -69,5 +68,6 @@ void fuzz_one(const uint8_t *data, size_t len)
                 assert(pack_writer_new(&writer) == 0);
         }
         read_pack(data, len);
-        read_columns(data, len);
+        read_columns(2, 16, data, len);
+        read_columns(3, 32, data, len);
 }

@@ -23,18 +23,26 @@
 #define HERE   1u /* the piece that is here */
 
 static char folder[64], dir[128], part[256], good_part[128], good_usage[128];
-static uint8_t bytes[SIZE], list[PIECES * HASH_BYTES];
+static uint8_t bytes[SIZE], list[PIECES * 16];
 static struct content_id large, small;
+
+static void name_piece(unsigned i)
+{
+        uint8_t hash[HASH_BYTES];
+
+        hash_bytes(HASH_XXH3, bytes + i * PIECE_BYTES, piece_len(SIZE, i), hash);
+        memcpy(list + i * 16, hash, 16);
+}
 
 static void name_contents(void)
 {
         for (size_t i = 0; i < SIZE; i++)
                 bytes[i] = (uint8_t)(i * 2654435761u >> 13);
         for (unsigned i = 0; i < PIECES; i++)
-                hash_xxh3(bytes + i * PIECE_BYTES, piece_len(SIZE, i), list + i * HASH_BYTES);
-        pieces_name(list, sizeof(list), &large);
+                name_piece(i);
+        pieces_name(HASH_XXH3_PIECES, SIZE, list, sizeof(list), &large);
         small.algorithm = HASH_XXH3;
-        hash_xxh3("small", 5, small.bytes);
+        hash_bytes(HASH_XXH3, "small", 5, small.bytes);
 }
 
 static void put_small(struct store *store)
@@ -83,7 +91,7 @@ static void make_good(void)
 /* The changes of a part are to what lies behind its data: what somebody writes into that is not noticed by the promise (cache/pieces.h). */
 static void damage_part(const uint8_t *data, size_t len)
 {
-        off_t behind = part_layout(SIZE).list;
+        off_t behind = part_layout(HASH_XXH3_PIECES, SIZE).list;
         char rest[160], damaged[160];
         _cleanup_buffer_ struct buffer text = { 0 };
 

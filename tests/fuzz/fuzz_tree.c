@@ -27,7 +27,7 @@ static void put(struct tree_update *update, uint64_t parent, uint64_t id, const 
         change.row.stamp =
                 (struct tree_stamp){ .device = 7, .inode = 100 + content, .size = id ? 0 : 1000u * content };
         change.row.racy = content == 3;
-        memset(change.row.digest, content, HASH_BYTES);
+        memset(change.row.digest, content, hash_len(HASH_XXH3));
         strcpy(change.row.name, name);
         (void)tree_update_apply(update, &change, 1);
 }
@@ -98,6 +98,13 @@ static void walk(struct tree_view *view, const struct tree_row *root)
         tree_cursor_free(cursor);
 }
 
+static void see_detail(struct tree_view *view, const struct tree_row *row, struct buffer *detail)
+{
+        const struct content_id id = tree_row_content(row);
+
+        (void)tree_view_detail(view, &id, row->stamp.size, detail);
+}
+
 static int racy(uint64_t parent, const char *name, size_t name_len, void *arg)
 {
         (void)parent;
@@ -122,7 +129,7 @@ static void look_around(struct tree *tree)
                                                 WALKED, hear, &heard);
         }
         if (tree_view_find(view, "a/file", 6, &row) == TREE_OK)
-                (void)tree_view_detail(view, row.digest, tree_row_detail_len(&row), &path);
+                see_detail(view, &row, &path);
         (void)tree_view_find_folder(view, 7, 102, &id);
         for (id = 0; id < 5; id++)
                 (void)tree_view_path(view, id, &path);

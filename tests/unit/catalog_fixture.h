@@ -68,7 +68,7 @@ static inline struct content_id content_of(uint64_t number)
 {
         struct content_id id = { .algorithm = HASH_XXH3 };
 
-        hash_xxh3(&number, sizeof(number), id.bytes);
+        hash_bytes(HASH_XXH3, &number, sizeof(number), id.bytes);
         return id;
 }
 

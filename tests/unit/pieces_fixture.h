@@ -9,14 +9,33 @@
 #include "cache/store_private.h"
 #include "tests/unit/store_fixture.h"
 
+/* By what contents are hashed: another one, where a test is built a second time. */
+#ifndef FIXTURE_BASE
+#define FIXTURE_BASE HASH_XXH3
+#define FIXTURE_LEN  16
+#endif
+
 #define PIECES 5u
 #define SIZE   ((PIECES - 1) * PIECE_BYTES + 12345)
 
 struct content {
         struct content_id id;
-        uint8_t list[PIECES * HASH_BYTES];
+        uint8_t list[PIECES * FIXTURE_LEN];
         char data[SIZE];
 };
+
+static inline void hash_piece(struct content *c, unsigned i)
+{
+        uint8_t hash[HASH_BYTES];
+
+        hash_bytes(FIXTURE_BASE, c->data + i * PIECE_BYTES, piece_len(SIZE, i), hash);
+        memcpy(c->list + i * FIXTURE_LEN, hash, FIXTURE_LEN);
+}
+
+static inline void name_content(struct content *c)
+{
+        pieces_name(content_algorithm(FIXTURE_BASE, SIZE), SIZE, c->list, sizeof(c->list), &c->id);
+}
 
 /* Content NUMBER; a static one, as large as it is. */
 static inline const struct content *content_of(unsigned number)
@@ -34,8 +53,8 @@ static inline const struct content *content_of(unsigned number)
                 content.data[i] = (char)x;
         }
         for (unsigned i = 0; i < PIECES; i++)
-                hash_xxh3(content.data + i * PIECE_BYTES, piece_len(SIZE, i), content.list + i * HASH_BYTES);
-        pieces_name(content.list, sizeof(content.list), &content.id);
+                hash_piece(&content, i);
+        name_content(&content);
         made = number;
         return &content;
 }
@@ -119,7 +138,7 @@ static inline int open_part_file(const struct fixture *f, const struct content *
 static inline uint64_t mark_of(const struct fixture *f, const struct content *c, uint64_t i)
 {
         _cleanup_close_ int fd = open_part_file(f, c);
-        struct part_layout layout = part_layout(SIZE);
+        struct part_layout layout = part_layout(content_algorithm(FIXTURE_BASE, SIZE), SIZE);
         uint64_t mark;
 
         assert_int_equal(part_read_mark(fd, &layout, i, &mark), 0);
@@ -129,7 +148,7 @@ static inline uint64_t mark_of(const struct fixture *f, const struct content *c,
 static inline void set_mark(const struct fixture *f, const struct content *c, uint64_t i, uint64_t mark)
 {
         _cleanup_close_ int fd = open_part_file(f, c);
-        struct part_layout layout = part_layout(SIZE);
+        struct part_layout layout = part_layout(content_algorithm(FIXTURE_BASE, SIZE), SIZE);
 
         assert_int_equal(part_write_mark(fd, &layout, i, mark), 0);
 }

@@ -99,7 +99,7 @@ static inline void blob_path(const struct fixture *f, const struct content_id *i
 {
         char hex[2 * HASH_BYTES + 1];
 
-        hex_encode(id->bytes, HASH_BYTES, hex);
+        hex_encode(id->bytes, hash_len(id->algorithm), hex);
         snprintf(path, 256, "%s/blobs/%s/%.2s/%s", f->dir, hash_algorithm_name(id->algorithm), hex, hex + 2);
 }
 

@@ -870,6 +870,60 @@ static void test_unknown_folder_with_children(void **state)
         catalog_update_abort(update);
 }
 
+/* ---- another base ---- */
+
+static struct entry sha256_file(const char *path, uint64_t content)
+{
+        struct entry entry = file(path, content);
+
+        entry.content.algorithm = HASH_SHA256;
+        memset(entry.content.bytes + 16, 1, 16);
+        return entry;
+}
+
+/* All digests are made anew: of folders that are empty, unchanged, or kept as the master could not read them, as well. */
+static void test_another_base(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_update *update;
+        const struct entry xxh3 = file("x", 1);
+        struct catalog_entry a, again;
+
+        VERSION(f->catalog, NULL, folder("a"), folder("a/empty"), file("a/f", 5), folder("b"), folder("b/c"),
+                folder("b/c/d"), link_to("l", "a/f"));
+        assert_int_equal(version_of(f->catalog).hash, HASH_XXH3);
+        assert_int_equal(find(f->catalog, "a", &a), CATALOG_OK);
+        update = begin(f->catalog);
+        catalog_update_set_hash(update, HASH_SHA256);
+        put(update, whole(""));
+        put(update, folder("a"));
+        put(update, folder("a/empty"));
+        put(update, sha256_file("a/f", 5));
+        put(update, unknown(ENTRY_DIRECTORY, "b"));
+        put(update, link_to("l", "a/f"));
+        commit(update, NULL);
+        assert_int_equal(version_of(f->catalog).hash, HASH_SHA256);
+        assert_int_equal(find(f->catalog, "a", &again), CATALOG_OK);
+        assert_int_equal(again.ino, a.ino);
+        assert_int_equal(find(f->catalog, "a/f", &again), CATALOG_OK);
+        assert_int_equal(again.content.algorithm, HASH_SHA256);
+        assert_int_equal(find(f->catalog, "b/c/d", &again), CATALOG_OK);
+        assert_int_equal(catalog_check_digest(f->catalog), CATALOG_OK);
+
+        /* Names by another base than the tree's are refused. */
+        update = begin(f->catalog);
+        catalog_update_set_hash(update, HASH_SHA256);
+        assert_int_equal(catalog_update_put(update, &xxh3), -EINVAL);
+        catalog_update_abort(update);
+
+        /* And it survives a restart, and leads back. */
+        reopen(f);
+        assert_int_equal(version_of(f->catalog).hash, HASH_SHA256);
+        VERSION(f->catalog, NULL, folder("a"), file("a/f", 5));
+        assert_int_equal(version_of(f->catalog).hash, HASH_XXH3);
+        assert_int_equal(catalog_check_digest(f->catalog), CATALOG_OK);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -900,6 +954,7 @@ int main(void)
                 TEST(test_unknown_keeps),
                 TEST(test_unknown_new),
                 TEST(test_unknown_folder_with_children),
+                TEST(test_another_base),
         };
 
         log_setup("test_catalog", LOG_LEVEL_ERROR);

@@ -10,7 +10,7 @@ static struct entry tiny(const char *path, const char *text)
 
         e.size = strlen(text);
         e.data = (const uint8_t *)text;
-        hash_xxh3(text, e.size, e.content.bytes);
+        hash_bytes(HASH_XXH3, text, e.size, e.content.bytes);
         return e;
 }
 
@@ -215,9 +215,9 @@ static void test_damaged(void **state)
 
 static struct catalog_load_target target_of(const struct entry *root)
 {
-        struct catalog_load_target target = { .revision = 1 };
+        struct catalog_load_target target = { .hash = HASH_XXH3, .revision = 1 };
 
-        entry_root_digest(root->mode, root->mtime_ns, root->content.bytes, target.digest);
+        entry_root_digest(HASH_XXH3, root->mode, root->mtime_ns, root->content.bytes, target.digest);
         return target;
 }
 

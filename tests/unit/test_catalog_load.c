@@ -68,7 +68,7 @@ static void digest_folder(struct entry *sorted, size_t n, size_t at)
                 if (e->kind == ENTRY_FILE)
                         input.algorithm = e->content.algorithm;
                 if (e->kind == ENTRY_SYMLINK && !e->unknown) {
-                        hash_xxh3(e->target, e->target_len, target);
+                        hash_bytes(HASH_XXH3, e->target, e->target_len, target);
                         input.digest = target;
                 }
                 entry_digest_add(h, &input);
@@ -103,8 +103,10 @@ static struct snapshot *make_snapshot(const struct entry *entries, size_t n)
         s->entries[s->n++] = sorted[0];
         emit_below(s, sorted, n, 0);
         assert_int_equal(s->n, n);
+        s->target.hash = HASH_XXH3;
         s->target.revision = 42;
-        entry_root_digest(sorted[0].mode, sorted[0].mtime_ns, sorted[0].content.bytes, s->target.digest);
+        entry_root_digest(HASH_XXH3, sorted[0].mode, sorted[0].mtime_ns, sorted[0].content.bytes,
+                          s->target.digest);
         return s;
 }
 

@@ -152,7 +152,7 @@ static struct entry entry_of(const struct node *node)
         if (node->kind == ENTRY_FILE) {
                 e.size = node->content * 100;
                 e.content.algorithm = node->content % 2 ? HASH_XXH3 : HASH_MD5;
-                hash_xxh3(&node->content, sizeof(node->content), e.content.bytes);
+                hash_bytes(HASH_XXH3, &node->content, sizeof(node->content), e.content.bytes);
         } else if (node->kind == ENTRY_SYMLINK) {
                 e.target = node->target;
                 e.target_len = e.size = strlen(node->target);
@@ -180,7 +180,7 @@ static void digest_folder(const struct model *m, const char *path, size_t *at, u
                 if (e.kind == ENTRY_DIRECTORY) {
                         digest_folder(m, node->path, at, bytes);
                 } else if (e.kind == ENTRY_SYMLINK) {
-                        hash_xxh3(e.target, e.target_len, bytes);
+                        hash_bytes(HASH_XXH3, e.target, e.target_len, bytes);
                 } else {
                         memcpy(bytes, e.content.bytes, HASH_BYTES);
                         input.algorithm = e.content.algorithm;
@@ -201,7 +201,7 @@ static void model_digest(const struct model *m, uint8_t ret[HASH_BYTES])
 
         digest_folder(m, "", &at, root);
         assert_int_equal(at, m->n);
-        entry_root_digest(m->nodes[0].mode, m->nodes[0].mtime_ns, root, ret);
+        entry_root_digest(HASH_XXH3, m->nodes[0].mode, m->nodes[0].mtime_ns, root, ret);
 }
 
 /* ---- from the model to the catalog and back ---- */

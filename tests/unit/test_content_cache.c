@@ -20,7 +20,7 @@ static struct sample *sample_of(unsigned number)
 
         memset(sample.data, 'x', LEN);
         memcpy(sample.data, &number, sizeof(number));
-        hash_xxh3(sample.data, LEN, sample.hash);
+        hash_bytes(HASH_XXH3, sample.data, LEN, sample.hash);
         sample.key = (struct content_key){ .spider = "sp", .hash = sample.hash, .len = LEN };
         return &sample;
 }
@@ -99,7 +99,7 @@ static void test_empty(void **state)
         const struct content_key key = { .spider = "sp", .hash = hash };
         struct content_run *run;
 
-        hash_xxh3("", 0, hash);
+        hash_bytes(HASH_XXH3, "", 0, hash);
         content_cache_put(cache, &key, (const uint8_t *)"");
         run = content_cache_get(cache, &key);
         assert_non_null(run);

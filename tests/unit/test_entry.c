@@ -60,17 +60,17 @@ static void test_st_mode(void **state)
         assert_int_equal(entry_st_mode(ENTRY_FILE, 0xffffffff), S_IFREG | 07777);
 }
 
-static void folder_digest(const struct entry_digest_input *children, size_t n, char hex[2 * HASH_BYTES + 1],
-                          uint8_t ret[HASH_BYTES])
+static void folder_digest(enum hash_algorithm base, const struct entry_digest_input *children, size_t n,
+                          char hex[2 * HASH_BYTES + 1], uint8_t ret[HASH_BYTES])
 {
         _cleanup_hasher_ struct hasher *h = NULL;
         struct content_id id;
 
-        assert_int_equal(hasher_new(HASH_XXH3, &h), 0);
+        assert_int_equal(hasher_new(base, &h), 0);
         for (size_t i = 0; i < n; i++)
                 entry_digest_add(h, &children[i]);
         hasher_final(h, &id);
-        hex_encode(id.bytes, HASH_BYTES, hex);
+        hex_encode(id.bytes, hash_len(base), hex);
         memcpy(ret, id.bytes, HASH_BYTES);
 }
 
@@ -80,20 +80,41 @@ static void test_digest(void **state)
         uint8_t abc[HASH_BYTES], target[HASH_BYTES], empty[HASH_BYTES], folder[HASH_BYTES], root[HASH_BYTES];
         char hex[2 * HASH_BYTES + 1];
 
-        folder_digest(NULL, 0, hex, empty);
+        folder_digest(HASH_XXH3, NULL, 0, hex, empty);
         assert_string_equal(hex, "99aa06d3014798d86001c324468d497f");
-        hash_xxh3("abc", 3, abc);
-        hash_xxh3("target", 6, target);
+        hash_bytes(HASH_XXH3, "abc", 3, abc);
+        hash_bytes(HASH_XXH3, "target", 6, target);
         const struct entry_digest_input children[] = {
                 { "a.txt", 5, ENTRY_FILE, 0644, INT64_C(1600000000123456789), 3, false, HASH_XXH3, abc },
                 { "b", 1, ENTRY_SYMLINK, 0777, -1, 6, false, HASH_XXH3, target },
                 { "dir", 3, ENTRY_DIRECTORY, 01755, 0, 4096, false, HASH_XXH3, empty },
         };
-        folder_digest(children, ARRAY_SIZE(children), hex, folder);
+        folder_digest(HASH_XXH3, children, ARRAY_SIZE(children), hex, folder);
         assert_string_equal(hex, "f010dc743a0f96eb2927109a0ed6ba8a");
-        entry_root_digest(0755, 5, folder, root);
-        hex_encode(root, HASH_BYTES, hex);
+        entry_root_digest(HASH_XXH3, 0755, 5, folder, root);
+        hex_encode(root, hash_len(HASH_XXH3), hex);
         assert_string_equal(hex, "3d0bf76079d3d594e24c93d94814dea9");
+}
+
+/* Of the same tree; the answers are Python's hashlib's. */
+static void test_digest_sha256(void **state)
+{
+        uint8_t abc[HASH_BYTES], target[HASH_BYTES], empty[HASH_BYTES], folder[HASH_BYTES], root[HASH_BYTES];
+        char hex[2 * HASH_BYTES + 1];
+
+        folder_digest(HASH_SHA256, NULL, 0, hex, empty);
+        hash_bytes(HASH_SHA256, "abc", 3, abc);
+        hash_bytes(HASH_SHA256, "target", 6, target);
+        const struct entry_digest_input children[] = {
+                { "a.txt", 5, ENTRY_FILE, 0644, INT64_C(1600000000123456789), 3, false, HASH_SHA256, abc },
+                { "b", 1, ENTRY_SYMLINK, 0777, -1, 6, false, HASH_SHA256, target },
+                { "dir", 3, ENTRY_DIRECTORY, 01755, 0, 4096, false, HASH_SHA256, empty },
+        };
+        folder_digest(HASH_SHA256, children, ARRAY_SIZE(children), hex, folder);
+        assert_string_equal(hex, "208fe4b00eea9f8170b19b2e758b2abd57a7d7aef6d7274e0fb88757117a0a0e");
+        entry_root_digest(HASH_SHA256, 0755, 5, folder, root);
+        hex_encode(root, hash_len(HASH_SHA256), hex);
+        assert_string_equal(hex, "e4cda012b0dcd31a5484f5a7372460c248afc235704f5d85c270a996c86a22b2");
 }
 
 static void test_digest_unknown(void **state)
@@ -103,9 +124,9 @@ static void test_digest_unknown(void **state)
         char hex[2 * HASH_BYTES + 1];
         uint8_t digest[HASH_BYTES];
 
-        folder_digest(&bare, 1, hex, digest);
+        folder_digest(HASH_XXH3, &bare, 1, hex, digest);
         assert_string_equal(hex, "5e982929b641391e66c592d332db05ba");
-        folder_digest(&known, 1, hex, digest);
+        folder_digest(HASH_XXH3, &known, 1, hex, digest);
         assert_string_equal(hex, "5e982929b641391e66c592d332db05ba");
 }
 
@@ -128,16 +149,17 @@ static void test_digest_covers(void **state)
         char hex[2 * HASH_BYTES + 1];
 
         for (size_t i = 0; i < ARRAY_SIZE(children); i++) {
-                folder_digest(&children[i], 1, hex, digests[i]);
+                folder_digest(HASH_XXH3, &children[i], 1, hex, digests[i]);
                 for (size_t j = 0; j < i; j++)
                         assert_memory_not_equal(digests[i], digests[j], HASH_BYTES);
         }
 }
 
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_go_mode),        cmocka_unit_test(test_go_mode_refused),
-        cmocka_unit_test(test_st_mode),        cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_digest_unknown), cmocka_unit_test(test_digest_covers),
+        cmocka_unit_test(test_go_mode),       cmocka_unit_test(test_go_mode_refused),
+        cmocka_unit_test(test_st_mode),       cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_digest_sha256), cmocka_unit_test(test_digest_unknown),
+        cmocka_unit_test(test_digest_covers),
 };
 
 UNIT_MAIN(tests)

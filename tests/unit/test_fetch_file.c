@@ -161,12 +161,12 @@ static uint64_t hashed(void)
 static void damage_list(struct files_fixture *f, const struct content_id *id)
 {
         _cleanup_buffer_ struct buffer path = { 0 };
-        const uint8_t wrong[4 * HASH_BYTES] = { 1 };
+        const uint8_t wrong[4 * 16] = { 1 };
         struct tree_db *db;
 
         assert_int_equal(versions_place(f->base.versions, "sp", &path), 0);
         assert_int_equal(buffer_printf(&path, "/tree.db"), 0);
-        assert_int_equal(tree_db_open_writer(path.data, &db), 0);
+        assert_int_equal(tree_db_open_writer(path.data, HASH_XXH3, &db), 0);
         assert_int_equal(tree_db_replace_detail(db, id->bytes, wrong, sizeof(wrong)), 0);
         tree_db_close(db);
 }

@@ -17,7 +17,7 @@ static struct fetch_want want_of(uint64_t id, bool urgent)
                 .path_len = 3,
                 .hash_algorithm = HASH_XXH3,
                 .digest = (const uint8_t *)"0123456789abcdef",
-                .digest_len = HASH_BYTES,
+                .digest_len = 16,
                 .size = 100,
                 .urgent = urgent,
         };

@@ -20,7 +20,7 @@ static Grpc__FileInfo own_file(const char *path)
         info.mod_time = -2;
         info.mtime_nsec = 5;
         info.hash_algorithm = HASH_XXH3;
-        info.digest = (ProtobufCBinaryData){ HASH_BYTES, some_digest };
+        info.digest = (ProtobufCBinaryData){ hash_len(HASH_XXH3), some_digest };
         return info;
 }
 
@@ -42,13 +42,13 @@ static void test_own_file(void **state)
         struct failure failure = { 0 };
         struct entry e;
 
-        assert_int_equal(incoming_read_own(&info, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &info, &e, &failure), 0);
         assert_int_equal(e.kind, ENTRY_FILE);
         assert_int_equal(e.mode, 0640);
         assert_int_equal(e.size, 7);
         assert_true(e.mtime_ns == -2 * NSEC_PER_SEC + 5);
         assert_int_equal(e.content.algorithm, HASH_XXH3);
-        assert_memory_equal(e.content.bytes, some_digest, HASH_BYTES);
+        assert_memory_equal(e.content.bytes, some_digest, hash_len(HASH_XXH3));
         assert_false(e.unknown);
 }
 
@@ -60,20 +60,20 @@ static void test_own_other_kinds(void **state)
 
         folder.kind = ENTRY_DIRECTORY;
         folder.mode = GO_DIR | 0755;
-        assert_int_equal(incoming_read_own(&folder, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &folder, &e, &failure), 0);
         assert_int_equal(e.size, 0);
         assert_int_equal(e.path_len, 0);
 
         link.kind = ENTRY_SYMLINK;
         link.mode = UINT32_C(1) << 27 | 0777;
         link.link_target = (ProtobufCBinaryData){ 4, (uint8_t *)"\xff/to" };
-        assert_int_equal(incoming_read_own(&link, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &link, &e, &failure), 0);
         assert_int_equal(e.size, 4);
         assert_memory_equal(e.target, "\xff/to", 4);
 
         unknown.kind = ENTRY_UNKNOWN;
         unknown.mode = 0xffffffff; /* nothing but the name counts */
-        assert_int_equal(incoming_read_own(&unknown, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &unknown, &e, &failure), 0);
         assert_true(e.unknown);
 }
 
@@ -84,10 +84,10 @@ static void test_raw_path(void **state)
         struct entry e;
 
         info.raw_path = (ProtobufCBinaryData){ 3, (uint8_t *)"a/\xff" };
-        assert_int_equal(incoming_read_own(&info, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &info, &e, &failure), 0);
         assert_int_equal(e.path_len, 3);
         info.raw_path = (ProtobufCBinaryData){ 3, (uint8_t *)"a\0b" };
-        assert_int_equal(incoming_read_own(&info, &e, &failure), -EPROTO);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &info, &e, &failure), -EPROTO);
 }
 
 static ProtobufCBinaryData bytes(const char *text)
@@ -103,24 +103,24 @@ static void test_own_contents(void **state)
         struct entry e;
 
         tiny.content = bytes("7 bytes");
-        assert_int_equal(incoming_read_own(&tiny, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &tiny, &e, &failure), 0);
         assert_ptr_equal(e.data, tiny.content.data);
         tiny.content = bytes("");
-        assert_int_equal(incoming_read_own(&tiny, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &tiny, &e, &failure), 0);
         assert_null(e.data);
         large.file_size = 1 << 20;
         large.hash_algorithm = HASH_XXH3_PIECES;
-        assert_int_equal(incoming_read_own(&large, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &large, &e, &failure), 0);
         assert_int_equal(e.content.algorithm, HASH_XXH3_PIECES);
         /* Of what is no file, or not known, they mean nothing. */
         folder.kind = ENTRY_DIRECTORY;
         folder.mode = GO_DIR | 0755;
         folder.content = bytes("7 bytes");
-        assert_int_equal(incoming_read_own(&folder, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &folder, &e, &failure), 0);
         assert_null(e.data);
         unknown.unknown = true;
         unknown.content = bytes("7 bytes");
-        assert_int_equal(incoming_read_own(&unknown, &e, &failure), 0);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &unknown, &e, &failure), 0);
         assert_null(e.data);
 }
 
@@ -129,7 +129,7 @@ static void refuse_own(Grpc__FileInfo info)
         struct failure failure = { 0 };
         struct entry e;
 
-        assert_int_equal(incoming_read_own(&info, &e, &failure), -EPROTO);
+        assert_int_equal(incoming_read_own(HASH_XXH3, &info, &e, &failure), -EPROTO);
         assert_non_null(strstr(failure.text, "refused"));
 }
 

@@ -149,6 +149,12 @@ static void test_bad(void **state)
                 { "foo=1", "'foo'" },
                 { "cache", "cache" },
                 { "cache=", "cache" },
+                { "domain", "domain" },
+                { "domain=", "domain" },
+                { "domain=..", "domain" },
+                { "domain=.a", "domain" },
+                { "domain=a/b", "domain" },
+                { "domain=a b", "domain" },
                 { "timeout=0", "timeout" },
                 { "timeout=x", "timeout" },
                 { "timeout=-1", "timeout" },
@@ -215,7 +221,7 @@ static void test_tls(void **state)
                 struct failure failure = { 0 };
 
                 parse(&o, rows[i].list);
-                assert_int_equal(mount_options_check(&o, &failure), rows[i].names ? -EINVAL : 0);
+                assert_int_equal(mount_options_finish(&o, &failure), rows[i].names ? -EINVAL : 0);
                 if (rows[i].names && !strstr(failure.text, rows[i].names))
                         fail_msg("'%s': '%s' does not name it", rows[i].list, failure.text);
                 mount_options_release(&o);
@@ -225,6 +231,32 @@ static void test_tls(void **state)
         assert_string_equal(o.ca, "/a");
         assert_string_equal(o.cert, "/c");
         assert_string_equal(o.key, "/k");
+        mount_options_release(&o);
+}
+
+static void test_domain(void **state)
+{
+        struct failure failure = { 0 };
+        struct mount_options o;
+        char name[80];
+
+        parse(&o, "domain=tenant-1.a_B,cache=/c");
+        assert_int_equal(mount_options_finish(&o, &failure), 0);
+        assert_string_equal(o.cache_dir, "/c/domains/tenant-1.a_B");
+        mount_options_release(&o);
+        parse(&o, "domain=a,cache=/c,domain=b");
+        assert_int_equal(mount_options_finish(&o, &failure), 0);
+        assert_string_equal(o.cache_dir, "/c/domains/b");
+        mount_options_release(&o);
+        memset(name, 'x', sizeof(name));
+        memcpy(name, "domain=", 7);
+        name[7 + 64] = '\0';
+        parse(&o, name);
+        mount_options_release(&o);
+        name[7 + 64] = 'x';
+        name[7 + 65] = '\0';
+        assert_int_equal(mount_options_init(&o), 0);
+        assert_int_equal(mount_options_parse(&o, name, &failure), -EINVAL);
         mount_options_release(&o);
 }
 
@@ -238,6 +270,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_relative_paths),
         cmocka_unit_test(test_bad),
         cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_domain),
 };
 
 UNIT_MAIN(tests)

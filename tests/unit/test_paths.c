@@ -146,16 +146,16 @@ static void test_entries(void **state)
 
                         info.kind = ENTRY_FILE;
                         info.mode = 0644;
-                        info.digest = (ProtobufCBinaryData){ sizeof(digest), digest };
+                        info.digest = (ProtobufCBinaryData){ hash_len(HASH_XXH3), digest };
                         info.hash_algorithm = HASH_XXH3;
                         info.hash = (char *)"00112233445566778899aabbccddeeff";
                         info.raw_path = (ProtobufCBinaryData){ a->path.len, (uint8_t *)a->path.data };
-                        judge(a, incoming_read_own(&info, &entry, &failure), "incoming_read_own");
+                        judge(a, incoming_read_own(HASH_XXH3, &info, &entry, &failure), "incoming_read_own");
                         if (!is_string(a))
                                 continue;
                         info.raw_path.len = 0;
                         info.path = a->path.data;
-                        judge(a, incoming_read_own(&info, &entry, &failure), "incoming_read_own");
+                        judge(a, incoming_read_own(HASH_XXH3, &info, &entry, &failure), "incoming_read_own");
                         if (strcmp(a->path.data, ".") != 0) /* which is the root */
                                 judge(a, incoming_read_stock(&info, &entry, &failure), "incoming_read_stock");
                 }

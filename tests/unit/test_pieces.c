@@ -49,21 +49,21 @@ static void test_list(void **state)
         struct fixture *f = *state;
         const struct content *c = content_of(1);
         struct store_pieces *pieces = open_pieces(f->store, c);
-        uint8_t wrong[sizeof(c->list) + HASH_BYTES];
+        uint8_t wrong[sizeof(c->list) + FIXTURE_LEN];
 
         memcpy(wrong, c->list, sizeof(c->list));
         wrong[17] ^= 1;
         assert_false(store_pieces_listed(pieces));
         assert_int_equal(store_pieces_state(pieces, 0), PIECE_MISSING);
         assert_int_equal(store_pieces_set_list(pieces, wrong, sizeof(c->list)), STORE_MISMATCH);
-        assert_int_equal(store_pieces_set_list(pieces, c->list, sizeof(c->list) - HASH_BYTES),
+        assert_int_equal(store_pieces_set_list(pieces, c->list, sizeof(c->list) - FIXTURE_LEN),
                          STORE_MISMATCH);
         assert_int_equal(store_pieces_set_list(pieces, wrong, sizeof(wrong)), STORE_MISMATCH);
         assert_false(store_pieces_listed(pieces));
         assert_int_equal(store_pieces_set_list(pieces, c->list, sizeof(c->list)), STORE_OK);
         assert_int_equal(store_pieces_set_list(pieces, wrong, sizeof(c->list)), STORE_OK);
         for (uint64_t i = 0; i < PIECES; i++)
-                assert_memory_equal(store_pieces_hash(pieces, i), c->list + i * HASH_BYTES, HASH_BYTES);
+                assert_memory_equal(store_pieces_hash(pieces, i), c->list + i * FIXTURE_LEN, FIXTURE_LEN);
         store_pieces_unref(pieces);
         /* It stays. */
         pieces = open_pieces(f->store, c);
@@ -103,12 +103,16 @@ static void test_bad_names(void **state)
         assert_int_equal(store_pieces_open(f->store, &c->id, UINT64_MAX, true, &pieces), -EFBIG);
         assert_int_equal(store_pieces_open(f->store, &c->id, STORE_SIZE_LIMIT + 1, true, &pieces), -EFBIG);
         assert_false(has_part(f, c));
-        /* A wrong size, of as many pieces: the last one never matches. */
+        /* A wrong size, of as many pieces: the last one never matches, or the size is in the name. */
         assert_int_equal(store_pieces_open(f->store, &c->id, SIZE + 1, true, &pieces), STORE_OK);
         assert_int_equal(store_pieces_open(f->store, &c->id, SIZE, true, &second), -EINVAL);
-        assert_int_equal(store_pieces_set_list(pieces, c->list, sizeof(c->list)), STORE_OK);
-        assert_int_equal(bring(pieces, c, 0), STORE_OK);
-        assert_int_equal(bring(pieces, c, 4), STORE_MISMATCH);
+        if (FIXTURE_BASE == HASH_XXH3) {
+                assert_int_equal(store_pieces_set_list(pieces, c->list, sizeof(c->list)), STORE_OK);
+                assert_int_equal(bring(pieces, c, 0), STORE_OK);
+                assert_int_equal(bring(pieces, c, 4), STORE_MISMATCH);
+        } else {
+                assert_int_equal(store_pieces_set_list(pieces, c->list, sizeof(c->list)), STORE_MISMATCH);
+        }
         store_pieces_unref(pieces);
         store_pieces_unref(NULL);
         pieces = open_pieces(f->store, c);
@@ -302,7 +306,7 @@ static void test_damaged_list(void **state)
 
         assert_int_equal(bring(pieces, c, 2), STORE_OK);
         store_pieces_unref(pieces);
-        overwrite_at(f, c, part_layout(SIZE).list + 20);
+        overwrite_at(f, c, part_layout(content_algorithm(FIXTURE_BASE, SIZE), SIZE).list + 20);
         pieces = open_pieces(f->store, c);
         assert_false(store_pieces_listed(pieces));
         assert_int_equal(store_pieces_state(pieces, 2), PIECE_MISSING);
@@ -325,7 +329,7 @@ static void test_damaged_tail(void **state)
                 struct store_pieces *pieces = open_listed(f->store, c);
                 assert_int_equal(bring(pieces, c, 2), STORE_OK);
                 store_pieces_unref(pieces);
-                overwrite_at(f, c, part_layout(SIZE).tail + i * 8);
+                overwrite_at(f, c, part_layout(content_algorithm(FIXTURE_BASE, SIZE), SIZE).tail + i * 8);
                 pieces = open_pieces(f->store, c);
                 assert_int_equal(store_pieces_state(pieces, 2), PIECE_MISSING);
                 store_pieces_unref(pieces);
@@ -366,7 +370,7 @@ static void test_written_by_somebody(void **state)
 static void test_truncated(void **state)
 {
         struct fixture *f = *state;
-        const struct part_layout layout = part_layout(SIZE);
+        const struct part_layout layout = part_layout(content_algorithm(FIXTURE_BASE, SIZE), SIZE);
         const off_t sizes[] = {
                 0, 1, PIECE_BYTES + 5, (off_t)SIZE - 1, layout.list, layout.marks + 8, layout.end - 1
         };
@@ -453,8 +457,8 @@ static void test_adopt(void **state)
         assert_int_equal(put(f->store, &old->id, old->data, SIZE), STORE_OK);
         *new = *old;
         new->data[2 * PIECE_BYTES + 5] ^= 1;
-        hash_xxh3(new->data + 2 * PIECE_BYTES, PIECE_BYTES, new->list + 2 * HASH_BYTES);
-        pieces_name(new->list, sizeof(new->list), &new->id);
+        hash_piece(new, 2);
+        name_content(new);
         assert_int_equal(store_get(f->store, &old->id, &fd), STORE_OK);
         pieces = open_listed(f->store, new);
         for (uint64_t i = 0; i < PIECES; i++) {
@@ -570,7 +574,7 @@ static void test_collect(void **state)
         store_pieces_unref(pieces);
         assert_int_equal(store_collect(f->store, &removed), 0); /* worth keeping */
         assert_true(has_part(f, c));
-        overwrite_at(f, c, part_layout(SIZE).tail);
+        overwrite_at(f, c, part_layout(content_algorithm(FIXTURE_BASE, SIZE), SIZE).tail);
         assert_int_equal(store_collect(f->store, &removed), 0);
         assert_int_equal(removed.blobs, 2);
         assert_false(has_part(f, c));

@@ -46,7 +46,7 @@ static int push(uint64_t ino, const void *data, size_t len, void *arg)
         assert_true(ino < INO_LIMIT);
         assert_int_equal(catalog_get(pages->catalog, ino, &entry), CATALOG_OK);
         assert_int_equal(len, entry.size);
-        hash_xxh3(data, len, id.bytes);
+        hash_bytes(HASH_XXH3, data, len, id.bytes);
         assert_true(content_id_equal(&id, &entry.content));
         pthread_mutex_lock(&pages->lock);
         pages->tried[ino]++;

@@ -30,7 +30,7 @@ static struct tree_change put_file(uint64_t parent, unsigned i, uint64_t size)
 
         c.row.stamp = (struct tree_stamp){ .device = 1, .inode = 1000 + i, .size = size, .mtime_ns = i };
         c.row.name_len = (size_t)snprintf(c.row.name, sizeof(c.row.name), "file%06u", i);
-        hash_xxh3(&i, sizeof(i), c.row.digest);
+        hash_bytes(HASH_XXH3, &i, sizeof(i), c.row.digest);
         return c;
 }
 
@@ -267,7 +267,7 @@ static void test_small_tree_is_plain(void **state)
         assert_string_equal(chunk->files[1]->path, "few");
         assert_string_equal(chunk->files[2]->path, "file000007");
         assert_string_equal(chunk->files[4]->path, "few/file000000");
-        assert_int_equal(chunk->files[4]->digest.len, HASH_BYTES);
+        assert_int_equal(chunk->files[4]->digest.len, hash_len(HASH_XXH3));
         assert_false(chunk->files[1]->whole);
         grpc__file_scan_chunk__free_unpacked(chunk, NULL);
         spool_put(spool);
@@ -345,7 +345,7 @@ static void put_tiny(struct fixture *f)
         struct tree_update *update;
 
         change.detail = (const uint8_t *)"tiny";
-        hash_xxh3("tiny", 4, change.row.digest);
+        hash_bytes(HASH_XXH3, "tiny", 4, change.row.digest);
         assert_int_equal(tree_update_begin(f->tree, &update), 0);
         assert_int_equal(tree_update_apply(update, &change, 1), 0);
         commit(update, &version);

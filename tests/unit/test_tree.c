@@ -234,12 +234,12 @@ static void test_symlink(void **state)
 }
 
 static int store_md5(struct tree_fixture *f, uint64_t parent, const char *name, size_t name_len,
-                     const struct tree_stamp *stamp, const uint8_t md5[HASH_BYTES])
+                     const struct tree_stamp *stamp, const uint8_t md5[HASH_MD5_BYTES])
 {
         struct tree_md5 item = { .parent = parent, .name = name, .name_len = name_len, .stamp = *stamp };
         size_t stored;
 
-        memcpy(item.md5, md5, HASH_BYTES);
+        memcpy(item.md5, md5, HASH_MD5_BYTES);
         assert_int_equal(tree_store_md5s(f->tree, &item, 1, &stored), 0);
         return stored == 1 ? TREE_OK : TREE_NONE;
 }
@@ -258,7 +258,7 @@ static void test_md5s(void **state)
 
         assert_int_equal(tree_store_md5s(f->tree, items, ARRAY_SIZE(items), &stored), 0);
         assert_int_equal(stored, 1);
-        assert_memory_equal(find(f, "d/f").md5, items[1].md5, HASH_BYTES);
+        assert_memory_equal(find(f, "d/f").md5, items[1].md5, HASH_MD5_BYTES);
 }
 
 static void test_md5(void **state)
@@ -267,7 +267,7 @@ static void test_md5(void **state)
         uint64_t id = begin_tree(f), first = version_of(f).revision;
         struct tree_row row = find(f, "d/f");
         struct tree_stamp other = row.stamp;
-        const uint8_t md5[HASH_BYTES] = { 5 };
+        const uint8_t md5[HASH_MD5_BYTES] = { 5 };
 
         other.ctime_ns++;
         assert_int_equal(store_md5(f, id, "f", 1, &other, md5), TREE_NONE);
@@ -277,7 +277,7 @@ static void test_md5(void **state)
         assert_false(find(f, "d/f").has_md5);
         assert_int_equal(store_md5(f, id, "f", 1, &row.stamp, md5), TREE_OK);
         assert_true(find(f, "d/f").has_md5);
-        assert_memory_equal(find(f, "d/f").md5, md5, HASH_BYTES);
+        assert_memory_equal(find(f, "d/f").md5, md5, HASH_MD5_BYTES);
         assert_int_equal(version_of(f).revision, first);
 
         row.mode = 0;

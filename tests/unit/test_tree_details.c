@@ -9,7 +9,7 @@ static struct tree_row text_row(uint64_t parent, const char *name, const char *t
         struct tree_row row = make_row(parent, name, ENTRY_FILE, 0);
 
         row.stamp.size = strlen(text);
-        hash_xxh3(text, strlen(text), row.digest);
+        hash_bytes(HASH_XXH3, text, strlen(text), row.digest);
         return row;
 }
 
@@ -29,16 +29,25 @@ static struct tree_row named(uint64_t parent, const char *name)
         return make_row(parent, name, ENTRY_UNKNOWN, 0);
 }
 
+static struct content_id text_id(const struct tree_row *row)
+{
+        struct content_id id = { .algorithm = HASH_XXH3 };
+
+        memcpy(id.bytes, row->digest, HASH_BYTES);
+        return id;
+}
+
 /* The detail of what holds TEXT: TREE_OK (and it is TEXT) or TREE_NONE. */
 static int kept(struct tree_fixture *f, const char *text)
 {
         const struct tree_row row = text_row(1, "f", text);
+        const struct content_id id = text_id(&row);
         _cleanup_buffer_ struct buffer detail = { 0 };
         struct tree_view *view;
         int r;
 
         assert_int_equal(tree_view_take(f->tree, &view), 0);
-        r = tree_view_detail(view, row.digest, strlen(text), &detail);
+        r = tree_view_detail(view, &id, strlen(text), &detail);
         tree_view_put(view);
         if (r == TREE_OK)
                 assert_string_equal(detail.data, text);
@@ -150,6 +159,7 @@ static void test_damaged(void **state)
 {
         struct tree_fixture *f = *state;
         const struct tree_row row = text_row(TREE_ROOT_ID, "f", "text");
+        const struct content_id id = text_id(&row);
         struct tree_db *db;
         char path[96];
 
@@ -157,12 +167,12 @@ static void test_damaged(void **state)
         put_text(f, TREE_ROOT_ID, "f", "text");
         commit(f);
         snprintf(path, sizeof(path), "%s/tree.db", f->dir);
-        assert_int_equal(tree_db_open_writer(path, &db), 0);
+        assert_int_equal(tree_db_open_writer(path, HASH_XXH3, &db), 0);
         assert_int_equal(tree_db_replace_detail(db, row.digest, (const uint8_t *)"tezt", 4), 0);
         tree_db_close(db);
         assert_int_equal(kept(f, "text"), TREE_NONE);
         check_listing(f, " f ");
-        assert_int_equal(tree_store_detail(f->tree, row.digest, (const uint8_t *)"text", 4), TREE_OK);
+        assert_int_equal(tree_store_detail(f->tree, &id, (const uint8_t *)"text", 4), TREE_OK);
         check_listing(f, " f=text ");
 }
 
@@ -295,9 +305,10 @@ static void test_very_many_removed(void **state)
 /* ---- lists ---- */
 
 #define LARGE_PIECES 40000 /* 9.8 GiB: a list of 640 kB */
+#define LARGE_SIZE   ((LARGE_PIECES - 1) * PIECE_BYTES + 1)
 
 struct large {
-        uint8_t list[LARGE_PIECES * HASH_BYTES];
+        uint8_t list[LARGE_PIECES * 16];
         struct tree_row row;
 };
 
@@ -309,23 +320,31 @@ static struct large *large_new(uint64_t parent, const char *name)
         assert_non_null(large);
         for (size_t i = 0; i < sizeof(large->list); i++)
                 large->list[i] = (uint8_t)(i * 31 + i / 1000);
-        pieces_name(large->list, sizeof(large->list), &id);
+        pieces_name(HASH_XXH3_PIECES, LARGE_SIZE, large->list, sizeof(large->list), &id);
         large->row = make_row(parent, name, ENTRY_FILE, 0);
-        large->row.stamp.size = (LARGE_PIECES - 1) * PIECE_BYTES + 1;
+        large->row.stamp.size = LARGE_SIZE;
         memcpy(large->row.digest, id.bytes, HASH_BYTES);
         return large;
 }
 
+static struct content_id large_id(const struct tree_row *row)
+{
+        struct content_id id = { .algorithm = HASH_XXH3_PIECES };
+
+        memcpy(id.bytes, row->digest, HASH_BYTES);
+        return id;
+}
+
 static int find_list(struct tree_fixture *f, const struct large *large)
 {
+        const struct content_id id = large_id(&large->row);
         _cleanup_buffer_ struct buffer list = { 0 };
         struct tree_view *view;
         int r;
 
         assert_int_equal(tree_view_take(f->tree, &view), 0);
-        assert_int_equal(tree_view_detail(view, large->row.digest, sizeof(large->list) - HASH_BYTES, &list),
-                         TREE_NONE);
-        r = tree_view_detail(view, large->row.digest, sizeof(large->list), &list);
+        assert_int_equal(tree_view_detail(view, &id, LARGE_SIZE - PIECE_BYTES, &list), TREE_NONE);
+        r = tree_view_detail(view, &id, LARGE_SIZE, &list);
         tree_view_put(view);
         if (r == TREE_OK)
                 assert_memory_equal(list.data, large->list, sizeof(large->list));
@@ -358,20 +377,21 @@ static void test_list_made_anew(void **state)
         struct tree_fixture *f = *state;
         struct large *large = large_new(TREE_ROOT_ID, "f");
         struct tree_row other = large->row;
+        struct content_id id = large_id(&other), other_id;
 
         put_folder(f, 0, "");
         apply(f, TREE_PUT, large->row);
         commit(f);
         assert_int_equal(find_list(f, large), TREE_NONE);
         other.digest[0] ^= 1;
-        assert_int_equal(tree_store_detail(f->tree, other.digest, large->list, sizeof(large->list)),
+        other_id = large_id(&other);
+        assert_int_equal(tree_store_detail(f->tree, &other_id, large->list, sizeof(large->list)),
                          TREE_NONE); /* no row names it */
-        assert_int_equal(tree_store_detail(f->tree, large->row.digest, large->list, sizeof(large->list)),
-                         TREE_OK);
+        assert_int_equal(tree_store_detail(f->tree, &id, large->list, sizeof(large->list)), TREE_OK);
         assert_int_equal(find_list(f, large), TREE_OK);
 
         apply(f, TREE_PUT, other);
-        assert_int_equal(tree_store_detail(f->tree, other.digest, large->list, sizeof(large->list)),
+        assert_int_equal(tree_store_detail(f->tree, &other_id, large->list, sizeof(large->list)),
                          TREE_OK); /* goes with the update */
         tree_update_abort(TAKE_PTR(f->update));
         assert_int_equal(find_list(f, large), TREE_OK);
@@ -401,7 +421,7 @@ static void test_algorithm_in_the_digest(void **state)
                                                                .digest = row.digest });
         hasher_final(hasher, &folder);
         hasher_free(hasher);
-        entry_root_digest(0644, 1000, folder.bytes, digest);
+        entry_root_digest(HASH_XXH3, 0644, 1000, folder.bytes, digest);
         assert_memory_equal(commit(f).digest, digest, HASH_BYTES);
 }
 

@@ -132,10 +132,11 @@ static void content_of(const struct node *node, uint8_t ret[HASH_BYTES])
 {
         char target[24];
 
-        memset(ret, (int)node->content, HASH_BYTES);
+        hash_take(ret, (const uint8_t[HASH_BYTES]){ 0 }, HASH_BYTES);
+        memset(ret, (int)node->content, hash_len(HASH_XXH3));
         target_of(node, target);
         if (node->kind == ENTRY_SYMLINK)
-                hash_xxh3(target, strlen(target), ret);
+                hash_bytes(HASH_XXH3, target, strlen(target), ret);
 }
 
 static uint64_t size_of(const struct node *node)
@@ -188,7 +189,7 @@ static void root_digest(struct model *m, uint8_t ret[HASH_BYTES])
 
         digest_of(m, "", digest);
         root = find(m, "");
-        entry_root_digest(root->mode, root->mtime_ns, digest, ret);
+        entry_root_digest(HASH_XXH3, root->mode, root->mtime_ns, digest, ret);
 }
 
 /* ---- what happens on the disk ---- */

@@ -370,12 +370,12 @@ static void test_suspect(void **state)
 
 /* How many were stored: one or none. */
 static size_t store_md5(struct fixture *f, const char *path, const struct tree_stamp *stamp,
-                        const uint8_t md5[HASH_BYTES])
+                        const uint8_t md5[HASH_MD5_BYTES])
 {
         struct versions_md5 item = { .path = path, .stamp = *stamp };
         size_t stored;
 
-        memcpy(item.md5, md5, HASH_BYTES);
+        memcpy(item.md5, md5, HASH_MD5_BYTES);
         assert_int_equal(versions_store_md5s(f->versions, "sp", &item, 1, &stored), 0);
         return stored;
 }
@@ -383,7 +383,7 @@ static size_t store_md5(struct fixture *f, const char *path, const struct tree_s
 static void test_md5(void **state)
 {
         struct fixture *f = *state;
-        uint8_t md5[HASH_BYTES] = { 1, 2, 3 };
+        uint8_t md5[HASH_MD5_BYTES] = { 1, 2, 3 };
         struct tree_stamp stamp;
         struct tree_row row;
 
@@ -396,7 +396,7 @@ static void test_md5(void **state)
         assert_int_equal(store_md5(f, "file", &stamp, md5), 1);
         assert_int_equal(versions_find(f->versions, "sp", "file", &row), TREE_OK);
         assert_true(row.has_md5);
-        assert_memory_equal(row.md5, md5, HASH_BYTES);
+        assert_memory_equal(row.md5, md5, HASH_MD5_BYTES);
         stamp.mtime_ns++;
         assert_int_equal(store_md5(f, "file", &stamp, md5), 0);
         assert_int_equal(store_md5(f, "nothing", &stamp, md5), 0);
@@ -412,7 +412,7 @@ static void test_md5_batch(void **state)
         struct fixture *f = *state;
         struct md5_batch *batch = calloc(1, sizeof(*batch));
         const struct tree_stamp never = { .inode = 1 };
-        uint8_t md5[HASH_BYTES] = { 0 };
+        uint8_t md5[HASH_MD5_BYTES] = { 0 };
         struct tree_row row;
         char name[16];
 
@@ -441,7 +441,7 @@ static void test_md5_batch(void **state)
                 assert_int_equal(versions_find(f->versions, "sp", name, &row), TREE_OK);
                 assert_true(row.has_md5);
                 memcpy(md5, &i, sizeof(i));
-                assert_memory_equal(row.md5, md5, HASH_BYTES);
+                assert_memory_equal(row.md5, md5, HASH_MD5_BYTES);
         }
         md5_batch_release(batch);
         free(batch);

@@ -78,9 +78,9 @@ static void check_scan_head(const struct wire_scan_head *chunk, const char *body
         assert_int_equal(theirs->is_complete, chunk->is_complete);
         assert_int_equal(theirs->unchanged, chunk->unchanged);
         assert_int_equal(theirs->notice, chunk->notice);
-        assert_int_equal(theirs->root_digest.len, chunk->root_digest ? 16 : 0);
+        assert_int_equal(theirs->root_digest.len, chunk->root_digest ? chunk->root_digest_len : 0);
         if (chunk->root_digest)
-                assert_memory_equal(theirs->root_digest.data, chunk->root_digest, 16);
+                assert_memory_equal(theirs->root_digest.data, chunk->root_digest, chunk->root_digest_len);
         assert_true(theirs->revision == chunk->revision && theirs->base_revision == chunk->base_revision);
         assert_int_equal(theirs->strategy, chunk->strategy);
         assert_true(theirs->total_entries == chunk->total_entries &&
@@ -96,12 +96,13 @@ static void check_scan_head(const struct wire_scan_head *chunk, const char *body
 
 static void test_scan_head_is_read_by_protobuf_c(void **state)
 {
-        static const uint8_t digest[] = "0123456789abcdef";
+        static const uint8_t digest[] = "0123456789abcdef0123456789abcdef";
         struct wire_scan_head all = {
                 .is_complete = true,
                 .unchanged = true,
                 .notice = true,
                 .root_digest = digest,
+                .root_digest_len = 32,
                 .revision = UINT64_MAX,
                 .base_revision = UINT64_MAX - 1,
                 .strategy = 3,
@@ -111,7 +112,7 @@ static void test_scan_head_is_read_by_protobuf_c(void **state)
                 .next_offset = UINT64_MAX - 5,
                 .pack_len = 5,
         };
-        struct wire_scan_head plain = { .root_digest = digest, .revision = 1 };
+        struct wire_scan_head plain = { .root_digest = digest, .root_digest_len = 16, .revision = 1 };
 
         check_scan_head(&all, "bytes", 5);
         check_scan_head(&plain, "", 0);

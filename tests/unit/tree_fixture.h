@@ -64,7 +64,7 @@ static inline struct tree_row make_file(uint64_t parent, const char *name, uint8
 {
         struct tree_row row = make_row(parent, name, ENTRY_FILE, 0);
 
-        memset(row.digest, content, HASH_BYTES);
+        memset(row.digest, content, hash_len(HASH_XXH3));
         row.stamp.size = content;
         return row;
 }
@@ -75,7 +75,7 @@ static inline struct tree_row make_symlink(uint64_t parent, const char *name, co
 
         row.target = target;
         row.target_len = row.stamp.size = strlen(target);
-        hash_xxh3(target, row.target_len, row.digest);
+        hash_bytes(HASH_XXH3, target, row.target_len, row.digest);
         return row;
 }
 
