@@ -195,7 +195,7 @@ static void test_wants(void **state)
                                                          .path_len = a->path.len,
                                                          .hash_algorithm = HASH_XXH3,
                                                          .digest = digest,
-                                                         .digest_len = HASH_BYTES };
+                                                         .digest_len = hash_len(HASH_XXH3) };
                         struct fetch_item *item;
                         uint64_t ticket;
 
