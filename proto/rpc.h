@@ -177,6 +177,7 @@ struct rpc_call;
  * frees the state.
  */
 struct rpc_call_ops {
+        bool open; /* the guard is not asked: whoever reaches the server may call it */
         /* Mandatory. A call has come in (and was let in). Makes the call's state, and usually asks for the first message
          * with rpc_call_receive. Negative errno: the call fails with INTERNAL, no further callback. */
         int (*start)(struct rpc_call *call, void *service, void **ret_state);
@@ -295,6 +296,9 @@ void rpc_call_use_gzip(struct rpc_call *call);
 /** Changes by DELTA how much the call's peer holds of something that is scarce; how much it does. As long as CALL is referenced. Thread-safe. */
 void rpc_call_hold(struct rpc_call *call, int delta);
 unsigned rpc_call_holds(const struct rpc_call *call);
+
+/** What the guard let the call in with: its `ret_pass`. NULL: there is no guard, or the method is open. Borrowed, valid until `closed`. */
+void *rpc_call_pass(const struct rpc_call *call);
 
 /** The peer's address, for the log; borrowed, valid until `closed`. */
 const char *rpc_call_peer(const struct rpc_call *call);

@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SCAN_TTL_SEC  60
 #define STAT_PASS_SEC 600
@@ -33,9 +34,11 @@ static const char help[] =
         "  --peer-connections N  how many connections one address may have (default: 4096, at most a\n"
         "                        quarter of what the limit of open files allows)\n"
         "  --peer-calls N        how many calls one address may have under way (default: 4096)\n"
-        "  --metrics ADDR:PORT   serve Prometheus metrics on http://ADDR:PORT/metrics\n"
+        "  --metrics ADDR:PORT   serve a status page on http://ADDR:PORT/, and there /metrics for Prometheus,\n"
+        "                        /status.json, /healthz and /readyz: for operators, not for everybody\n"
         "  --log-level LEVEL     error, warning, info (default) or debug\n"
-        "  --help, --version\n";
+        "  --help, --version\n\n"
+        "fsyncfs-server fence SPIDER asks a running server whether every worker shows the present version.\n";
 
 enum {
         OPT_WORKSPACE = 1,
@@ -225,6 +228,19 @@ static enum options_result check(const struct options *o)
                 return OPTIONS_RUN;
         fprintf(stderr, "fsyncfs-server: %s; see fsyncfs-server --help\n", lacking);
         return OPTIONS_USAGE;
+}
+
+int options_default_index(struct buffer *ret)
+{
+        const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+
+        if (geteuid() == 0)
+                return buffer_printf(ret, "/var/lib/fsyncfs/index");
+        if (state && state[0] == '/')
+                return buffer_printf(ret, "%s/fsyncfs/index", state);
+        if (home && home[0] == '/')
+                return buffer_printf(ret, "%s/.local/state/fsyncfs/index", home);
+        return -ENOENT;
 }
 
 enum options_result options_parse(int argc, char **argv, struct options *ret)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "base/buffer.h"
 #include "base/log.h"
 #include "server/watcher.h"
 
@@ -34,5 +35,8 @@ enum options_result {
         OPTIONS_DONE = 1,  /* --help or --version was answered: exit 0 */
         OPTIONS_USAGE = 2, /* wrong; one line on stderr has said how: exit 2 */
 };
+
+/** Appends where the index is unless --index says otherwise, for the calling user. -ENOENT: there is no such place; -ENOMEM. */
+int options_default_index(struct buffer *ret);
 
 enum options_result options_parse(int argc, char **argv, struct options *ret);
