@@ -20,11 +20,13 @@
 #include "fs/filesystem.h"
 #include "fs/keeper.h"
 #include "fs/kernel_abi.h"
+#include "fs/metrics.h"
 #include "fs/mountinfo.h"
 #include "fs/mountpoint.h"
 #include "fs/notifier.h"
 #include "fs/passthrough.h"
 #include "fs/takeover.h"
+#include "sync/attend.h"
 
 /* Pieces come and go by the thousand: their memory stays with the process, instead of being mapped and cleared anew for each. */
 #define MALLOC_KEEP_BYTES (64 << 20)
@@ -82,6 +84,7 @@ static int open_session(struct filesystem *fs, struct failure *failure)
         struct session_options options = {
                 .source = &fs->source,
                 .token_file = fs->options.token_file,
+                .node_name = fs->options.node_name,
                 .tls = fs->options.tls,
                 .tls_files = { .cert = fs->options.cert, .key = fs->options.key, .ca = fs->options.ca },
                 .timeout_ms = (int)fs->options.timeout_sec * 1000,
@@ -203,6 +206,7 @@ static void tell_kernel(struct catalog_changes *changes, void *arg)
         struct filesystem *fs = arg;
         struct catalog_version version;
 
+        attend_changed(atomic_load(&fs->attend));
         if (!atomic_load(&fs->mounted))
                 return;
         catalog_get_version(fs->catalog, &version);
@@ -347,6 +351,19 @@ static int begin_serving(struct filesystem *fs, struct failure *failure)
                      : 0;
 }
 
+/* Who looks on: the master, and who reads the metrics. */
+static int show_ourselves(struct filesystem *fs)
+{
+        struct attend *attend = NULL;
+        int r = fs->options.offline ? 0 : attend_new(fs->session, fs->catalog, &attend);
+
+        atomic_store(&fs->attend, attend);
+        attend_changed(attend); /* what came before it could be told */
+        if (r == 0 && fs->options.metrics)
+                r = metrics_new(fs, fs->options.metrics, &fs->metrics);
+        return r;
+}
+
 static int bring_up(struct filesystem *fs, struct mount_request const *request, struct failure *failure)
 {
         int r = find_target(fs, request->target, failure);
@@ -371,6 +388,8 @@ static int bring_up(struct filesystem *fs, struct mount_request const *request, 
                 r = greet_kernel(fs, failure);
         if (r == 0)
                 r = control_new(fs, &fs->control, failure);
+        if (r == 0)
+                r = show_ourselves(fs);
         if (r == 0)
                 r = begin_serving(fs, failure);
         return r;
@@ -406,6 +425,8 @@ static void take_down(struct filesystem *fs)
                 syncer_stop(fs->syncer);
         fetch_stop(fs->fetch); /* whom the next wait for may be waiting for it */
         control_free(fs->control);
+        metrics_free(fs->metrics);
+        attend_free(atomic_load(&fs->attend)); /* nobody changes the catalog any more */
         ahead_stop(fs);
         if (fs->store)
                 store_on_pressure(fs->store, NULL, NULL);

@@ -6,6 +6,8 @@
 #include <pwd.h>
 #include <string.h>
 
+#include "base/path.h"
+
 #define DEFAULT_TIMEOUT_SEC 30
 #define DEFAULT_LAZY_SEC    3
 #define SECONDS_MAX         86400
@@ -43,6 +45,8 @@ void mount_options_release(struct mount_options *options)
 {
         free(options->cache_dir);
         free(options->token_file);
+        free(options->node_name);
+        free(options->metrics);
         free(options->ca);
         free(options->cert);
         free(options->key);
@@ -91,6 +95,36 @@ static int set_cache(struct mount_options *o, const char *value)
 static int set_token_file(struct mount_options *o, const char *value)
 {
         return set_path(&o->token_file, value);
+}
+
+#define NODE_NAME_MAX 127
+
+/* Printable, as it is shown to people elsewhere. */
+static int set_node_name(struct mount_options *o, const char *value)
+{
+        char *copy;
+
+        if (!value[0] || strlen(value) > NODE_NAME_MAX || !path_is_utf8(value, strlen(value)))
+                return -EINVAL;
+        for (const char *p = value; *p; p++)
+                if (iscntrl((unsigned char)*p))
+                        return -EINVAL;
+        copy = strdup(value);
+        if (!copy)
+                return -ENOMEM;
+        free(o->node_name);
+        o->node_name = copy;
+        return 0;
+}
+
+/* Under another name the collector would not read it. */
+static int set_metrics(struct mount_options *o, const char *value)
+{
+        size_t len = strlen(value);
+
+        if (len <= 5 || strcmp(value + len - 5, ".prom") != 0)
+                return -EINVAL;
+        return set_path(&o->metrics, value);
 }
 
 static int set_tls(struct mount_options *o, const char *value)
@@ -293,6 +327,8 @@ static const struct option_row {
         { "quota", "a size such as 500M or 20G, or a percentage of the cache's file system", set_quota },
         { "free", "a size such as 500M or 20G, or a percentage of the cache's file system", set_free },
         { "token_file", "a file", set_token_file },
+        { "node_name", "a name of up to 127 bytes", set_node_name },
+        { "metrics", "a file whose name ends in .prom", set_metrics },
         { "tls", NULL, set_tls },
         { "ca", "a file", set_ca },
         { "cert", "a file", set_cert },
@@ -391,7 +427,7 @@ static int parse_word(struct mount_options *o, char *word, struct failure *failu
         return failure_set(
                 failure, -EINVAL,
                 "unknown mount option '%.*s'; beside those of mount(8) there are cache=, cache_anywhere, "
-                "quota=, free=, token_file=, tls, ca=, cert=, key=, timeout=, "
+                "quota=, free=, token_file=, node_name=, metrics=, tls, ca=, cert=, key=, timeout=, "
                 "refresh=, lazy=, prefetch=, prefetch_rate=, passthrough=, uid=, gid=, umask=, "
                 "offline, xattr",
                 (int)name_len, word);

@@ -23,6 +23,8 @@ struct mount_options {
         char *cache_dir;       /* owned; never NULL after mount_options_finish */
         bool cache_anywhere;   /* also on a file system of the network */
         char *token_file;      /* owned; NULL: no token */
+        char *node_name;       /* owned; what masters show as this worker's; NULL: the machine's name */
+        char *metrics;         /* owned; the file for Prometheus; NULL: none */
         char *ca, *cert, *key; /* owned; NULL: none. With `tls` only */
         bool tls;
         unsigned timeout_sec;   /* of a read that needs the master, and of the mount's connection */

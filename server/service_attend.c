@@ -84,8 +84,7 @@ static int join(struct attend_call *a, const Fsyncfs__V1__Presence *m)
         take_text(mount.node, m->node_name);
         take_text(mount.version, m->version);
         take_text(mount.address, rpc_call_peer(a->call));
-        if (a->master->tokens)
-                take_text(mount.key, access_name(a->master->tokens, rpc_call_pass(a->call), key));
+        take_text(mount.key, access_name(a->master->tokens, rpc_call_pass(a->call), key));
         a->worker = workers_enter(a->master->workers, m->node_key);
         a->member = fleet_join(a->master->fleet, &mount);
         return a->member ? 0 : -ENOMEM;

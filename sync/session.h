@@ -23,6 +23,7 @@ enum session_dialect {
 struct session_options {
         const struct source *source; /* borrowed for the session's life */
         const char *token_file;      /* NULL: no token; read once, by session_new */
+        const char *node_name;       /* what masters show as this worker's; NULL: the machine's name; copied */
         bool tls;                    /* to all masters but those on unix sockets */
         struct rpc_tls_files
                 tls_files; /* with `tls`; read once, by session_new. No ca: the CAs that this machine trusts */
@@ -102,3 +103,6 @@ const struct source *session_get_source(const struct session *session);
 
 /** This machine's name as masters know it: "node_key"; borrowed. */
 const char *session_get_node(const struct session *session);
+
+/** What people call this worker; borrowed. */
+const char *session_get_node_name(const struct session *session);
