@@ -8,10 +8,10 @@
 #define LIMIT_LINES     10
 #define LIMIT_WINDOW_NS (10 * NSEC_PER_SEC)
 
-static const char *log_program = "fsyncfs";     /* set before threads start */
-static enum log_level log_max = LOG_LEVEL_INFO; /* set before threads start */
+static const char *log_program = "fsyncfs";                         /* set before threads start */
+static enum log_level log_max = LOG_LEVEL_INFO;                     /* set before threads start */
 static void (*log_watcher)(enum log_level level, const char *line); /* set before threads start */
-static int log_syslog;                          /* set before threads start */
+static int log_syslog;                                              /* set before threads start */
 
 void log_setup(const char *program, enum log_level max_level)
 {

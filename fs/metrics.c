@@ -48,7 +48,8 @@ static const struct row {
         { "full_scans", "fsyncfs_mount_full_scans_total", "counter",
           "Syncs that had to list all once more, as the digests differed" },
         { "delta_entries", "fsyncfs_mount_delta_entries_total", "counter", "Entries changed by syncs" },
-        { "store_bytes", "fsyncfs_mount_store_bytes", "gauge", "Bytes in the cache, of all mounts that share it" },
+        { "store_bytes", "fsyncfs_mount_store_bytes", "gauge",
+          "Bytes in the cache, of all mounts that share it" },
         { "quota_bytes", "fsyncfs_mount_quota_bytes", "gauge", "What it may take; 0: no limit" },
         { "rss_bytes", "fsyncfs_mount_resident_bytes", "gauge", "Memory of the mount's daemon" },
         { "restarts", "fsyncfs_mount_restarts_total", "counter", "Times that a dead daemon was replaced" },
@@ -84,13 +85,14 @@ static int format(const json_t *status, struct buffer *out)
         if (r >= 0)
                 r = put_label(&labels, "source", json_string_value(json_object_get(status, "source")) ?: "");
         if (r >= 0)
-                r = buffer_printf(out,
-                                  "# HELP fsyncfs_mount_info What runs here\n# TYPE fsyncfs_mount_info gauge\n"
-                                  "fsyncfs_mount_info{%s,version=\"" FSYNCFS_VERSION "\"} 1\n",
-                                  labels.data);
+                r = buffer_printf(
+                        out,
+                        "# HELP fsyncfs_mount_info What runs here\n# TYPE fsyncfs_mount_info gauge\n"
+                        "fsyncfs_mount_info{%s,version=\"" FSYNCFS_VERSION "\"} 1\n",
+                        labels.data);
         for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(rows); i++)
-                r = buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s{%s} %lld\n", rows[i].name, rows[i].help,
-                                  rows[i].name, rows[i].type, rows[i].name, labels.data,
+                r = buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s{%s} %lld\n", rows[i].name,
+                                  rows[i].help, rows[i].name, rows[i].type, rows[i].name, labels.data,
                                   value_of(status, rows[i].key));
         return r;
 }

@@ -32,11 +32,11 @@
 #define MALLOC_KEEP_BYTES (64 << 20)
 #define MALLOC_MAP_BYTES  (32 << 20)
 
-#define FETCH_THREADS      16 /* downloads at the same time; docs/performance.md */
-#define BLOBS_MAX          512u
-#define BLOB_UNUSED_NS     NSEC_PER_SEC /* open without need, where the cache is full */
-#define READAHEAD_KIB      1024
-#define MAX_FUSE_THREADS   8
+#define FETCH_THREADS    16 /* downloads at the same time; docs/performance.md */
+#define BLOBS_MAX        512u
+#define BLOB_UNUSED_NS   NSEC_PER_SEC /* open without need, where the cache is full */
+#define READAHEAD_KIB    1024
+#define MAX_FUSE_THREADS 8
 
 /* ---- bringing it up, in the order of struct filesystem ---- */
 

@@ -1,11 +1,10 @@
 #include "server/fence.h"
 
 #include <getopt.h>
-#include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/hash.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "proto/control.pb-c.h"
 #include "proto/wire.h"
@@ -24,11 +23,14 @@ enum {
 
 static const char help[] =
         "Usage: fsyncfs-server fence SPIDER [--version VERSION] [--wait[=SECONDS]] [--index DIR]\n"
-        "Asks the server that runs on this machine whether every connected worker shows a version of SPIDER.\n\n"
-        "  --version VERSION  the version, as fsyncfs version prints it (default: the one that is there now)\n"
+        "Asks the server that runs on this machine whether every connected worker shows a version of "
+        "SPIDER.\n\n"
+        "  --version VERSION  the version, as fsyncfs version prints it (default: the one that is there "
+        "now)\n"
         "  --wait[=SECONDS]   wait until they do, for so long (default: for ever)\n"
         "  --index DIR        the server's --index, if it is not the default\n\n"
-        "Exit code: 0 all show it; 1 some do not, and are named; 2 wrong call; 3 the server cannot be asked.\n";
+        "Exit code: 0 all show it; 1 some do not, and are named; 2 wrong call; 3 the server cannot be "
+        "asked.\n";
 
 struct fence {
         const char *spider, *index; /* borrowed from argv; index NULL: the default */
@@ -99,7 +101,8 @@ static int parse(int argc, char **argv, struct fence *f)
                         return code;
         }
         if (argc - optind != 1)
-                return argc == optind ? wrong("SPIDER is missing", "") : wrong("unexpected argument", argv[optind + 1]);
+                return argc == optind ? wrong("SPIDER is missing", "")
+                                      : wrong("unexpected argument", argv[optind + 1]);
         f->spider = argv[optind];
         return -1;
 }
@@ -150,21 +153,45 @@ static int send_request(const struct fence *f, struct rpc_stream *stream)
         return wire_send_only(stream, &request.base);
 }
 
-static void expire(union sigval stream)
+/* Ends the stream when the time is over, on a thread of its own. */
+struct limit {
+        struct rpc_stream *stream;
+        int64_t until_ns;
+        struct mutex lock;
+        struct condition change;
+        bool over TSA_GUARDED(lock); /* nobody waits any more */
+        pthread_t thread;
+};
+
+static void *limit_main(void *arg)
 {
-        rpc_stream_expire(stream.sival_ptr);
+        struct limit *l = arg;
+
+        mutex_lock(&l->lock);
+        while (!l->over && condition_wait_until(&l->change, &l->lock, l->until_ns) == 0)
+                continue;
+        if (!l->over)
+                rpc_stream_expire(l->stream);
+        mutex_unlock(&l->lock);
+        return NULL;
 }
 
-static int start_timer(const struct fence *f, struct rpc_stream *stream, timer_t *ret)
+static int limit_start(struct limit *l, struct rpc_stream *stream, unsigned sec)
 {
-        struct sigevent event = { .sigev_notify = SIGEV_THREAD,
-                                  .sigev_notify_function = expire,
-                                  .sigev_value.sival_ptr = stream };
-        const struct itimerspec after = { .it_value.tv_sec = f->wait_sec };
+        l->stream = stream;
+        l->until_ns = clock_monotonic_ns() + sec * NSEC_PER_SEC;
+        mutex_init(&l->lock);
+        condition_init(&l->change);
+        return -pthread_create(&l->thread, NULL, limit_main, l);
+}
 
-        return timer_create(CLOCK_MONOTONIC, &event, ret) < 0 || timer_settime(*ret, 0, &after, NULL) < 0
-                       ? -errno
-                       : 0;
+static void limit_stop(struct limit *l)
+{
+        mutex_lock(&l->lock);
+        l->over = true;
+        condition_signal(&l->change);
+        mutex_unlock(&l->lock);
+        pthread_join(l->thread, NULL);
 }
 
 /* The last answer until it is done, or the time is over; NULL: there was none. */
@@ -206,20 +233,20 @@ static int conclude(const struct fence *f, struct rpc_stream *stream, Fsyncfs__V
 static int ask(const struct fence *f, struct rpc_channel *channel)
 {
         struct rpc_stream *stream;
-        timer_t timer;
-        bool timed = f->wait_sec > 0;
+        bool limited = f->wait_sec > 0;
+        struct limit limit = { 0 };
         int code, r = rpc_stream_open(channel, WIRE_METHOD_FENCE, &(struct rpc_stream_options){ 0 }, &stream);
 
         if (r < 0)
                 return EXIT_TROUBLE;
-        if (timed && start_timer(f, stream, &timer) < 0) {
+        if (limited && limit_start(&limit, stream, f->wait_sec) < 0) {
                 rpc_stream_free(stream);
                 return EXIT_TROUBLE;
         }
         send_request(f, stream); /* if it fails, so does receiving */
         code = conclude(f, stream, listen_to(f, stream));
-        if (timed)
-                timer_delete(timer);
+        if (limited)
+                limit_stop(&limit);
         rpc_stream_free(stream);
         return code;
 }
@@ -242,7 +269,8 @@ static int run(const struct fence *f)
         r = rpc_channel_wait_ready(channel, CONNECT_MS, &why);
         if (r < 0)
                 fprintf(stderr,
-                        "fsyncfs-server: fence: no server answers on '%s': %s; is it running, is --index right, "
+                        "fsyncfs-server: fence: no server answers on '%s': %s; is it running, is --index "
+                        "right, "
                         "are you its user?\n",
                         address.data, strerror(-r));
         code = r < 0 ? EXIT_TROUBLE : ask(f, channel);

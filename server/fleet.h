@@ -55,7 +55,8 @@ void fleet_leave(struct fleet *fleet, struct fleet_member *member);
  * The first MAX of those that mount SPIDER (NULL: of all), in the order in which they came: how many are in RET, a list for fleet_list_free; RET_ALL (may be
  * NULL) gets how many there are. -ENOMEM.
  */
-int fleet_list(struct fleet *fleet, const char *spider, size_t max, struct fleet_mount **ret, size_t *ret_all);
+int fleet_list(struct fleet *fleet, const char *spider, size_t max, struct fleet_mount **ret,
+               size_t *ret_all);
 
 void fleet_list_free(struct fleet_mount *list, size_t n);
 

@@ -77,8 +77,8 @@ static const struct route {
         const char *path;
         int (*answer)(const struct http *http, struct answer *a);
 } routes[] = {
-        { "/", answer_page },           { "/status.json", answer_json }, { "/metrics", answer_metrics },
-        { "/healthz", answer_alive },   { "/readyz", answer_ready },
+        { "/", answer_page },         { "/status.json", answer_json }, { "/metrics", answer_metrics },
+        { "/healthz", answer_alive }, { "/readyz", answer_ready },
 };
 
 static int answer_missing(const struct http *http, struct answer *a)

@@ -9,11 +9,16 @@
 #include "server/service_workspace.h"
 
 static const struct rpc_method methods[] = {
-        { WIRE_METHOD_SCAN, &service_scan_ops },         { WIRE_METHOD_SYNC, &service_sync_ops },
-        { WIRE_METHOD_DOWNLOAD, &service_download_ops }, { WIRE_METHOD_HANDSHAKE, &service_handshake_ops },
-        { WIRE_METHOD_WATCH, &service_watch_ops },       { WIRE_METHOD_LIST_FOLDER, &service_folder_ops },
-        { WIRE_METHOD_FETCH, &service_fetch_ops },       { WIRE_METHOD_REPORT, &service_report_ops },
-        { WIRE_METHOD_LEARNED, &service_learned_ops },   { WIRE_METHOD_ATTEND, &service_attend_ops },
+        { WIRE_METHOD_SCAN, &service_scan_ops },
+        { WIRE_METHOD_SYNC, &service_sync_ops },
+        { WIRE_METHOD_DOWNLOAD, &service_download_ops },
+        { WIRE_METHOD_HANDSHAKE, &service_handshake_ops },
+        { WIRE_METHOD_WATCH, &service_watch_ops },
+        { WIRE_METHOD_LIST_FOLDER, &service_folder_ops },
+        { WIRE_METHOD_FETCH, &service_fetch_ops },
+        { WIRE_METHOD_REPORT, &service_report_ops },
+        { WIRE_METHOD_LEARNED, &service_learned_ops },
+        { WIRE_METHOD_ATTEND, &service_attend_ops },
         { WIRE_METHOD_HEALTH_CHECK, &service_health_check_ops },
         { WIRE_METHOD_HEALTH_WATCH, &service_health_watch_ops },
 };

@@ -33,8 +33,8 @@ static const char style[] =
         "th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;"
         "border-bottom:1px solid var(--line)}"
         "th{color:var(--dim);font-weight:500;white-space:nowrap}"
-        "td{max-width:22rem;overflow-wrap:anywhere}"
-        ".number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
+        "td{max-width:22rem;min-width:6rem;overflow-wrap:anywhere}"
+        ".number{min-width:0;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
         "code{font:.85em ui-monospace,monospace;overflow-wrap:normal}"
         "time{white-space:nowrap}";
 
@@ -46,7 +46,8 @@ const char *page_policy(char buf[PAGE_POLICY_MAX])
         SHA256((const uint8_t *)style, sizeof(style) - 1, digest);
         EVP_EncodeBlock((uint8_t *)text, digest, sizeof(digest));
         snprintf(buf, PAGE_POLICY_MAX,
-                 "default-src 'none'; img-src data:; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'; "
+                 "default-src 'none'; img-src data:; style-src 'sha256-%s'; base-uri 'none'; form-action "
+                 "'none'; "
                  "frame-ancestors 'none'",
                  text);
         return buf;
@@ -189,8 +190,7 @@ static void put_state(struct page *page, const json_t *row, const struct column 
 {
         const char *state = string(row, "state");
 
-        put(page, "<span class=\"%s\">%s</span>",
-            strcmp(state, "current") == 0 ? "good" : "warn", state);
+        put(page, "<span class=\"%s\">%s</span>", strcmp(state, "current") == 0 ? "good" : "warn", state);
         if (number(row, "lag_seconds") > 0) {
                 put(page, ", ");
                 put_span(page, number(row, "lag_seconds"));
@@ -220,14 +220,14 @@ static void put_table(struct page *page, const char *id, const json_t *rows, con
         const json_t *row;
         size_t i;
 
-        put(page, "<div class=\"scroll\" role=\"region\" aria-labelledby=\"%s\" tabindex=\"0\"><table>\n"
-                  "<thead><tr>",
+        put(page,
+            "<div class=\"scroll\" role=\"region\" aria-labelledby=\"%s\" tabindex=\"0\"><table>\n"
+            "<thead><tr>",
             id);
         for (const struct column *c = columns; c->title; c++)
                 put(page, "<th scope=\"col\"%s>%s</th>", c->is_number ? " class=\"number\"" : "", c->title);
         put(page, "</tr></thead>\n<tbody>\n");
-        json_array_foreach(rows, i, row)
-                put_row(page, row, columns);
+        json_array_foreach(rows, i, row) put_row(page, row, columns);
         put(page, "</tbody></table></div>\n");
 }
 
@@ -318,10 +318,10 @@ static void put_transfers(struct page *page, const json_t *status)
 static void put_tables(struct page *page, const json_t *status)
 {
         static const struct column mounts[] = {
-                { "Worker", false, put_string, "node" },     { "Mounts", false, put_folder, "path" },
+                { "Worker", false, put_string, "node" },      { "Mounts", false, put_folder, "path" },
                 { "Version", false, put_version, "version" }, { "Shows it", false, put_state, "state" },
-                { "Address", false, put_string, "address" }, { "Let in with", false, put_string, "key" },
-                { "Since", false, put_moment, "since" },     { 0 },
+                { "Address", false, put_string, "address" },  { "Let in with", false, put_string, "key" },
+                { "Since", false, put_moment, "since" },      { 0 },
         };
         static const struct column stock[] = {
                 { "Worker", false, put_string, "node" },
@@ -330,10 +330,14 @@ static void put_tables(struct page *page, const json_t *status)
                 { 0 },
         };
         static const struct column workspaces[] = {
-                { "Spider", false, put_string, "spider" },      { "Version", false, put_version, "version" },
-                { "Revision", true, put_number, "revision" },   { "Entries", true, put_number, "entries" },
-                { "Size", true, put_size, "bytes" },            { "Unreadable", true, put_number, "unknown" },
-                { "Last change", false, put_moment, "changed" }, { 0 },
+                { "Spider", false, put_string, "spider" },
+                { "Version", false, put_version, "version" },
+                { "Revision", true, put_number, "revision" },
+                { "Entries", true, put_number, "entries" },
+                { "Size", true, put_size, "bytes" },
+                { "Unreadable", true, put_number, "unknown" },
+                { "Last change", false, put_moment, "changed" },
+                { 0 },
         };
 
         put_section(page, status, "mounts", "Mounts", "None is connected.", mounts);

@@ -83,8 +83,7 @@ static bool shows(const struct fence_call *f, const struct fleet_mount *m)
         if (m->path[0] == '\0' && versions_follows(f->master->versions, f->spider, f->digest, m->digest))
                 return true;
         /* By what lies in its folder, which says nothing of a version that is not the present one. */
-        return !f->given &&
-               versions_find_root(f->master->versions, f->spider, m->path, present) == TREE_OK &&
+        return !f->given && versions_find_root(f->master->versions, f->spider, m->path, present) == TREE_OK &&
                memcmp(present, m->digest, HASH_BYTES) == 0;
 }
 
@@ -140,8 +139,8 @@ static void send(struct fence_call *f, const Fsyncfs__V1__FenceReply *reply)
 }
 
 /* The lists are the caller's; what is sent borrows from them meanwhile. */
-static void judge(struct fence_call *f, struct fleet_mount *mounts, size_t n, const struct workers_stock *stock,
-                  size_t n_stock)
+static void judge(struct fence_call *f, struct fleet_mount *mounts, size_t n,
+                  const struct workers_stock *stock, size_t n_stock)
 {
         Fsyncfs__V1__FenceReply reply = FSYNCFS__V1__FENCE_REPLY__INIT;
         _cleanup_free_ Fsyncfs__V1__FenceMount *rows = calloc(n + n_stock + 1, sizeof(*rows));

@@ -84,9 +84,9 @@ static json_t *transfers_json(const struct rpc_server *rpc)
         seconds = (double)(now.at_ns - then.at_ns) / (double)NSEC_PER_SEC;
         j = json_pack("{s:f, s:I}", "window_seconds", seconds, "calls", (json_int_t)rpc_server_calls(rpc));
         for (size_t i = 0; j && i < ARRAY_SIZE(rated); i++)
-                json_object_set_new(j, rated_names[i],
-                                    json_real(seconds > 0 ? (double)(now.counts[i] - then.counts[i]) / seconds
-                                                          : 0));
+                json_object_set_new(
+                        j, rated_names[i],
+                        json_real(seconds > 0 ? (double)(now.counts[i] - then.counts[i]) / seconds : 0));
         return j;
 }
 
@@ -169,9 +169,8 @@ static json_t *stock_json(const struct master *master)
         size_t all = 0, n = list ? workers_list_stock(master->workers, NULL, STATUS_ROWS_MAX, list, &all) : 0;
 
         for (size_t i = 0; i < n; i++)
-                json_array_append_new(rows,
-                                      json_pack("{s:o, s:o, s:o}", "node", text(list[i].key), "address",
-                                                text(list[i].address), "spider", text(list[i].spider)));
+                json_array_append_new(rows, json_pack("{s:o, s:o, s:o}", "node", text(list[i].key), "address",
+                                                      text(list[i].address), "spider", text(list[i].spider)));
         return table(rows, all);
 }
 
@@ -182,10 +181,10 @@ static json_t *log_json(void)
         json_t *rows = json_array();
 
         for (unsigned i = 0; i < n; i++)
-                json_array_append_new(
-                        rows, json_pack("{s:I, s:s, s:o}", "at", (json_int_t)list[i].at_sec, "level",
-                                        list[i].level == LOG_LEVEL_ERROR ? "error" : "warning", "text",
-                                        text(list[i].text)));
+                json_array_append_new(rows,
+                                      json_pack("{s:I, s:s, s:o}", "at", (json_int_t)list[i].at_sec, "level",
+                                                list[i].level == LOG_LEVEL_ERROR ? "error" : "warning",
+                                                "text", text(list[i].text)));
         return rows;
 }
 
@@ -197,13 +196,12 @@ static json_t *server_json(const struct master *master)
         bool ready = health_get(master->health, reason);
         int64_t now_sec = (int64_t)time(NULL);
 
-        return json_pack("{s:o, s:s, s:o, s:b, s:o, s:I, s:I, s:I, s:o, s:o}", "name", text(master->name),
-                         "version", FSYNCFS_VERSION, "address", text(master->address), "ready", ready,
-                         "reason", text(reason), "now", (json_int_t)now_sec, "started",
-                         (json_int_t)master->started_sec, "uptime_seconds",
-                         (json_int_t)(now_sec - master->started_sec), "workers",
-                         number(workers_count(master->workers)), "connections_refused",
-                         number(rpc_gate_refused()));
+        return json_pack(
+                "{s:o, s:s, s:o, s:b, s:o, s:I, s:I, s:I, s:o, s:o}", "name", text(master->name), "version",
+                FSYNCFS_VERSION, "address", text(master->address), "ready", ready, "reason", text(reason),
+                "now", (json_int_t)now_sec, "started", (json_int_t)master->started_sec, "uptime_seconds",
+                (json_int_t)(now_sec - master->started_sec), "workers",
+                number(workers_count(master->workers)), "connections_refused", number(rpc_gate_refused()));
 }
 
 json_t *status_json(const struct master *master, const struct rpc_server *rpc)

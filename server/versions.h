@@ -109,7 +109,7 @@ void versions_unsubscribe(struct versions *versions, const char *spider,
 struct versions_summary {
         char spider[PATH_NAME_MAX + 1];
         struct tree_version version;
-        int64_t changed_sec;  /* time of day at which it came to be the present one; 0: before anybody asked for it */
+        int64_t changed_sec; /* time of day at which it came to be the present one; 0: before anybody asked for it */
         unsigned subscribers; /* who is told of changes */
 };
 
@@ -117,7 +117,8 @@ struct versions_summary {
 int versions_list(struct versions *versions, struct versions_summary *ret, size_t max, size_t *ret_all);
 
 /** The version of PATH ("": all of SPIDER), as a mount of it names it, as the last pass saw it: TREE_OK, TREE_NONE, negative errno. */
-int versions_find_root(struct versions *versions, const char *spider, const char *path, uint8_t ret[HASH_BYTES]);
+int versions_find_root(struct versions *versions, const char *spider, const char *path,
+                       uint8_t ret[HASH_BYTES]);
 
 /** Time of day at which the first version after REVISION came, or the oldest that is still known; 0: there is none. */
 int64_t versions_outdated_sec(struct versions *versions, const char *spider, uint64_t revision);

@@ -19,8 +19,8 @@ struct attend {
         struct mutex lock;
         struct condition change;
         bool stopping TSA_GUARDED(lock);
-        bool changed TSA_GUARDED(lock);            /* what there is was not said yet over this stream */
-        bool sending TSA_GUARDED(lock);            /* `tell` uses the stream */
+        bool changed TSA_GUARDED(lock);              /* what there is was not said yet over this stream */
+        bool sending TSA_GUARDED(lock);              /* `tell` uses the stream */
         struct rpc_stream *stream TSA_GUARDED(lock); /* owned by `listen`; NULL: none is open */
         pthread_t listen, tell;
         bool telling; /* that thread runs */

@@ -23,8 +23,8 @@ enum session_dialect {
 struct session_options {
         const struct source *source; /* borrowed for the session's life */
         const char *token_file;      /* NULL: no token; read once, by session_new */
-        const char *node_name;       /* what masters show as this worker's; NULL: the machine's name; copied */
-        bool tls;                    /* to all masters but those on unix sockets */
+        const char *node_name; /* what masters show as this worker's; NULL: the machine's name; copied */
+        bool tls;              /* to all masters but those on unix sockets */
         struct rpc_tls_files
                 tls_files; /* with `tls`; read once, by session_new. No ca: the CAs that this machine trusts */
         int timeout_ms;    /* for a connection, and for each message of a call */
