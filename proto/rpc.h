@@ -189,10 +189,8 @@ struct rpc_call_ops {
         void (*writable)(struct rpc_call *call, void *state);
         /* Optional. Somebody called rpc_call_wake. */
         void (*wake)(struct rpc_call *call, void *state);
-        /*
-         * Mandatory. Over: finished, cancelled or the peer is gone. Free the state. No rpc_call_* afterwards but rpc_call_wake and
-         * rpc_call_unref by those who hold a reference. Between rpc_call_finish and this there is no other callback.
-         */
+        /* Mandatory. Over: finished, cancelled or the peer is gone. Free the state. No rpc_call_* afterwards but rpc_call_wake and
+         * rpc_call_unref by those who hold a reference. Between rpc_call_finish and this there is no other callback. */
         void (*closed)(struct rpc_call *call, void *state);
 };
 
@@ -296,9 +294,6 @@ void rpc_call_use_gzip(struct rpc_call *call);
 /** Changes by DELTA how much the call's peer holds of something that is scarce; how much it does. As long as CALL is referenced. Thread-safe. */
 void rpc_call_hold(struct rpc_call *call, int delta);
 unsigned rpc_call_holds(const struct rpc_call *call);
-
-/** What the guard let the call in with: its `ret_pass`. NULL: there is no guard, or the method is open. Borrowed, valid until `closed`. */
-void *rpc_call_pass(const struct rpc_call *call);
 
 /** The peer's address, for the log; borrowed, valid until `closed`. */
 const char *rpc_call_peer(const struct rpc_call *call);

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/lock.h"
+#include "proto/rpc_guard.h"
 
 struct rpc_call {
         _Atomic unsigned refs;
