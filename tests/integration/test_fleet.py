@@ -118,7 +118,7 @@ def restarted(w):
     server = w.server(port=server.port)
     attending(server, 1)
     equal(server.status()["mounts"]["rows"][0]["node"], "worker", "who attends")
-    equal([line for line in mount.daemon.output().splitlines() if "error:" in line or "warning:" in line], [], "what the mount complains of")
+    equal(re.findall(r"^fsyncfs: (?:error|warning): .*", mount.daemon.output(), re.M), [], "what the mount complains of")
     (w.tree / "new").write_text("new")
     equal(fence(server, "--wait=30").returncode, SHOWN, "a version that comes after the restart")
 
