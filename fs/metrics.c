@@ -186,6 +186,7 @@ void metrics_free(struct metrics *metrics)
         condition_broadcast(&metrics->wake);
         mutex_unlock(&metrics->lock);
         pthread_join(metrics->thread, NULL);
+        unlink(metrics->draft); /* of a disk that was full */
         if (unlink(metrics->file) < 0 && errno != ENOENT)
                 log_warning("cannot remove the metrics file '%s': %s", metrics->file, strerror(errno));
         release(metrics);

@@ -318,10 +318,10 @@ static void put_transfers(struct page *page, const json_t *status)
 static void put_tables(struct page *page, const json_t *status)
 {
         static const struct column mounts[] = {
-                { "Worker", false, put_string, "node" },      { "Mounts", false, put_folder, "path" },
-                { "Version", false, put_version, "version" }, { "Shows it", false, put_state, "state" },
-                { "Address", false, put_string, "address" },  { "Let in with", false, put_string, "key" },
-                { "Since", false, put_moment, "since" },      { 0 },
+                { "Worker", false, put_string, "node" },     { "State", false, put_state, "state" },
+                { "Mounts", false, put_folder, "path" },     { "Version", false, put_version, "version" },
+                { "Address", false, put_string, "address" }, { "Let in with", false, put_string, "key" },
+                { "Since", false, put_moment, "since" },     { 0 },
         };
         static const struct column stock[] = {
                 { "Worker", false, put_string, "node" },
