@@ -8,9 +8,10 @@
 #define LIMIT_LINES     10
 #define LIMIT_WINDOW_NS (10 * NSEC_PER_SEC)
 
-static const char *log_program = "fsyncfs";     /* set before threads start */
-static enum log_level log_max = LOG_LEVEL_INFO; /* set before threads start */
-static int log_syslog;                          /* set before threads start */
+static const char *log_program = "fsyncfs";                         /* set before threads start */
+static enum log_level log_max = LOG_LEVEL_INFO;                     /* set before threads start */
+static void (*log_watcher)(enum log_level level, const char *line); /* set before threads start */
+static int log_syslog;                                              /* set before threads start */
 
 void log_setup(const char *program, enum log_level max_level)
 {
@@ -22,6 +23,11 @@ void log_to_syslog(void)
 {
         openlog(log_program, LOG_PID, LOG_DAEMON);
         log_syslog = 1;
+}
+
+void log_watch(void (*watch)(enum log_level level, const char *line))
+{
+        log_watcher = watch;
 }
 
 int log_level_parse(const char *text, enum log_level *ret_level)
@@ -51,13 +57,17 @@ void log_write(enum log_level level, const char *format, ...)
         char line[4096];
         va_list ap;
 
-        if (level > log_max)
+        if (level > log_max && (level > LOG_LEVEL_WARNING || !log_watcher))
                 return;
         va_start(ap, format);
         vsnprintf(line, sizeof(line), format, ap);
         va_end(ap);
         log_make_printable(line);
-        if (log_syslog)
+        if (log_watcher && level <= LOG_LEVEL_WARNING)
+                log_watcher(level, line);
+        if (level > log_max)
+                ; /* not for the log */
+        else if (log_syslog)
                 syslog(priority[level], "%s%s", prefix[level], line);
         else
                 fprintf(stderr, "%s: %s%s\n", log_program, prefix[level], line);

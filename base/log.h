@@ -21,6 +21,9 @@ void log_setup(const char *program, enum log_level max_level);
 /** From now on lines go to syslog(3) (facility daemon): for a daemon that has left its terminal. */
 void log_to_syslog(void);
 
+/** From now on WATCH gets every line of level warning or error as well: printable, borrowed, from any thread; it must not log. Before threads start. */
+void log_watch(void (*watch)(enum log_level level, const char *line));
+
 /** Reads "error", "warning", "info" or "debug"; -EINVAL for anything else, *ret_level untouched. */
 int log_level_parse(const char *text, enum log_level *ret_level);
 

@@ -28,6 +28,8 @@ struct readahead;
 struct learned;
 struct siblings;
 struct takeover;
+struct attend;
+struct metrics;
 
 struct filesystem {
         struct takeover *takeover; /* borrowed: what the daemon before left, and this one leaves */
@@ -52,6 +54,8 @@ struct filesystem {
         const char *no_passthrough;      /* why; borrowed, for ever; NULL if there is */
         struct features features;        /* as the kernel agreed; constant from then on */
         struct control *control;
+        struct attend *_Atomic attend; /* NULL: mounted with `offline`, or not yet there */
+        struct metrics *metrics;       /* NULL: nobody wants them */
         int ready_fd;                  /* told once that the tree can be read; -1: nobody waits */
         atomic_bool mounted;           /* the kernel may know something */
         _Atomic uint64_t hits, misses; /* reads whose content was, or was not, in the store */

@@ -9,10 +9,12 @@
 #include "fs/bindings.h"
 #include "fs/blobs.h"
 #include "fs/control.h"
+#include "fs/metrics.h"
 #include "fs/mount_private.h"
 #include "fs/mountpoint.h"
 #include "fs/notifier.h"
 #include "fs/passthrough.h"
+#include "sync/attend.h"
 
 #define FETCH_THREADS  16 /* downloads at the same time; docs/performance.md */
 #define BLOBS_MAX      512u
@@ -64,6 +66,7 @@ static int open_session(struct filesystem *fs, struct failure *failure)
         struct session_options options = {
                 .source = &fs->source,
                 .token_file = fs->options.token_file,
+                .node_name = fs->options.node_name,
                 .tls = fs->options.tls,
                 .tls_files = { .cert = fs->options.cert, .key = fs->options.key, .ca = fs->options.ca },
                 .hash = fs->options.hash,
@@ -90,6 +93,7 @@ static void tell_kernel(struct catalog_changes *changes, void *arg)
         struct filesystem *fs = arg;
         struct catalog_version version;
 
+        attend_changed(atomic_load(&fs->attend));
         if (!atomic_load(&fs->mounted))
                 return;
         catalog_get_version(fs->catalog, &version);
@@ -243,6 +247,19 @@ static int begin_serving(struct filesystem *fs, struct failure *failure)
                      : 0;
 }
 
+/* Who looks on: the master, and who reads the metrics. */
+static int show_ourselves(struct filesystem *fs)
+{
+        struct attend *attend = NULL;
+        int r = fs->options.offline ? 0 : attend_new(fs->session, fs->catalog, &attend);
+
+        atomic_store(&fs->attend, attend);
+        attend_changed(attend); /* what came before it could be told */
+        if (r == 0 && fs->options.metrics)
+                r = metrics_new(fs, fs->options.metrics, &fs->metrics);
+        return r;
+}
+
 int mount_bring_up(struct filesystem *fs, const char *target, struct failure *failure)
 {
         int r = find_target(fs, target, failure);
@@ -267,6 +284,8 @@ int mount_bring_up(struct filesystem *fs, const char *target, struct failure *fa
                 r = mount_fuse_greet(fs, failure);
         if (r == 0)
                 r = control_new(fs, &fs->control, failure);
+        if (r == 0)
+                r = show_ourselves(fs);
         if (r == 0)
                 r = begin_serving(fs, failure);
         return r;
@@ -302,6 +321,8 @@ void mount_take_down(struct filesystem *fs)
                 syncer_stop(fs->syncer);
         fetch_stop(fs->fetch); /* whom the next wait for may be waiting for it */
         control_free(fs->control);
+        metrics_free(fs->metrics);
+        attend_free(atomic_load(&fs->attend)); /* nobody changes the catalog any more */
         ahead_stop(fs);
         if (fs->store)
                 store_on_pressure(fs->store, NULL, NULL);

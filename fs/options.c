@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/nearest.h"
+#include "base/path.h"
 #include "cache/domain.h"
 
 #define DEFAULT_TIMEOUT_SEC 30
@@ -47,6 +48,8 @@ void mount_options_release(struct mount_options *options)
         free(options->cache_dir);
         free(options->domain);
         free(options->token_file);
+        free(options->node_name);
+        free(options->metrics);
         free(options->ca);
         free(options->cert);
         free(options->key);
@@ -107,6 +110,38 @@ static int set_domain(void *target, const char *value)
         free(o->domain);
         o->domain = name;
         return 0;
+}
+
+#define NODE_NAME_MAX 127
+
+/* Printable, as it is shown to people elsewhere. */
+static int set_node_name(void *target, const char *value)
+{
+        struct mount_options *o = target;
+        char *copy;
+
+        if (!value[0] || strlen(value) > NODE_NAME_MAX || !path_is_utf8(value, strlen(value)))
+                return -EINVAL;
+        for (const char *p = value; *p; p++)
+                if (iscntrl((unsigned char)*p))
+                        return -EINVAL;
+        copy = strdup(value);
+        if (!copy)
+                return -ENOMEM;
+        free(o->node_name);
+        o->node_name = copy;
+        return 0;
+}
+
+/* Under another name the collector would not read it. */
+static int set_metrics(void *target, const char *value)
+{
+        struct mount_options *o = target;
+        size_t len = strlen(value);
+
+        if (len <= 5 || strcmp(value + len - 5, ".prom") != 0)
+                return -EINVAL;
+        return set_path(&o->metrics, value);
 }
 
 static int set_token_file(void *target, const char *value)
@@ -437,6 +472,17 @@ static const struct setting own_options[] = {
           .expects = "a file",
           .set = set_token_file,
           .help = "its first line is sent to the master" },
+        { .name = "node_name",
+          .argument = "NAME",
+          .expects = "a name of up to 127 bytes",
+          .set = set_node_name,
+          .help = "what the master calls this worker (host name)" },
+        { .name = "metrics",
+          .kind = SETTING_PATH,
+          .argument = "FILE",
+          .expects = "a file whose name ends in .prom",
+          .set = set_metrics,
+          .help = "write the mount's figures to FILE (.prom)" },
         { .name = "tls", .kind = SETTING_FLAG, .set = set_tls, .help = "speak TLS with the master" },
         { .name = "ca",
           .kind = SETTING_PATH,

@@ -26,6 +26,8 @@ struct mount_options {
         char *domain;          /* owned; NULL: none */
         bool cache_anywhere;   /* also on a file system of the network */
         char *token_file;      /* owned; NULL: no token */
+        char *node_name;       /* owned; what masters show as this worker's; NULL: the machine's name */
+        char *metrics;         /* owned; the file for Prometheus; NULL: none */
         char *ca, *cert, *key; /* owned; NULL: none. With `tls` only */
         bool tls;
         enum hash_algorithm hash; /* by which contents must be named; HASH_NONE: by any */

@@ -232,9 +232,8 @@ static int set_prefetch(json_t *status, struct filesystem *fs)
         return r;
 }
 
-json_t *status_json(struct filesystem *fs)
+json_t *status_brief_json(struct filesystem *fs)
 {
-        struct cached_count cached = { 0 };
         struct catalog_version version;
         struct fetch_stats fetched;
         struct syncer_stats synced;
@@ -247,11 +246,12 @@ json_t *status_json(struct filesystem *fs)
         catalog_get_version(fs->catalog, &version);
         fetch_get_stats(fs->fetch, &fetched);
         syncer_get_stats(fs->syncer, &synced);
-        get_cached(fs, &cached);
         store_get_usage(fs->store, &used);
         r |= json_object_set_new(status, "source", json_string(fs->source.text));
         r |= json_object_set_new(status, "target", json_path(fs->target));
         r |= json_object_set_new(status, "state", json_string(state_name(fs)));
+        r |= json_object_set_new(status, "online",
+                                 json_boolean(!fs->options.offline && session_is_online(fs->session)));
         r |= json_object_set_new(status, "masters", masters_json(fs));
         r |= json_object_set_new(status, "loading", json_boolean(version.loading));
         r |= json_object_set_new(status, "progress", status_progress_json(fs));
@@ -262,8 +262,6 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "symlinks", version.symlinks);
         r |= set_number(status, "unknown", version.unknown);
         r |= set_number(status, "bytes", version.bytes);
-        r |= set_number(status, "cached_files", cached.files);
-        r |= set_number(status, "cached_bytes", cached.bytes);
         r |= set_number(status, "fetched_files", fetched.files + synced.fetched_files);
         r |= set_number(status, "fetched_bytes", fetched.bytes + synced.fetched_bytes);
         r |= set_number(status, "adopted_bytes", fetched.adopted_bytes);
@@ -292,6 +290,22 @@ json_t *status_json(struct filesystem *fs)
         r |= set_number(status, "passthrough_opens", passthrough_opens(fs->passthrough));
         r |= json_object_set_new(status, "features", feature_json(&fs->features));
         if (r != 0) {
+                json_decref(status);
+                return NULL;
+        }
+        return status;
+}
+
+json_t *status_json(struct filesystem *fs)
+{
+        struct cached_count cached = { 0 };
+        json_t *status = status_brief_json(fs);
+
+        if (!status)
+                return NULL;
+        get_cached(fs, &cached);
+        if (set_number(status, "cached_files", cached.files) != 0 ||
+            set_number(status, "cached_bytes", cached.bytes) != 0) {
                 json_decref(status);
                 return NULL;
         }

@@ -14,6 +14,9 @@ struct catalog_entry;
  * FUSE request. */
 json_t *status_json(struct filesystem *fs);
 
+/** The same but for cached_files and cached_bytes: no walk over catalog and store. Any thread. */
+json_t *status_brief_json(struct filesystem *fs);
+
 /** digest (hex), revision and generation of the version mounted. NULL: out of memory. */
 json_t *status_version_json(struct filesystem *fs);
 

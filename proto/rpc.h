@@ -179,6 +179,7 @@ struct rpc_peer;
  * frees the state.
  */
 struct rpc_call_ops {
+        bool open; /* the guard is not asked: whoever reaches the server may call it */
         /* Mandatory. A call has come in (and was let in). Makes the call's state, and usually asks for the first message
          * with rpc_call_receive. Negative errno: the call fails with INTERNAL, no further callback. */
         int (*start)(struct rpc_call *call, void *service, void **ret_state);
@@ -190,10 +191,8 @@ struct rpc_call_ops {
         void (*writable)(struct rpc_call *call, void *state);
         /* Optional. Somebody called rpc_call_wake. */
         void (*wake)(struct rpc_call *call, void *state);
-        /*
-         * Mandatory. Over: finished, cancelled or the peer is gone. Free the state. No rpc_call_* afterwards but rpc_call_wake and
-         * rpc_call_unref by those who hold a reference. Between rpc_call_finish and this there is no other callback.
-         */
+        /* Mandatory. Over: finished, cancelled or the peer is gone. Free the state. No rpc_call_* afterwards but rpc_call_wake and
+         * rpc_call_unref by those who hold a reference. Between rpc_call_finish and this there is no other callback. */
         void (*closed)(struct rpc_call *call, void *state);
 };
 

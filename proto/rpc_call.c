@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/lock.h"
+#include "proto/rpc_guard.h"
 
 struct rpc_call {
         _Atomic unsigned refs;
@@ -118,10 +119,17 @@ static const char *refusal_text(enum rpc_code verdict)
         }
 }
 
+static enum rpc_code ask_guard(struct rpc_call *call, const uint8_t *data, size_t len)
+{
+        if (call->method->ops->open)
+                return RPC_OK;
+        return rpc_server_allow(call->server, call->pass, call->peer, data, len);
+}
+
 /* Hands a message to the method, unless the guard objects. */
 static void deliver_plain(struct rpc_call *call, const uint8_t *data, size_t len)
 {
-        enum rpc_code code = rpc_server_allow(call->server, call->pass, call->peer, data, len);
+        enum rpc_code code = ask_guard(call, data, len);
 
         if (code == RPC_OK)
                 call->method->ops->message(call, call->state, data, len);
@@ -330,7 +338,7 @@ static grpc_byte_buffer *frame_buffer(struct rpc_call *call, const struct rpc_fr
 /* What was granted when the call began may have been taken away since. */
 static bool may_send(struct rpc_call *call)
 {
-        enum rpc_code code = rpc_server_allow(call->server, call->pass, call->peer, NULL, 0);
+        enum rpc_code code = ask_guard(call, NULL, 0);
 
         if (code != RPC_OK) /* close_done follows */
                 grpc_call_cancel_with_status(call->call, (grpc_status_code)code, refusal_text(code), NULL);
@@ -419,6 +427,11 @@ void rpc_call_use_gzip(struct rpc_call *call)
 struct rpc_peer *rpc_call_account(const struct rpc_call *call)
 {
         return call->origin;
+}
+
+void *rpc_call_pass(const struct rpc_call *call)
+{
+        return call->pass;
 }
 
 const char *rpc_call_peer(const struct rpc_call *call)

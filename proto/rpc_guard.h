@@ -26,3 +26,6 @@ struct rpc_guard_ops {
         /* The call is over. */
         void (*release)(void *pass);
 };
+
+/** What the guard let CALL in with: its `ret_pass`. NULL: there is no guard, or the method is open. Borrowed, valid until `closed`. */
+void *rpc_call_pass(const struct rpc_call *call);

@@ -178,7 +178,8 @@ static void judge(const struct rpc_server *server, const struct acceptor *accept
                 ret->why = "too many calls are under way, in all or from this address";
                 return;
         }
-        ret->verdict = ask_guard(server, acceptor, method ? method->name : "other", &ret->pass);
+        if (!method || !method->ops->open)
+                ret->verdict = ask_guard(server, acceptor, method ? method->name : "other", &ret->pass);
         if (ret->verdict == RPC_OK && !method)
                 ret->verdict = RPC_UNIMPLEMENTED;
 }

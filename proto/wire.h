@@ -21,6 +21,11 @@
 #define WIRE_METHOD_FETCH       "/fsyncfs.v1.Workspace/Fetch"
 #define WIRE_METHOD_REPORT      "/fsyncfs.v1.Workspace/Report"
 #define WIRE_METHOD_LEARNED     "/fsyncfs.v1.Workspace/Learned"
+#define WIRE_METHOD_ATTEND      "/fsyncfs.v1.Workspace/Attend"
+#define WIRE_METHOD_FENCE       "/fsyncfs.v1.Control/Fence"
+
+#define WIRE_METHOD_HEALTH_CHECK "/grpc.health.v1.Health/Check"
+#define WIRE_METHOD_HEALTH_WATCH "/grpc.health.v1.Health/Watch"
 
 #define WIRE_LEARNED_PATHS_MAX 4096                 /* of an AccessReport and of a LearnedReply */
 #define WIRE_LEARNED_BYTES_MAX ((size_t)1000 << 10) /* of their paths, so that a report fits into a message */

@@ -172,6 +172,19 @@ static enum rpc_code allow(void *context, void *pass, const char *peer, const ui
         return code == RPC_OK && data ? check_request(context, pass, peer, data, len) : code;
 }
 
+const char *access_name(struct token_file *tokens, const void *arg, char buf[ACCESS_NAME_MAX])
+{
+        const struct pass *pass = arg;
+
+        if (!pass)
+                snprintf(buf, ACCESS_NAME_MAX, "none");
+        else if (pass->claim.name)
+                snprintf(buf, ACCESS_NAME_MAX, "certificate of %s", pass->claim.name);
+        else
+                snprintf(buf, ACCESS_NAME_MAX, "token of line %u", token_file_line(tokens, &pass->claim));
+        return buf;
+}
+
 const struct rpc_guard_ops access_guard = {
         .admit = admit,
         .allow = allow,

@@ -11,5 +11,10 @@
 /** The hooks of a server; their `context` is the struct token_file. */
 extern const struct rpc_guard_ops access_guard;
 
+#define ACCESS_NAME_MAX 128
+
+/** What PASS, of this guard with TOKENS, is called where people read it: nothing of a token is in it. NULL: whoever comes is let in. */
+const char *access_name(struct token_file *tokens, const void *pass, char buf[ACCESS_NAME_MAX]);
+
 /** The number of `spider_id` in the request of METHOD ("/package.Service/Method"); 0: it has none; -ENOENT: no .proto file describes METHOD. */
 int access_spider_field(const char *method);

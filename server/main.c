@@ -1,5 +1,5 @@
 /*
- * fsyncfs-server: opens what it serves, starts the threads, waits for signals, stops in order.
+ * fsyncfs-server: opens what it serves, starts the threads, waits for signals, stops in order. `fsyncfs-server fence` is a client of it.
  *
  * Signals are blocked in all threads and taken by sigtimedwait in this one, so that no handler ever interrupts anything.
  */
@@ -13,11 +13,15 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "proto/rpc_gate.h"
+#include "server/control.h"
 #include "server/credentials.h"
+#include "server/fence.h"
+#include "server/http.h"
 #include "server/listeners.h"
 #include "server/master.h"
-#include "server/metrics_http.h"
 #include "server/options.h"
+#include "server/recent.h"
+#include "server/status.h"
 
 #define GRACE_MS 10000 /* streams get so long to end after SIGTERM */
 #define IDLE_MS                                                                                              \
@@ -37,11 +41,12 @@
 struct server {
         struct options options;
         struct options_source source; /* of the options */
-        unsigned descriptors; /* the limit of open files */
+        unsigned descriptors;         /* the limit of open files */
         struct credentials credentials;
         struct master master;
         struct rpc_server *rpc;
-        struct metrics_http *metrics;
+        struct rpc_server *control; /* NULL: there is no place for its socket */
+        struct http *http;
         struct buffer address; /* master.address */
         struct buffer index;   /* the folder of all that is kept */
         char name[HOST_NAME_MAX + 1];
@@ -58,19 +63,6 @@ static void block_signals(sigset_t *ret)
 }
 
 /* ---- opening ---- */
-
-static int default_index(struct buffer *ret)
-{
-        const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-
-        if (geteuid() == 0)
-                return buffer_printf(ret, "/var/lib/fsyncfs/index");
-        if (state && state[0] == '/')
-                return buffer_printf(ret, "%s/fsyncfs/index", state);
-        if (home && home[0] == '/')
-                return buffer_printf(ret, "%s/.local/state/fsyncfs/index", home);
-        return -ENOENT;
-}
 
 /* Before there were folders, it was a file. */
 static int move_old_file(const char *path)
@@ -95,7 +87,7 @@ static int move_old_file(const char *path)
 static int open_index(struct server *s)
 {
         int r = s->options.index ? buffer_printf(&s->index, "%s", s->options.index)
-                                 : default_index(&s->index);
+                                 : options_default_index(&s->index);
 
         if (r < 0)
                 return complain("no place for the index", "$HOME", r, "give one with --index DIR");
@@ -163,6 +155,9 @@ static int open_master(struct server *s)
                 r = open_index(s);
         if (r < 0)
                 return r;
+        r = health_new(&m->health);
+        if (r < 0)
+                return complain("cannot start", "memory", r, "");
         m->tokens = s->credentials.tokens;
         m->scan_ttl_ms = s->options.scan_ttl_sec * 1000;
         r = pool_new(0, &m->pool);
@@ -178,6 +173,8 @@ static int open_master(struct server *s)
                 r = content_cache_new(CONTENT_BYTES, &m->contents);
         if (r >= 0)
                 r = workers_new(&m->workers);
+        if (r >= 0)
+                r = fleet_new(&m->fleet);
         return r < 0 ? complain("cannot start", "threads", r, "is there enough memory?") : 0;
 }
 
@@ -197,7 +194,7 @@ static int open_gate(const struct options *o, unsigned descriptors)
         return r < 0 ? complain("cannot start", "connections", r, "") : 0;
 }
 
-static int start_metrics(struct server *s)
+static int start_http(struct server *s)
 {
         _cleanup_buffer_ struct buffer text = { 0 };
         const char *address = s->options.metrics;
@@ -205,13 +202,36 @@ static int start_metrics(struct server *s)
 
         if (!address)
                 return 0;
-        r = metrics_http_start(address, s->master.workers, &s->metrics, &port);
+        r = http_start(address, &s->master, s->rpc, &s->http, &port);
         if (r < 0)
                 return complain("cannot serve metrics on", address, r, "check --metrics: ADDR:PORT");
         r = listeners_set_port(address, port, &text);
         if (r >= 0)
                 log_info("metrics on %s", text.data);
         return r;
+}
+
+/* Not needed to serve: without it `fsyncfs-server fence` cannot ask. */
+static void start_control(struct server *s)
+{
+        int r = control_start(&s->master, s->index.data, &s->control);
+
+        if (r < 0)
+                log_warning("no control socket in '%s': %s; fsyncfs-server fence will not work",
+                            s->index.data, strerror(-r));
+}
+
+/* What can be lost while the server runs. */
+static void check_health(struct server *s)
+{
+        char reason[HEALTH_REASON_MAX];
+        int error = access(s->index.data, R_OK | W_OK | X_OK) < 0 ? errno : 0;
+
+        snprintf(reason, sizeof(reason), "the index '%s' cannot be used: %s", s->index.data, strerror(error));
+        if (!health_set(s->master.health, error ? reason : NULL))
+                return;
+        log_write(error ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "%s", error ? reason : "ready");
+        watches_wake(s->master.watches);
 }
 
 static int server_start(struct server *s)
@@ -225,6 +245,8 @@ static int server_start(struct server *s)
                 strcpy(s->name, "localhost");
         s->name[sizeof(s->name) - 1] = '\0';
         s->master.name = s->name;
+        s->master.address = "";
+        s->master.started_sec = (int64_t)time(NULL);
         master_rpc_options(&s->master, s->descriptors, &rpc_options);
         rpc_options.tls = s->credentials.tls;
         rpc_options.limits.peer_calls = s->options.peer_calls;
@@ -232,13 +254,16 @@ static int server_start(struct server *s)
         if (r < 0)
                 return complain("cannot start", "gRPC", r, "");
         r = listeners_open(&s->options, s->rpc, s->name, &s->address);
+        s->master.address = s->address.data ? s->address.data : "";
         if (r >= 0)
-                r = start_metrics(s);
+                r = start_http(s);
         if (r < 0)
                 return r;
-        s->master.address = s->address.data ? s->address.data : "";
         r = rpc_server_start(s->rpc);
-        return r < 0 ? complain("cannot start", "gRPC", r, "") : 0;
+        if (r < 0)
+                return complain("cannot start", "gRPC", r, "");
+        start_control(s);
+        return 0;
 }
 
 /* ---- running and stopping ---- */
@@ -260,6 +285,9 @@ static void server_run(struct server *s, const sigset_t *signals)
                 versions_expire(s->master.versions, MAX(IDLE_MS, s->master.scan_ttl_ms));
                 spools_expire(s->master.spools);
                 content_cache_expire(s->master.contents, CONTENT_IDLE_MS);
+                status_sample();
+                check_health(s);
+                fleet_wake(s->master.fleet); /* stock workers are forgotten as time goes by */
         }
 }
 
@@ -267,7 +295,8 @@ static void server_release(struct server *s)
 {
         struct master *m = &s->master;
 
-        metrics_http_stop(s->metrics);
+        http_stop(s->http);
+        rpc_server_free(s->control);
         rpc_server_free(s->rpc);
         if (m->versions)
                 versions_stop(m->versions);
@@ -282,6 +311,8 @@ static void server_release(struct server *s)
         stock_views_free(m->stock);
         versions_free(m->versions);
         workers_free(m->workers);
+        fleet_free(m->fleet);
+        health_free(m->health);
         blocks_free(m->blocks);
         content_cache_free(m->contents);
         credentials_release(&s->credentials);
@@ -300,12 +331,16 @@ int main(int argc, char **argv)
 
         io_reserve_standard_fds();
         log_setup("fsyncfs-server", LOG_LEVEL_INFO);
+        if (argc > 1 && strcmp(argv[1], "fence") == 0)
+                return fence_main(argc - 1, argv + 1);
         result = options_parse(argc, argv, &s.source, &s.options);
         if (result != OPTIONS_RUN) {
                 options_source_release(&s.source);
                 return result == OPTIONS_DONE ? 0 : result == OPTIONS_FAULT ? 1 : 2;
         }
         log_setup("fsyncfs-server", s.options.log_level);
+        recent_begin();
+        status_sample();
         block_signals(&signals);
         rpc_init();
         s.descriptors = io_raise_open_files();
@@ -313,8 +348,10 @@ int main(int argc, char **argv)
         if (r >= 0)
                 r = server_start(&s);
         if (r >= 0) {
-                log_info("ready");
+                check_health(&s);
                 server_run(&s, &signals);
+                health_stop(s.master.health);
+                rpc_server_free(TAKE_PTR(s.control));
                 watches_stop(s.master.watches);
                 rpc_server_stop(s.rpc, GRACE_MS);
         }

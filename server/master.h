@@ -7,6 +7,8 @@
 #include "proto/rpc.h"
 #include "server/blocks.h"
 #include "server/content_cache.h"
+#include "server/fleet.h"
+#include "server/health.h"
 #include "server/learned.h"
 #include "server/parked.h"
 #include "server/pool.h"
@@ -32,8 +34,11 @@ struct master {
         struct blocks *blocks;
         struct content_cache *contents;
         struct workers *workers;
+        struct fleet *fleet;
+        struct health *health;
         struct token_file *tokens; /* NULL: everybody may call */
         int64_t scan_ttl_ms;       /* how old a listing stock workers may get */
+        int64_t started_sec;       /* time of day */
         const char *name;          /* of this machine */
         const char *address;       /* HOST:PORT that workers can use; "": none */
 };

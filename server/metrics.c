@@ -4,17 +4,24 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "proto/rpc_gate.h"
 #include "proto/wire.h"
 
 #define CODES (RPC_UNAUTHENTICATED + 1)
 
 static const char *const methods[] = {
-        WIRE_METHOD_SCAN,    WIRE_METHOD_DOWNLOAD,
-        WIRE_METHOD_SYNC,    WIRE_METHOD_HANDSHAKE,
-        WIRE_METHOD_WATCH,   WIRE_METHOD_LIST_FOLDER,
-        WIRE_METHOD_FETCH,   WIRE_METHOD_REPORT,
-        WIRE_METHOD_LEARNED, "other",
+        WIRE_METHOD_SCAN,
+        WIRE_METHOD_DOWNLOAD,
+        WIRE_METHOD_SYNC,
+        WIRE_METHOD_HANDSHAKE,
+        WIRE_METHOD_WATCH,
+        WIRE_METHOD_LIST_FOLDER,
+        WIRE_METHOD_FETCH,
+        WIRE_METHOD_REPORT,
+        WIRE_METHOD_LEARNED,
+        WIRE_METHOD_ATTEND,
+        WIRE_METHOD_HEALTH_CHECK,
+        WIRE_METHOD_HEALTH_WATCH,
+        "other",
 };
 
 static _Atomic uint64_t counters[METRIC_COUNT_];
@@ -65,7 +72,7 @@ static int format_durations(struct buffer *out)
         return r;
 }
 
-int metrics_format(struct buffer *out, unsigned workers)
+int metrics_format(struct buffer *out)
 {
 #define METRICS_ROW(id, name, help) { name, help },
         static const struct {
@@ -78,14 +85,5 @@ int metrics_format(struct buffer *out, unsigned workers)
                 r = buffer_printf(out, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", table[i].name,
                                   table[i].help, table[i].name, table[i].name,
                                   (unsigned long long)metrics_get((enum metric)i));
-        if (r >= 0)
-                r = buffer_printf(out,
-                                  "# HELP fsyncfs_workers Workers seen in the last minute\n"
-                                  "# TYPE fsyncfs_workers gauge\nfsyncfs_workers %u\n"
-                                  "# HELP fsyncfs_connections_refused_total Connections beyond the bounds, "
-                                  "closed as they came\n"
-                                  "# TYPE fsyncfs_connections_refused_total counter\n"
-                                  "fsyncfs_connections_refused_total %llu\n",
-                                  workers, (unsigned long long)rpc_gate_refused());
         return r < 0 ? r : format_durations(out);
 }

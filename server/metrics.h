@@ -44,5 +44,5 @@ uint64_t metrics_get(enum metric metric);
 /** One call has ended. METHOD is one of WIRE_METHOD_*; anything else counts as "other". */
 void metrics_observe_rpc(const char *method, enum rpc_code code, int64_t duration_ns);
 
-/** Appends all of it in Prometheus' text format; WORKERS is the gauge. -ENOMEM. */
-int metrics_format(struct buffer *out, unsigned workers);
+/** Appends all of it in Prometheus' text format. -ENOMEM. */
+int metrics_format(struct buffer *out);

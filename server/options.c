@@ -2,6 +2,7 @@
 
 #include <getopt.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SCAN_TTL_SEC  60
 #define STAT_PASS_SEC 600
@@ -250,7 +251,7 @@ static const struct setting rows[] = {
           .argument = "ADDR:PORT",
           .expects = "ADDR:PORT",
           .set = set_metrics,
-          .help = "serve Prometheus metrics at http://ADDR:PORT/metrics" },
+          .help = "status page, /metrics, /healthz and /readyz" },
         { .name = "log-level",
           .argument = "LEVEL",
           .expects = "error, warning, info or debug",
@@ -459,6 +460,19 @@ static void check(const struct options *o, struct told *told)
         }
 }
 
+int options_default_index(struct buffer *ret)
+{
+        const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+
+        if (geteuid() == 0)
+                return buffer_printf(ret, "/var/lib/fsyncfs/index");
+        if (state && state[0] == '/')
+                return buffer_printf(ret, "%s/fsyncfs/index", state);
+        if (home && home[0] == '/')
+                return buffer_printf(ret, "%s/.local/state/fsyncfs/index", home);
+        return -ENOENT;
+}
+
 static enum options_result settle(const struct command_line *line, struct options_source *source,
                                   struct options *o)
 {
@@ -483,6 +497,7 @@ static enum options_result print_help(void)
 {
         puts("usage: fsyncfs-server --workspace DIR [OPTION]...");
         setting_print_help(&server_option_table, stdout);
+        puts("\nfsyncfs-server fence SPIDER asks a server whether every worker shows a version.");
         return OPTIONS_DONE;
 }
 

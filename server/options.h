@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "base/buffer.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/setting.h"
@@ -53,3 +54,6 @@ enum options_result {
 enum options_result options_parse(int argc, char **argv, struct options_source *source, struct options *ret);
 
 void options_source_release(struct options_source *source);
+
+/** Appends where the index is unless --index says otherwise, for the calling user. -ENOENT: there is no such place; -ENOMEM. */
+int options_default_index(struct buffer *ret);

@@ -179,8 +179,10 @@ static void call_message(struct rpc_call *call, void *state, const uint8_t *data
                 sync_call_fail(s, r);
         else if (s->request.own)
                 sync_own_begin(s);
-        else
+        else {
+                workers_note_stock(s->master->workers, s->worker, s->request.spider, rpc_call_peer(call));
                 sync_stock_begin(s);
+        }
 }
 
 static void call_half_close(struct rpc_call *call, void *state)

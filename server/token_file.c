@@ -83,6 +83,16 @@ enum token_verdict token_file_judge(struct token_file *file, const struct token_
         return verdict;
 }
 
+unsigned token_file_line(struct token_file *file, const struct token_claim *claim)
+{
+        unsigned line;
+
+        mutex_lock(&file->lock);
+        line = token_list_line(file->list, claim);
+        mutex_unlock(&file->lock);
+        return line;
+}
+
 uint64_t token_file_generation(const struct token_file *file)
 {
         return atomic_load(&file->generation);

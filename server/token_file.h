@@ -20,5 +20,8 @@ int token_file_reload(struct token_file *file, struct failure *failure);
 enum token_verdict token_file_judge(struct token_file *file, const struct token_claim *claim,
                                     const char *spider);
 
+/** As token_list_line. */
+unsigned token_file_line(struct token_file *file, const struct token_claim *claim);
+
 /** Grows with each reload: as long as it is the same, so is every verdict. */
 uint64_t token_file_generation(const struct token_file *file);

@@ -8,6 +8,7 @@
 #define NAME_PREFIX "name:"
 
 struct rule {
+        unsigned line;
         bool by_name;
         uint8_t digest
                 [TOKEN_DIGEST_BYTES]; /* by token: of one length, so that comparing them tells nothing */
@@ -123,6 +124,7 @@ static int parse_lines(struct token_list *list, struct failure *failure)
                 if (n < 0)
                         return failure_set(failure, -EINVAL,
                                            "line %u: a token is of visible ASCII characters", number);
+                list->rules[list->n_rules].line = number;
                 words += n;
                 list->n_rules++;
         }
@@ -210,4 +212,15 @@ enum token_verdict token_list_judge(const struct token_list *list, const struct 
                         verdict = MAX(verdict,
                                       opens(&list->rules[i], spider) ? TOKEN_GRANTED : TOKEN_NOT_THIS_ONE);
         return verdict;
+}
+
+unsigned token_list_line(const struct token_list *list, const struct token_claim *claim)
+{
+        unsigned line = 0;
+
+        /* The last one, and all are looked at: see above. */
+        for (size_t i = 0; i < list->n_rules; i++)
+                if (is_of(&list->rules[i], claim))
+                        line = list->rules[i].line;
+        return line;
 }

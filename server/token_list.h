@@ -44,6 +44,9 @@ size_t token_list_count(const struct token_list *list);
 enum token_verdict token_list_judge(const struct token_list *list, const struct token_claim *claim,
                                     const char *spider);
 
+/** The number of the last line that CLAIM is of: a name for it that tells nothing of it. 0: there is none. */
+unsigned token_list_line(const struct token_list *list, const struct token_claim *claim);
+
 /** The digest of TEXT, a token. */
 void token_digest(const char *text, size_t len, uint8_t ret[TOKEN_DIGEST_BYTES]);
 

@@ -105,5 +105,28 @@ int versions_subscribe(struct versions *versions, const char *spider, struct ver
 void versions_unsubscribe(struct versions *versions, const char *spider,
                           struct versions_subscriber *subscriber);
 
+/* ---- what is known, for who looks on ---- */
+
+struct versions_summary {
+        char spider[PATH_NAME_MAX + 1];
+        struct tree_version version;
+        int64_t changed_sec; /* time of day at which it came to be the present one; 0: before anybody asked for it */
+        unsigned subscribers; /* who is told of changes */
+};
+
+/** Those of the workspaces that have been asked for which come first by name: how many are in RET; RET_ALL gets how many there are. -ENOMEM. */
+int versions_list(struct versions *versions, struct versions_summary *ret, size_t max, size_t *ret_all);
+
+/** The version of PATH ("": all of SPIDER), as a mount of it names it, as the last pass saw it: TREE_OK, TREE_NONE, negative errno. */
+int versions_find_root(struct versions *versions, const char *spider, const char *path,
+                       uint8_t ret[HASH_BYTES]);
+
+/** Time of day at which the first version after REVISION came, or the oldest that is still known; 0: there is none. */
+int64_t versions_outdated_sec(struct versions *versions, const char *spider, uint64_t revision);
+
+/** Whether DIGEST is of SPIDER's version BASE, a digest too, or of one that came after it, as far as that is still known. */
+bool versions_follows(struct versions *versions, const char *spider, const uint8_t base[HASH_BYTES],
+                      const uint8_t digest[HASH_BYTES]);
+
 /** Forgets workspaces that nobody has asked for since IDLE_MS and nobody subscribes to. Call it now and then. */
 void versions_expire(struct versions *versions, int64_t idle_ms);

@@ -73,6 +73,19 @@ int versions_find(struct versions *versions, const char *spider, const char *pat
         return look_end(&look, r);
 }
 
+int versions_find_root(struct versions *versions, const char *spider, const char *path,
+                       uint8_t ret[HASH_BYTES])
+{
+        struct tree_row row;
+        int r = versions_find(versions, spider, path, &row);
+
+        if (r == TREE_OK && row.kind != ENTRY_DIRECTORY)
+                r = TREE_NONE;
+        if (r == TREE_OK)
+                tree_row_root_digest(&row, ret);
+        return r;
+}
+
 int versions_find_list(struct versions *versions, const char *spider, const struct content_id *id,
                        uint64_t size, struct buffer *ret)
 {

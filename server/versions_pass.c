@@ -81,6 +81,21 @@ static void note_end_locked(struct version *v, int error)
         v->pass_full = false;
 }
 
+/* For who wants to know how far behind somebody is. */
+static void note_moment(struct version *v, const struct scanner_result *result)
+{
+        struct version_moment *moment;
+
+        mutex_lock(&v->versions->lock);
+        if (result->changed || v->n_moments == 0) {
+                moment = &v->moments[v->n_moments++ % VERSION_MOMENTS];
+                moment->revision = result->version.revision;
+                memcpy(moment->digest, result->version.digest, HASH_BYTES);
+                moment->at_sec = result->changed ? (int64_t)time(NULL) : 0;
+        }
+        mutex_unlock(&v->versions->lock);
+}
+
 /* The whole round stays one pass, so that V is nobody else's until the answers are given. */
 static void pass_end(struct version *v, int error, bool changed)
 {
@@ -121,6 +136,8 @@ static void pass_done(void *arg, int error, const struct scanner_result *result)
 {
         struct version *v = arg;
 
+        if (error >= 0)
+                note_moment(v, result);
         if (error >= 0 && result->changed) {
                 metrics_add(METRIC_SCANS, 1);
                 log_version(v, result);

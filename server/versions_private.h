@@ -12,6 +12,15 @@
 #include "server/scanner.h"
 #include "server/versions.h"
 
+#define VERSION_MOMENTS 64
+
+/* When a version came to be the present one. */
+struct version_moment {
+        uint64_t revision;
+        uint8_t digest[HASH_BYTES];
+        int64_t at_sec; /* time of day; 0: it was there before this server looked */
+};
+
 /*
  * One workspace that somebody asked for. All fields but the names are guarded by versions->lock, but for those that say otherwise. Made by the
  * first request, freed by versions_expire when nothing runs and nobody has asked for a while, or when it turns out that there
@@ -54,6 +63,9 @@ struct version {
 
         struct versions_subscriber *subscribers;
         struct versions_subscriber *called, *next_called; /* by the pass that ends right now */
+
+        struct version_moment moments[VERSION_MOMENTS]; /* the last versions, the oldest overwritten first */
+        unsigned n_moments;                             /* how many there ever were */
 
         uint64_t device, inode; /* of the spider's folder at the last pass; the passes' own */
         UT_hash_handle hh;

@@ -30,14 +30,26 @@ void watches_free(struct watches *watches)
         free(watches);
 }
 
-void watches_stop(struct watches *watches)
+static void wake_locked(struct watches *watches) TSA_REQUIRES(watches->lock)
 {
         struct watches_call *call;
 
-        mutex_lock(&watches->lock);
-        watches->stopping = true;
         DL_FOREACH (watches->calls, call)
                 rpc_call_wake(call->call);
+}
+
+void watches_stop(struct watches *watches)
+{
+        mutex_lock(&watches->lock);
+        watches->stopping = true;
+        wake_locked(watches);
+        mutex_unlock(&watches->lock);
+}
+
+void watches_wake(struct watches *watches)
+{
+        mutex_lock(&watches->lock);
+        wake_locked(watches);
         mutex_unlock(&watches->lock);
 }
 

@@ -1,5 +1,5 @@
 /*
- * The Watch calls that are open: they would go on for ever, so whoever stops the server ends them first. Thread-safe.
+ * The calls that are open to tell what happens, of Watch, Attend and the health service: they would go on for ever, so whoever stops the server ends them first. Thread-safe.
  */
 #pragma once
 
@@ -23,6 +23,9 @@ void watches_free(struct watches *watches);
 
 /** From now on every call is to end: wakes them, and those that come later find out by themselves. Before rpc_server_stop. */
 void watches_stop(struct watches *watches);
+
+/** Wakes every call: there may be something to tell. */
+void watches_wake(struct watches *watches);
 
 bool watches_stopping(struct watches *watches);
 

@@ -7,13 +7,14 @@
 #include "base/lock.h"
 
 #define WORKERS_MAX 4096
-#define KEY_MAX     128 /* longer keys count by their beginning */
 #define SEEN_NS     (60 * NSEC_PER_SEC)
 
 struct worker {
-        char key[KEY_MAX + 1];
+        char key[WORKERS_TEXT_MAX];
         unsigned calls;
         int64_t seen_ns;
+        char address[WORKERS_TEXT_MAX];
+        char spider[PATH_NAME_MAX + 1]; /* asked for last as a stock worker; "": it is none */
         UT_hash_handle hh;
 };
 
@@ -77,7 +78,7 @@ static struct worker *add_locked(struct workers *workers, const char *key) TSA_R
 
 struct worker *workers_enter(struct workers *workers, const char *key)
 {
-        char cut[KEY_MAX + 1];
+        char cut[WORKERS_TEXT_MAX];
         struct worker *worker;
 
         if (key[0] == '\0')
@@ -101,6 +102,39 @@ void workers_leave(struct workers *workers, struct worker *worker)
         worker->calls--;
         worker->seen_ns = clock_monotonic_ns();
         mutex_unlock(&workers->lock);
+}
+
+void workers_note_stock(struct workers *workers, struct worker *worker, const char *spider,
+                        const char *address)
+{
+        if (!worker)
+                return;
+        mutex_lock(&workers->lock);
+        snprintf(worker->spider, sizeof(worker->spider), "%s", spider);
+        snprintf(worker->address, sizeof(worker->address), "%s", address);
+        mutex_unlock(&workers->lock);
+}
+
+size_t workers_list_stock(struct workers *workers, const char *spider, size_t max, struct workers_stock *ret,
+                          size_t *ret_all)
+{
+        struct worker *worker, *next;
+        size_t n = 0;
+
+        *ret_all = 0;
+        mutex_lock(&workers->lock);
+        forget_locked(workers, clock_monotonic_ns() - SEEN_NS);
+        HASH_ITER (hh, workers->table, worker, next) {
+                if (!worker->spider[0] || (spider && strcmp(worker->spider, spider) != 0))
+                        continue;
+                if ((*ret_all)++ >= max)
+                        continue;
+                strcpy(ret[n].key, worker->key);
+                strcpy(ret[n].address, worker->address);
+                strcpy(ret[n++].spider, worker->spider);
+        }
+        mutex_unlock(&workers->lock);
+        return n;
 }
 
 unsigned workers_count(struct workers *workers)

@@ -27,7 +27,7 @@ static void parse(const uint8_t *reply, size_t len, struct handshake *ret)
         fsyncfs__v1__handshake_reply__free_unpacked(message, NULL);
 }
 
-int handshake_run(struct rpc_stream *stream, const char *node, struct handshake *ret)
+int handshake_run(struct rpc_stream *stream, const char *node, const char *name, struct handshake *ret)
 {
         Fsyncfs__V1__HandshakeRequest request = FSYNCFS__V1__HANDSHAKE_REQUEST__INIT;
         struct handshake answer;
@@ -37,7 +37,7 @@ int handshake_run(struct rpc_stream *stream, const char *node, struct handshake 
 
         request.protocol = WIRE_PROTOCOL;
         request.node_key = (char *)node;
-        request.node_name = (char *)node;
+        request.node_name = (char *)name;
         r = wire_send_only(stream, &request.base);
         if (r == 0)
                 r = rpc_stream_receive(stream, &data, &len);

@@ -12,7 +12,7 @@ struct handshake {
 };
 
 /**
- * Says that we are NODE over STREAM, just opened, and waits for the reply; the stream is its owner's to finish. 0; -EPIPE: there was none, and
+ * Says that we are NODE, for people NAME, over STREAM, just opened, and waits for the reply; the stream is its owner's to finish. 0; -EPIPE: there was none, and
  * the stream's status says why; -ENOMEM; or as rpc_stream_receive.
  */
-int handshake_run(struct rpc_stream *stream, const char *node, struct handshake *ret);
+int handshake_run(struct rpc_stream *stream, const char *node, const char *name, struct handshake *ret);

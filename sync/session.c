@@ -54,6 +54,7 @@ int session_new(const struct session_options *options, struct session **ret, str
         s->connected_arg = options->connected_arg;
         if (gethostname(s->node, sizeof(s->node) - 1) < 0)
                 strcpy(s->node, "worker");
+        snprintf(s->node_name, sizeof(s->node_name), "%s", options->node_name ?: s->node);
         r = read_credentials(s, options, failure);
         if (r < 0) {
                 session_free(s);
@@ -109,10 +110,16 @@ bool session_is_stand_in(const struct session *session, const char *address)
 
 /* ---- exchanges ---- */
 
+/* Its stream says what happens, for as long as it is open. */
+static bool waits_for_news(const char *method)
+{
+        return strcmp(method, WIRE_METHOD_WATCH) == 0 || strcmp(method, WIRE_METHOD_ATTEND) == 0;
+}
+
 /* How long a call of METHOD may be silent, and over which connection it goes. */
 static int method_idle_ms(const struct session *s, const char *method)
 {
-        if (strcmp(method, WIRE_METHOD_WATCH) == 0 || strcmp(method, WIRE_METHOD_FETCH) == 0)
+        if (waits_for_news(method) || strcmp(method, WIRE_METHOD_FETCH) == 0)
                 return 0; /* silent for as long as nothing happens; whether the master is there is asked */
         if (strcmp(method, WIRE_METHOD_SCAN) == 0 && session_get_dialect(s) == SESSION_STOCK)
                 return s->timeout_ms * STOCK_SCAN_FACTOR;
@@ -146,7 +153,7 @@ int session_stream(struct session *session, const char *method, struct rpc_strea
                             &stream);
         if (r < 0)
                 return r;
-        r = session_keep_stream(session, stream, master, strcmp(method, WIRE_METHOD_WATCH) == 0);
+        r = session_keep_stream(session, stream, master, waits_for_news(method));
         if (r < 0) {
                 rpc_stream_free(stream);
                 return r;
@@ -235,4 +242,9 @@ enum hash_algorithm session_get_hash(const struct session *session)
 const char *session_get_node(const struct session *session)
 {
         return session->node;
+}
+
+const char *session_get_node_name(const struct session *session)
+{
+        return session->node_name;
 }

@@ -24,7 +24,8 @@ enum session_dialect {
 struct session_options {
         const struct source *source; /* borrowed for the session's life */
         const char *token_file;      /* NULL: no token; read once, by session_new */
-        bool tls;                    /* to all masters but those on unix sockets */
+        const char *node_name; /* what masters show as this worker's; NULL: the machine's name; copied */
+        bool tls;              /* to all masters but those on unix sockets */
         struct rpc_tls_files
                 tls_files; /* with `tls`; read once, by session_new. No ca: the CAs that this machine trusts */
         enum hash_algorithm hash; /* by which the mount insists that contents are named; HASH_NONE: by any */
@@ -107,3 +108,6 @@ const char *session_get_node(const struct session *session);
 
 /** By what contents must be named; HASH_NONE: by whatever the master names them. */
 enum hash_algorithm session_get_hash(const struct session *session);
+
+/** What people call this worker; borrowed. */
+const char *session_get_node_name(const struct session *session);

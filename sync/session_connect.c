@@ -112,7 +112,7 @@ static int talk(struct session *s, struct rpc_stream *stream, struct handshake *
 
         if (r < 0)
                 return r;
-        r = handshake_run(stream, s->node, ret);
+        r = handshake_run(stream, s->node, s->node_name, ret);
         rpc_stream_finish(stream, ret_status);
         session_forget_stream(s, stream);
         return r;

@@ -37,6 +37,7 @@ struct session {
         char *token;         /* owned; NULL: none */
         struct rpc_tls *tls; /* owned; NULL: none */
         char node[256];
+        char node_name[256];
         struct mutex connecting; /* held while connecting: others wait for the outcome rather than connect as
                                     well */
         /* What one holds once it has been in use stays. Which one that is: written under connecting. */

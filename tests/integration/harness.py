@@ -249,6 +249,7 @@ class Server(Process):
                           "--index", self.index, "--metrics", f"127.0.0.1:{self.metrics_port}", *options],
                          work.path("server.log"))
         self.port = int(self.wait_output(r"listening on 127\.0\.0\.1:(\d+)")[1])
+        self.wait_output(r"metrics on 127\.0\.0\.1:")
 
     def source(self, spider=SPIDER, path=""):
         return f"127.0.0.1:{self.port}:/{spider}{path}"
@@ -259,6 +260,11 @@ class Server(Process):
             lines = reply.read().decode().splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
                 for line in lines if line and not line.startswith("#")}
+
+    def status(self):
+        """/status.json"""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/status.json", timeout=WAIT_SEC) as reply:
+            return json.loads(reply.read())
 
     def counter(self, name):
         """One counter, summed over its labels; it must exist."""

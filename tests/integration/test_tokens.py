@@ -9,7 +9,7 @@ from certs import Authority
 from harness import case, check, equal, fails_with, main, one_line, program, run, wait_until
 import peers  # noqa: F401 (finds the next one)
 import hostile_worker
-from hostile_worker import (DOWNLOAD, FETCH, HANDSHAKE, LEARNED, LIST_FOLDER, REPORT, SCAN, SYNC, WATCH, sync, workspace)
+from hostile_worker import (ATTEND, DOWNLOAD, FETCH, HANDSHAKE, LEARNED, LIST_FOLDER, REPORT, SCAN, SYNC, WATCH, sync, workspace)
 from trees import same_snapshot, snapshot
 
 FAILED = 32  # exit code of mount(8)
@@ -55,7 +55,8 @@ def requests(spider):
             LIST_FOLDER: workspace.FolderRequest(spider_id=spider),
             FETCH: workspace.FetchRequest(spider_id=spider, wants=[workspace.FetchWant(id=1, path="f")]),
             REPORT: workspace.AccessReport(spider_id=spider, paths=[b"f"]),
-            LEARNED: workspace.LearnedRequest(spider_id=spider)}
+            LEARNED: workspace.LearnedRequest(spider_id=spider),
+            ATTEND: workspace.Presence(spider_id=spider)}
 
 
 @case("every method asks for a token, and refuses a spider that the token does not open")

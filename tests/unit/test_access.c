@@ -87,7 +87,7 @@ static enum rpc_code about_to_send(struct fixture *f, void *pass)
         return access_guard.allow(f->tokens, pass, "test", NULL, 0);
 }
 
-/* What the server serves is what the .proto files describe, and every request but the greeting names a spider. */
+/* What the server serves is what the .proto files describe, every request but the greeting names a spider, and none but the health service is open. */
 static void test_methods(void **state)
 {
         struct master master = { 0 };
@@ -98,8 +98,10 @@ static void test_methods(void **state)
         assert_true(options.n_methods >= 9);
         for (size_t i = 0; i < options.n_methods; i++) {
                 const char *name = options.methods[i].name;
-                int expected = strcmp(name, WIRE_METHOD_HANDSHAKE) == 0 ? 0 : 1;
+                bool open = options.methods[i].ops->open;
+                int expected = open ? -ENOENT : strcmp(name, WIRE_METHOD_HANDSHAKE) == 0 ? 0 : 1;
 
+                assert_int_equal(open, strncmp(name, "/grpc.health.v1.Health/", 23) == 0);
                 if (access_spider_field(name) != expected)
                         fail_msg("%s: %d", name, access_spider_field(name));
         }

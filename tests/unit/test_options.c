@@ -37,10 +37,13 @@ static void test_values(void **state)
         struct mount_options o;
 
         parse(&o,
-              "cache=/c,token_file=/t,timeout=5,refresh=60,uid=12,gid=0,umask=022,offline,,xattr,rw,defaults,"
+              "cache=/c,token_file=/t,node_name=n "
+              "1,metrics=/m/a.prom,timeout=5,refresh=60,uid=12,gid=0,umask=022,offline,,xattr,rw,defaults,"
               "_netdev,nofail,x-systemd.automount,noexec,suid");
         assert_string_equal(o.cache_dir, "/c");
         assert_string_equal(o.token_file, "/t");
+        assert_string_equal(o.node_name, "n 1");
+        assert_string_equal(o.metrics, "/m/a.prom");
         assert_int_equal(o.timeout_sec, 5);
         assert_int_equal(o.refresh_sec, 60);
         assert_int_equal(o.uid, 12);
@@ -183,6 +186,12 @@ static void test_bad(void **state)
                 { "quota=99999999T", "quota" },
                 { "free=1Q", "free" },
                 { "token=secret", "'token'" },
+                { "node_name=", "node_name" },
+                { "node_name=a\tb", "node_name" },
+                { "node_name=\xff", "node_name" },
+                { "metrics=", "metrics" },
+                { "metrics=.prom", "metrics" },
+                { "metrics=/m/a.txt", "metrics" },
                 { "tls=yes", "tls" },
                 { "ca=", "ca" },
                 { "cert", "cert" },

@@ -67,6 +67,20 @@ static void test_rights(void **state)
         token_list_free(list);
 }
 
+/* What a token is called where people read it. */
+static void test_lines(void **state)
+{
+        struct token_list *list = parse("# two\na red\n\nname:host blue\na green\n");
+        struct token_claim claim = { .has_token = true };
+
+        token_digest("a", 1, claim.digest);
+        assert_int_equal(token_list_line(list, &claim), 5);
+        token_digest("b", 1, claim.digest);
+        assert_int_equal(token_list_line(list, &claim), 0);
+        assert_int_equal(token_list_line(list, &(struct token_claim){ .name = "host" }), 4);
+        token_list_free(list);
+}
+
 static void test_names(void **state)
 {
         struct token_list *list = parse("name:worker-1 red\nname:worker-2\n");
@@ -152,9 +166,13 @@ static void test_patterns(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_line), cmocka_unit_test(test_rights),
-        cmocka_unit_test(test_names),    cmocka_unit_test(test_nothing_is_no_token),
-        cmocka_unit_test(test_bad),      cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_one_line),
+        cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_nothing_is_no_token),
+        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_patterns),
 };
 
 UNIT_MAIN(tests)

@@ -1,0 +1,18 @@
+/*
+ * What an operator wants to see of a master at a glance, as JSON: /status.json, and what the page shows (server/page.h). No secret is in it; names of
+ * spiders and workers are.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "proto/rpc.h"
+#include "server/master.h"
+
+#define STATUS_ROWS_MAX 200 /* of each table; how many there are is said beside them */
+
+/** Takes a sample of what is counted, for the rates: now and then. From one thread. */
+void status_sample(void);
+
+/** All of it. NULL: out of memory. The caller's. Looks into workspaces' trees. Any thread. */
+json_t *status_json(const struct master *master, const struct rpc_server *rpc);
