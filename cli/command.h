@@ -16,6 +16,9 @@ int command_refresh(int argc, char **argv);
 int command_prefetch(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_upgrade(int argc, char **argv);
+int command_ls(int argc, char **argv);
+int command_cat(int argc, char **argv);
+int command_export(int argc, char **argv);
 int command_cache(int argc, char **argv);
 
 /** Writes VALUE, indented, to standard output. */

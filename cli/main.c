@@ -17,6 +17,10 @@ static const char usage[] =
         "  refresh DIR [--stat-pass]            bring a mount up to date now; the master looks at all its "
         "files\n"
         "  prefetch DIR|PATH... [--json]        fetch all contents at or below a path now\n"
+        "  ls [-lR] SOURCE[/PATH] [--json]      list a master's folder, without a mount\n"
+        "  cat SOURCE/PATH                      write a master's file to standard output\n"
+        "  export SOURCE[/PATH] DIR|-           copy a master's tree into a folder, or as a tar to standard "
+        "output\n"
         "  upgrade [DIR]                        have this program serve a mount, or every one, from now on\n"
         "  stat PATH [--json]                   a file's hash, and whether it is in the cache\n"
         "  cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
@@ -34,7 +38,8 @@ static const struct command {
 } commands[] = {
         { "mount", command_mount },     { "status", command_status },     { "version", command_version },
         { "refresh", command_refresh }, { "prefetch", command_prefetch }, { "stat", command_stat },
-        { "cache", command_cache },     { "upgrade", command_upgrade },
+        { "cache", command_cache },     { "upgrade", command_upgrade },   { "ls", command_ls },
+        { "cat", command_cat },         { "export", command_export },
 };
 
 int main(int argc, char **argv)

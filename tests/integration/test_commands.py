@@ -1,0 +1,199 @@
+"""The operator's commands: ls, cat and export straight from a master."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+
+from harness import case, check, equal, main, one_line, program, run, wait_until
+from trees import make_odd_tree, make_tree, same_snapshot, set_times, snapshot
+
+NOT_THERE, NO_MASTER = 3, 4  # exit codes
+
+
+def fsyncfs(w, *words, **options):
+    """Without a cache, unless one is named; what is temporary lies in the work folder."""
+    w.path("tmp").mkdir(exist_ok=True)
+    return run([program("fsyncfs"), *words], env={**os.environ, "TMPDIR": str(w.path("tmp"))}, **options)
+
+
+def cache(w, name="cache"):
+    return ["-o", f"cache={w.path(name)}"]
+
+
+def nothing_left(w):
+    equal(list(w.path("tmp").iterdir()), [], "what is left of temporary folders")
+
+
+def without_setid(tree):
+    """An export hands setuid and setgid on to nobody."""
+    return {path: (oct(int(mode, 8) & ~0o6000), *rest) for path, (mode, *rest) in tree.items()}
+
+
+def same_export(folder, tree, but=()):
+    got, want = snapshot(folder), without_setid(snapshot(tree))
+    for path in (b"", *but):  # the folder itself is whose it was
+        got.pop(path, None)
+        want.pop(path, None)
+    same_snapshot(got, want, f"what is in {folder}")
+
+
+@case("ls: one folder, everything below, details, JSON; a file by itself")
+def ls(w):
+    make_odd_tree(w.tree)
+    server = w.server()
+    listed = json.loads(fsyncfs(w, "ls", "-R", "--json", server.source()).stdout)
+    want = snapshot(w.tree)
+    want.pop(b"")
+    equal(len(listed), len(want), "entries")
+    one = next(entry for entry in listed if entry["path"] == "links/relative")
+    equal((one["kind"], one["target"]), ("symlink", "target.txt"), "a symlink")
+    for entry in listed:
+        if entry["path"].isascii() and "?" not in entry["path"]:
+            st = os.lstat(w.tree / entry["path"])
+            equal((entry["mode"], entry["mtime_ns"]), (stat.S_IMODE(st.st_mode), st.st_mtime_ns), entry["path"])
+    plain = fsyncfs(w, "ls", server.source(path="/modes"))
+    equal(plain.stdout.split(), sorted(os.listdir(w.tree / "modes")), "names of a folder")
+    detailed = fsyncfs(w, "ls", "-l", server.source(path="/modes")).stdout
+    for name, mode in {"d1777": "drwxrwxrwt", "f4755": "-rwsr-xr-x", "f1644": "-rw-r--r-T", "f0000": "----------"}.items():
+        check(any(line.startswith(mode) and line.endswith(name) for line in detailed.splitlines()), f"{mode} {name} in {detailed}")
+    alone = json.loads(fsyncfs(w, "ls", "--json", server.source(path="/big")).stdout)
+    equal([(entry["path"], entry["size"]) for entry in alone], [("big", 5_000_001)], "a file by itself")
+    nothing_left(w)
+
+
+@case("cat: a tiny file, a small one, a large one; who stops reading is no error to speak of")
+def cat(w):
+    make_odd_tree(w.tree)
+    server = w.server()
+    w.path("tmp").mkdir()
+    for name in ("modes/f0644", "same1", "big", "empty"):
+        done = subprocess.run([program("fsyncfs"), "cat", server.source(path=f"/{name}")], capture_output=True, timeout=60,
+                              env={**os.environ, "TMPDIR": str(w.path("tmp"))})
+        equal((done.returncode, done.stdout, done.stderr), (0, (w.tree / name).read_bytes(), b""), name)
+    done = fsyncfs(w, "cat", server.source(path="/links"))
+    one_line(done, 1, "directory")
+    done = run(["sh", "-c", '"$1" cat "$2" | head -c 3 | wc -c', "sh", program("fsyncfs"), server.source(path="/big")],
+               env={**os.environ, "TMPDIR": str(w.path("tmp"))})
+    equal((done.stdout.strip(), done.stderr), ("3", ""), "bytes for who reads three, and complaints")
+    nothing_left(w)
+
+
+@case("exit codes: 2 a wrong call, 3 nothing there, 4 no master or no admission; one line each")
+def exit_codes(w):
+    make_tree(w.tree, 3, 3000)
+    w.path("token").write_text("secret-word\n")
+    w.path("token").chmod(0o600)
+    server = w.server(options=["--token-file", w.path("token")])
+    token = ["-o", f"token_file={w.path('token')}"]
+    equal(fsyncfs(w, "ls", *token, server.source()).stdout.split(), ["d0000"], "with the token")
+    one_line(fsyncfs(w, "ls", server.source()), NO_MASTER, "token")
+    one_line(fsyncfs(w, "cat", *token, server.source(path="/nothing")), NOT_THERE, "nothing")
+    one_line(fsyncfs(w, "export", *token, server.source(spider="nobody"), w.path("out")), NOT_THERE, "nobody")
+    one_line(fsyncfs(w, "ls", *token, "127.0.0.1:1:/spider"), NO_MASTER, "127.0.0.1:1")
+    equal(fsyncfs(w, "export", *token, server.source()).returncode, 2, "an operand is missing")
+    equal(fsyncfs(w, "cat", "-l", server.source()).returncode, 2, "an option of another command")
+    equal(fsyncfs(w, "ls", "-o", "offline", server.source()).returncode, 2, "offline")
+    check("usage:" in fsyncfs(w, "cat", "--help").stdout, "help")
+    nothing_left(w)
+
+
+@case("export into a folder: every odd entry; again nothing is fetched, and what differs is mended")
+def export(w):
+    make_odd_tree(w.tree)
+    server = w.server()
+    out = w.path("out")
+    told = json.loads(fsyncfs(w, "export", "--json", *cache(w, "none"), server.source(), out).stdout)
+    same_export(out, w.tree)
+    equal((told["written_files"], told["same_files"], told["failed"]), (told["files"], 0, 0), "files")
+    downloads = server.counter("fsyncfs_downloads_total")
+    (out / "big").write_bytes(b"x" * 5_000_001)
+    set_times(out / "big", (w.tree / "big").stat().st_mtime_ns)
+    (out / "links/relative").unlink()
+    (out / "same1").unlink()
+    (out / "same1").symlink_to(w.path("elsewhere"))
+    (out / "same2").chmod(0o600)
+    (out / "of my own").write_text("mine")
+    told = json.loads(fsyncfs(w, "export", "--json", *cache(w, "none"), server.source(), out).stdout)
+    equal((told["written_files"], told["files"] - told["same_files"], told["fetched_bytes"]), (2, 2, 0),
+          "written, not the same, fetched: the cache had it all")
+    equal(server.counter("fsyncfs_downloads_total"), downloads, "downloads")
+    check(not w.path("elsewhere").exists(), "nothing was written through a symlink")
+    equal((out / "of my own").read_text(), "mine", "what else is in the folder")
+    (out / "of my own").unlink()
+    same_export(out, w.tree)
+    nothing_left(w)
+
+
+@case("nothing is written outside of the folder, whatever lies in it")
+def hostile_folder(w):
+    make_tree(w.tree, 4, 4000, per_folder=2)
+    (w.tree / "plain").write_text("a file")
+    server = w.server()
+    out, victim = w.path("out"), w.path("victim")
+    out.mkdir()
+    victim.mkdir()
+    (out / "d0000").symlink_to(victim)
+    (out / "plain").mkdir()
+    (out / "plain/keep").write_text("kept")
+    done = fsyncfs(w, "export", server.source(), out)
+    equal(done.returncode, 1, "exit code")
+    check("'d0000'" in done.stderr and "'plain'" in done.stderr, done.stderr)
+    equal(list(victim.iterdir()), [], "what was written through the symlink")
+    equal((out / "plain/keep").read_text(), "kept", "what was in the way")
+    same_snapshot(snapshot(out / "d0001"), snapshot(w.tree / "d0001"), "the rest")
+    equal([path for path in out.rglob(".fsyncfs-export*")], [], "temporary files")
+
+
+@case("export that is interrupted ends, leaves nothing behind, and goes on when it is asked for anew")
+def interrupted(w):
+    make_tree(w.tree, 1500, 60_000_000)
+    server = w.server()
+    out = w.path("out")
+    w.path("tmp").mkdir()
+    job = w.spawn([program("fsyncfs"), "export", *cache(w), server.source(), out], "export.log",
+                  env={**os.environ, "TMPDIR": str(w.path("tmp"))})
+    wait_until(lambda: out.exists() and (out / "d0001").exists(), "it is at work")
+    server.signal(signal.SIGSTOP)
+    job.signal(signal.SIGINT)
+    equal(job.wait(), -signal.SIGINT, "how it ended")
+    server.signal(signal.SIGCONT)
+    nothing_left(w)
+    there = sum(1 for path in out.rglob("*.bin"))
+    check(there < 1500, "it was broken off")
+    equal([path for path in out.rglob(".fsyncfs-export*")], [], "temporary files")
+    told = json.loads(fsyncfs(w, "export", "--json", *cache(w), server.source(), out).stdout)
+    equal(told["same_files"], there, "files that were there")
+    same_export(out, w.tree)
+
+
+@case("export as a tar stream: tar unpacks just what the master has")
+def tar(w):
+    make_odd_tree(w.tree)
+    server = w.server()
+    out = w.path("unpacked")
+    out.mkdir()
+    w.path("tmp").mkdir()
+    done = run(["bash", "-c", 'set -o pipefail; "$1" export "$2" - | tar -xpf - -C "$3"', "bash", program("fsyncfs"),
+                server.source(), out], env={**os.environ, "TMPDIR": str(w.path("tmp")), "LC_ALL": "C.UTF-8"})
+    equal(done.returncode, 0, done.stderr)
+    same_export(out, w.tree, but=(b"times/before", b"times/1901"))  # to the second alone
+    one_line(fsyncfs(w, "export", "--json", server.source(), "-"), 2, "tar")
+    nothing_left(w)
+
+
+@case("without its master an export fails at once as far as it is not cached; a file alone is exported under its name")
+def parts(w):
+    make_tree(w.tree, 20, 400_000, per_folder=10)
+    server = w.server()
+    told = json.loads(fsyncfs(w, "export", "--json", *cache(w), server.source(path="/d0001"), w.path("part")).stdout)
+    equal((told["files"], told["fetched_files"]), (10, 10), "files of a folder")
+    same_export(w.path("part"), w.tree / "d0001")
+    fsyncfs(w, "export", server.source(path="/d0001/f000010.bin"), w.path("one"))
+    equal((w.path("one") / "f000010.bin").read_bytes(), (w.tree / "d0001/f000010.bin").read_bytes(), "the file")
+    m = w.mount(server)
+    equal(m.status()["cached_files"], 10, "what a mount finds in the cache that was exported through")
+
+
+main()
