@@ -8,7 +8,7 @@
 #include "cli/bar.h"
 #include "cli/export_private.h"
 #include "cli/remote_call.h"
-#include "cli/text.h"
+#include "fs/status.h"
 
 /*
  * The tree is walked once, in order. What is come by is queued, and small contents are asked for at once; each item is put when it is its turn, so
@@ -299,13 +299,14 @@ static void print_summary(const struct export *x, const struct remote_call *call
         }
         hex_encode(version.digest, HASH_BYTES, hex);
         object = json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "source",
-                           json_name(call->operands[0]), "target", json_name(call->operands[1]), "version",
-                           hex, "revision", (json_int_t)version.revision, "files", (json_int_t)x->files,
-                           "directories", (json_int_t)x->directories, "symlinks", (json_int_t)x->symlinks,
-                           "written_files", (json_int_t)x->written_files, "written_bytes",
-                           (json_int_t)x->written_bytes, "same_files", (json_int_t)x->same_files, "failed",
-                           (json_int_t)x->failed, "fetched_files", (json_int_t)fetched.files, "fetched_bytes",
-                           (json_int_t)fetched.bytes, "elapsed_seconds", seconds);
+                           status_path_json(call->operands[0]), "target", status_path_json(call->operands[1]),
+                           "version", hex, "revision", (json_int_t)version.revision, "files",
+                           (json_int_t)x->files, "directories", (json_int_t)x->directories, "symlinks",
+                           (json_int_t)x->symlinks, "written_files", (json_int_t)x->written_files,
+                           "written_bytes", (json_int_t)x->written_bytes, "same_files",
+                           (json_int_t)x->same_files, "failed", (json_int_t)x->failed, "fetched_files",
+                           (json_int_t)fetched.files, "fetched_bytes", (json_int_t)fetched.bytes,
+                           "elapsed_seconds", seconds);
         if (object)
                 print_json(object);
         json_decref(object);

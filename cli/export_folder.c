@@ -62,11 +62,8 @@ static int use_parent(struct folder_target *t, const char *path, const char **re
 
 static struct timespec *times(int64_t mtime_ns, struct timespec ret[2])
 {
-        int64_t seconds = mtime_ns / NSEC_PER_SEC, ns = mtime_ns % NSEC_PER_SEC;
-
         ret[0] = (struct timespec){ .tv_nsec = UTIME_OMIT };
-        ret[1] = (struct timespec){ .tv_sec = (time_t)(ns < 0 ? seconds - 1 : seconds),
-                                    .tv_nsec = ns < 0 ? ns + NSEC_PER_SEC : ns };
+        ret[1] = clock_timespec(mtime_ns);
         return ret;
 }
 

@@ -29,9 +29,9 @@ static int check(const struct tar_target *t, int result)
 /* Before 1970 to the second: libarchive has no right way to write a fraction there. */
 static void set_mtime(struct archive_entry *e, int64_t mtime_ns)
 {
-        int64_t seconds = mtime_ns / NSEC_PER_SEC, ns = mtime_ns % NSEC_PER_SEC;
+        struct timespec when = clock_timespec(mtime_ns);
 
-        archive_entry_set_mtime(e, (time_t)(ns < 0 ? seconds - 1 : seconds), mtime_ns < 0 ? 0 : (long)ns);
+        archive_entry_set_mtime(e, when.tv_sec, mtime_ns < 0 ? 0 : when.tv_nsec);
 }
 
 static struct archive_entry *make_entry(const struct export_item *item, mode_t type)

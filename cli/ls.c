@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/remote_call.h"
 #include "cli/text.h"
+#include "fs/status.h"
 
 static const char usage[] =
         "usage: fsyncfs ls [-lR] [--json] [-o OPTIONS] SOURCE[/PATH]\n"
@@ -80,7 +81,7 @@ static int print_object(struct listing *l, const struct catalog_entry *entry, co
 {
         _cleanup_buffer_ struct buffer target = { 0 };
         char hash[HASH_TEXT_MAX];
-        json_t *object = json_pack("{s:o, s:s, s:I, s:i, s:I, s:s}", "path", json_name(path), "kind",
+        json_t *object = json_pack("{s:o, s:s, s:I, s:i, s:I, s:s}", "path", status_path_json(path), "kind",
                                    kind_name(entry->kind), "size", (json_int_t)entry->size, "mode",
                                    (int)entry->mode, "mtime_ns", (json_int_t)entry->mtime_ns, "hash",
                                    content_id_format(&entry->content, hash));
@@ -89,7 +90,7 @@ static int print_object(struct listing *l, const struct catalog_entry *entry, co
                 return -ENOMEM;
         if (entry->kind == ENTRY_SYMLINK &&
             catalog_readlink(remote_catalog(l->remote), entry->ino, &target) == CATALOG_OK)
-                json_object_set_new(object, "target", json_name(target.data ?: ""));
+                json_object_set_new(object, "target", status_path_json(target.data ?: ""));
         fputs(l->any ? ",\n" : "", stdout);
         json_dumpf(object, stdout, JSON_COMPACT);
         json_decref(object);

@@ -21,6 +21,8 @@ static const char usage[] =
         "  cat SOURCE/PATH                      write a master's file to standard output\n"
         "  export SOURCE[/PATH] DIR|-           copy a master's tree into a folder, or as a tar to standard "
         "output\n"
+        "  trace [DIR] [--json]                 each request that waits, as it happens, and why\n"
+        "  explain PID|CGROUP [DIR] [--json]    what a task waited for\n"
         "  upgrade [DIR]                        have this program serve a mount, or every one, from now on\n"
         "  stat PATH [--json]                   a file's hash, and whether it is in the cache\n"
         "  cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
@@ -39,7 +41,8 @@ static const struct command {
         { "mount", command_mount },     { "status", command_status },     { "version", command_version },
         { "refresh", command_refresh }, { "prefetch", command_prefetch }, { "stat", command_stat },
         { "cache", command_cache },     { "upgrade", command_upgrade },   { "ls", command_ls },
-        { "cat", command_cat },         { "export", command_export },
+        { "cat", command_cat },         { "export", command_export },     { "trace", command_trace },
+        { "explain", command_explain },
 };
 
 int main(int argc, char **argv)

@@ -28,6 +28,7 @@ struct readahead;
 struct learned;
 struct siblings;
 struct takeover;
+struct trace;
 
 struct filesystem {
         struct takeover *takeover; /* borrowed: what the daemon before left, and this one leaves */
@@ -44,6 +45,7 @@ struct filesystem {
         struct fetch *fetch;
         struct blobs *blobs;
         struct bindings *bindings;
+        struct trace *trace;
         struct readahead *readahead; /* NULL: mounted with prefetch=off; as are the next two */
         struct siblings *siblings;
         struct learned *learned;         /* NULL also if mounted with `offline` */

@@ -25,6 +25,7 @@
 #include "fs/notifier.h"
 #include "fs/passthrough.h"
 #include "fs/takeover.h"
+#include "fs/trace.h"
 
 /* Pieces come and go by the thousand: their memory stays with the process, instead of being mapped and cleared anew for each. */
 #define MALLOC_KEEP_BYTES (64 << 20)
@@ -281,8 +282,10 @@ static int start_reading(struct filesystem *fs)
                 .refresh = refresh_stale,
                 .refresh_arg = fs,
         };
-        int r = fetch_new(&fetch, &fs->fetch);
+        int r = trace_new(&fs->trace);
 
+        if (r == 0)
+                r = fetch_new(&fetch, &fs->fetch);
         if (r == 0)
                 r = blobs_new(MIN(BLOBS_MAX, fs->open_files / 4), &fs->blobs);
         if (r == 0)
@@ -411,6 +414,7 @@ static void take_down(struct filesystem *fs)
                 store_on_pressure(fs->store, NULL, NULL);
         blobs_free(fs->blobs); /* large ones are the fetch's */
         fetch_free(fs->fetch);
+        trace_free(fs->trace);
         ahead_free(fs);
         syncer_free(fs->syncer);
         notifier_free(fs->notifier);

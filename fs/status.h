@@ -17,6 +17,12 @@ json_t *status_json(struct filesystem *fs);
 /** digest (hex), revision and generation of the version mounted. NULL: out of memory. */
 json_t *status_version_json(struct filesystem *fs);
 
+/** "online", "stock" or "offline"; static. */
+const char *status_state_name(struct filesystem *fs);
+
+/** JSON is UTF-8, a name need not be: of one that is not the bytes beyond ASCII are shown as '?'. NULL: out of memory. */
+json_t *status_path_json(const char *path);
+
 /** How far a sync under way is; phase "idle": none is. NULL: out of memory. */
 json_t *status_progress_json(struct filesystem *fs);
 

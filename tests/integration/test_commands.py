@@ -6,7 +6,7 @@ import signal
 import stat
 import subprocess
 
-from harness import case, check, equal, main, one_line, program, run, wait_until
+from harness import case, check, equal, main, one_line, program, run, run_ok, wait_until
 from trees import make_odd_tree, make_tree, same_snapshot, set_times, snapshot
 
 NOT_THERE, NO_MASTER = 3, 4  # exit codes
@@ -194,6 +194,44 @@ def parts(w):
     equal((w.path("one") / "f000010.bin").read_bytes(), (w.tree / "d0001/f000010.bin").read_bytes(), "the file")
     m = w.mount(server)
     equal(m.status()["cached_files"], 10, "what a mount finds in the cache that was exported through")
+
+
+def read_by_another(path):
+    """PATH read by a process of its own: its id."""
+    job = subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL)
+    equal(job.wait(60), 0, f"cat {path}")
+    return job.pid
+
+
+@case("trace: a read that waits is shown as it happens, with who and why; explain sums them up for a process and a group")
+def trace(w):
+    make_tree(w.tree, 20, 400_000)
+    (w.tree / "big").write_bytes(os.urandom(3_000_000))
+    m = w.mount(w.server(), options=["prefetch=off"])
+    job = w.spawn([program("fsyncfs"), "trace", m.point, "--json"], "trace.json.log")
+    job.wait_output('"source"')
+    pid = read_by_another(m.point / "d0000/f000003.bin")
+    job.wait_output("f000003")
+    read_by_another(m.point / "d0000/f000003.bin")  # from the page cache or the store: nothing waits
+    big = read_by_another(m.point / "big")
+    job.wait_output('"big"')
+    lines = [json.loads(line) for line in job.output().splitlines()[1:]]
+    small = [line for line in lines if line["path"] == "d0000/f000003.bin"]
+    equal(len(small), 1, f"waits for the small file in {lines}")
+    equal((small[0]["pid"], small[0]["command"], small[0]["why"], small[0]["bytes"]),
+          (pid, "cat", "miss", (w.tree / "d0000/f000003.bin").stat().st_size), "the wait")
+    check(small[0]["milliseconds"] > 0 and abs(small[0]["time"] - m.point.stat().st_atime) < 10**9, "time and duration")
+    check(any(line["path"] == "big" and line["why"] == "piece" and line["pid"] == big for line in lines), f"a piece in {lines}")
+    plain = run_ok([program("fsyncfs"), "explain", str(big), m.point]).stdout
+    check("big" in plain and "piece" in plain and f"{big} cat" in plain, plain)
+    told = json.loads(run_ok([program("fsyncfs"), "explain", str(pid), m.point, "--json"]).stdout)
+    task = told["mounts"][0]["tasks"][0]
+    equal((told["waits"], task["why"], task["files"][0]["path"]), (1, {"miss": 1}, "d0000/f000003.bin"), "of one process")
+    check(task["wait_seconds"] > 0 and task["unlisted_seconds"] > 0, "what it waited")
+    group = json.loads(run_ok([program("fsyncfs"), "explain", task["cgroup"], m.point, "--json"]).stdout)
+    check({pid, big} <= {one["pid"] for one in group["mounts"][0]["tasks"]}, f"both are in the group {task['cgroup']}")
+    nobody = json.loads(run_ok([program("fsyncfs"), "explain", "/no/such/group", m.point, "--json"]).stdout)
+    equal(nobody["waits"], 0, "waits of a group that is not there")
 
 
 main()
