@@ -21,6 +21,8 @@ int command_cat(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_trace(int argc, char **argv);
 int command_explain(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+int command_bugreport(int argc, char **argv);
 int command_cache(int argc, char **argv);
 
 /** Writes VALUE, indented, to standard output. */

@@ -23,6 +23,9 @@ static const char usage[] =
         "output\n"
         "  trace [DIR] [--json]                 each request that waits, as it happens, and why\n"
         "  explain PID|CGROUP [DIR] [--json]    what a task waited for\n"
+        "  doctor [SOURCE] [-o OPTIONS] [--json]\n"
+        "                                       what a mount needs of this machine and of a master, and what "
+        "to do\n"
         "  upgrade [DIR]                        have this program serve a mount, or every one, from now on\n"
         "  stat PATH [--json]                   a file's hash, and whether it is in the cache\n"
         "  cache stat|list|verify|pins|gc [--cache DIR] [--json]\n"
@@ -42,7 +45,8 @@ static const struct command {
         { "refresh", command_refresh }, { "prefetch", command_prefetch }, { "stat", command_stat },
         { "cache", command_cache },     { "upgrade", command_upgrade },   { "ls", command_ls },
         { "cat", command_cat },         { "export", command_export },     { "trace", command_trace },
-        { "explain", command_explain },
+        { "explain", command_explain }, { "doctor", command_doctor },
+        { "bugreport", command_bugreport },
 };
 
 int main(int argc, char **argv)

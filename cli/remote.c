@@ -33,7 +33,7 @@ static int make_scratch(struct remote *r, struct failure *failure)
         if (!mkdtemp(r->scratch)) {
                 int error = -errno;
                 free(TAKE_PTR(r->scratch));
-                return failure_set(failure, error,
+                return failure_set(failure, -EINVAL,
                                    "cannot make a temporary folder in '%s': %s; choose another with TMPDIR",
                                    base, strerror(-error));
         }
@@ -63,7 +63,8 @@ static int open_store(struct remote *r, bool named, struct failure *failure)
         if (error == 0)
                 return store_limit(r->store, &r->options.limits);
         if (named)
-                return failure_set(failure, error, "cannot use cache folder '%s': %s", dir, strerror(-error));
+                return failure_set(failure, -EINVAL, "cannot use cache folder '%s': %s", dir,
+                                   strerror(-error));
         error = store_open(r->scratch, &r->store);
         return error < 0 ? error : store_limit(r->store, &scratch_limits);
 }

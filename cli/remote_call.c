@@ -78,14 +78,14 @@ static int read_options(int argc, char **argv, const char *usage, const char *le
 bool remote_call_parse(int argc, char **argv, const char *usage, const char *letters, struct remote_call *ret,
                        int *ret_code)
 {
-        const int wanted = strchr(letters, '2') ? 2 : 1;
+        const int most = strchr(letters, '2') ? 2 : 1, least = strchr(letters, '?') ? 0 : most;
         int r;
 
         *ret = (struct remote_call){ 0 };
         r = mount_options_init(&ret->mount);
         if (r == 0)
                 r = read_options(argc, argv, usage, letters, ret);
-        if (r == 0 && ret->n_operands != wanted) {
+        if (r == 0 && (ret->n_operands < least || ret->n_operands > most)) {
                 fputs(usage, stderr);
                 r = -EINVAL;
         }

@@ -16,7 +16,8 @@ struct remote_call {
         int n_operands;
 };
 
-/** Reads ARGV; LETTERS: those of "lR" and j (--json) that are taken, and 2 if there are two operands, not one. True: all is well. Otherwise RET_CODE is the exit code, and everything was said and released. */
+/** Reads ARGV; LETTERS: those of "lR" and j (--json) that are taken, and 2 if there are two operands, not one, or ? if
+ * there may be none. True: all is well. Otherwise RET_CODE is the exit code, and everything was said and released. */
 bool remote_call_parse(int argc, char **argv, const char *usage, const char *letters, struct remote_call *ret,
                        int *ret_code);
 

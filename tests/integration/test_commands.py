@@ -1,12 +1,14 @@
-"""The operator's commands: ls, cat and export straight from a master."""
+"""The operator's commands: a master's files without a mount, what tasks wait for, what is wrong with a machine."""
 
 import json
 import os
 import signal
 import stat
 import subprocess
+import tarfile
 
-from harness import case, check, equal, main, one_line, program, run, run_ok, wait_until
+from certs import Authority
+from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until
 from trees import make_odd_tree, make_tree, same_snapshot, set_times, snapshot
 
 NOT_THERE, NO_MASTER = 3, 4  # exit codes
@@ -232,6 +234,70 @@ def trace(w):
     check({pid, big} <= {one["pid"] for one in group["mounts"][0]["tasks"]}, f"both are in the group {task['cgroup']}")
     nobody = json.loads(run_ok([program("fsyncfs"), "explain", "/no/such/group", m.point, "--json"]).stdout)
     equal(nobody["waits"], 0, "waits of a group that is not there")
+
+
+def doctor(w, *words):
+    """(exit code, {name: (state, text)})"""
+    done = fsyncfs(w, "doctor", "--json", *words)
+    told = json.loads(done.stdout)
+    equal(done.returncode, 1 if told["failed"] else 0, "exit code")
+    for check_ in told["checks"]:
+        check(("advice" in check_) == (check_["state"] != "ok"), f"advice where something is to be done: {check_}")
+    return {one["name"]: (one["state"], one["text"]) for one in told["checks"]}
+
+
+@case("doctor: this machine, a master, its certificate, a token; what is wrong is named, with what to do")
+def doctor_of_master(w):
+    make_tree(w.tree, 3, 3000)
+    ca = Authority(w.path("ca"))
+    pair = ca.issue("master", "IP:127.0.0.1", days=5)
+    w.path("token").write_text("secret-word\n")
+    w.path("token").chmod(0o644)
+    server = w.server(options=["--tls-cert", pair[0], "--tls-key", pair[1], "--token-file", w.path("token")])
+    options = f"tls,ca={ca.cert},token_file={w.path('token')},cache={w.path('cache')}"
+    told = doctor(w, server.source(), "-o", options)
+    address = f"127.0.0.1:{server.port}"
+    for name in ("/dev/fuse", "libfuse", "cache folder", f"master {address}", "workspace"):
+        equal(told[name][0], "ok", f"{name}: {told[name]}")
+    equal((told[f"certificate of {address}"][0], told["token file"][0]), ("warn", "warn"), f"certificate and token: {told}")
+    check("4 days" in told[f"certificate of {address}"][1], told[f"certificate of {address}"][1])
+    equal(doctor(w, server.source(spider="nobody"), "-o", options)["workspace"][0], "fail", "a spider that is not there")
+    told = doctor(w, f"127.0.0.1:1,127.0.0.1:{server.port}:/spider", "-o", f"cache={w.path('token')}/x")
+    equal({name: told[name][0] for name in ("master 127.0.0.1:1", "cache folder", "workspace")},
+          {"master 127.0.0.1:1": "fail", "cache folder": "fail", "workspace": "fail"}, f"what fails: {told}")
+    plain = fsyncfs(w, "doctor", "127.0.0.1:1:/spider")
+    equal(plain.returncode, 1, "exit code")
+    check("FAIL  master 127.0.0.1:1" in plain.stdout and "      -> " in plain.stdout, plain.stdout)
+    check("\033" not in plain.stdout, "no colour without a terminal")
+    code, shown = on_terminal(["env", "NO_COLOR=1", program("fsyncfs"), "doctor", "127.0.0.1:1:/spider"])
+    check(code == 1 and "\033" not in shown and "FAIL" in shown, shown)
+    check("\033[" in on_terminal([program("fsyncfs"), "doctor", "127.0.0.1:1:/spider"])[1], "colour on a terminal")
+    nothing_left(w)
+
+
+@case("bugreport: status, versions, the log's end; no token, no key; the list of what is in it is printed")
+def bugreport(w):
+    make_tree(w.tree, 3, 3000)
+    w.path("token").write_text("secret-word-1234\n")
+    w.path("token").chmod(0o600)
+    server = w.server(options=["--token-file", w.path("token")])
+    m = w.mount(server, options=[f"token_file={w.path('token')}"])
+    report = w.path("report.tar.gz")
+    done = fsyncfs(w, "bugreport", m.point, "-o", report)
+    equal(done.returncode, 0, done.stderr)
+    equal(stat.S_IMODE(report.stat().st_mode), 0o600, "mode of the report")
+    with tarfile.open(report) as tar:
+        files = {member.name.partition("/")[2]: tar.extractfile(member).read() for member in tar.getmembers()}
+    for name in ("versions.txt", "proc-mountinfo", "doctor.json", "mount1/status.json", "mount1/cache.json", "mount1/proc-limits"):
+        check(name in files, f"{name} in {sorted(files)}")
+    equal(sorted(line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")), sorted(files), "the list")
+    equal(json.loads(files["mount1/status.json"])["target"], str(m.point), "the mount's status")
+    check(server.source() in files["mount1/status.json"].decode(), "hosts are kept")
+    for name, text in files.items():
+        check(b"secret-word" not in text, f"a token in {name}")
+    one_line(fsyncfs(w, "bugreport", m.point, "-o", report), 1, "File exists")
+    w.mount(server, options=[f"token_file={w.path('token')}"]).die()
+    equal(fsyncfs(w, "bugreport", w.path("mnt2"), "-o", w.path("dead.tar.gz")).returncode, 0, "of a mount whose daemon is gone")
 
 
 main()
