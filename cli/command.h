@@ -23,6 +23,7 @@ int command_trace(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_bugreport(int argc, char **argv);
+int command_top(int argc, char **argv);
 int command_cache(int argc, char **argv);
 
 /** Writes VALUE, indented, to standard output. */

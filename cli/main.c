@@ -21,6 +21,7 @@ static const char usage[] =
         "  cat SOURCE/PATH                      write a master's file to standard output\n"
         "  export SOURCE[/PATH] DIR|-           copy a master's tree into a folder, or as a tar to standard "
         "output\n"
+        "  top [DIR] [--batch N] [--json]       what mounts are doing, until q is pressed\n"
         "  trace [DIR] [--json]                 each request that waits, as it happens, and why\n"
         "  explain PID|CGROUP [DIR] [--json]    what a task waited for\n"
         "  doctor [SOURCE] [-o OPTIONS] [--json]\n"
@@ -41,11 +42,21 @@ static const struct command {
         const char *name;
         int (*run)(int argc, char **argv);
 } commands[] = {
-        { "mount", command_mount },     { "status", command_status },     { "version", command_version },
-        { "refresh", command_refresh }, { "prefetch", command_prefetch }, { "stat", command_stat },
-        { "cache", command_cache },     { "upgrade", command_upgrade },   { "ls", command_ls },
-        { "cat", command_cat },         { "export", command_export },     { "trace", command_trace },
-        { "explain", command_explain }, { "doctor", command_doctor },
+        { "mount", command_mount },
+        { "status", command_status },
+        { "version", command_version },
+        { "refresh", command_refresh },
+        { "prefetch", command_prefetch },
+        { "stat", command_stat },
+        { "cache", command_cache },
+        { "upgrade", command_upgrade },
+        { "ls", command_ls },
+        { "cat", command_cat },
+        { "export", command_export },
+        { "trace", command_trace },
+        { "explain", command_explain },
+        { "doctor", command_doctor },
+        { "top", command_top },
         { "bugreport", command_bugreport },
 };
 

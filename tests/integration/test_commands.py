@@ -2,10 +2,13 @@
 
 import json
 import os
+import pty
+import select
 import signal
 import stat
 import subprocess
 import tarfile
+import termios
 
 from certs import Authority
 from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until
@@ -298,6 +301,66 @@ def bugreport(w):
     one_line(fsyncfs(w, "bugreport", m.point, "-o", report), 1, "File exists")
     w.mount(server, options=[f"token_file={w.path('token')}"]).die()
     equal(fsyncfs(w, "bugreport", w.path("mnt2"), "-o", w.path("dead.tar.gz")).returncode, 0, "of a mount whose daemon is gone")
+
+
+@case("trace: a read that fails says how; top says how many wait")
+def trace_failed(w):
+    make_tree(w.tree, 2, 4000)
+    server = w.server()
+    m = w.mount(server, options=["prefetch=off", "timeout=20"])
+    server.signal(signal.SIGSTOP)
+    job = subprocess.Popen(["cat", m.point / "d0000/f000000.bin"], stdout=subprocess.DEVNULL)
+    wait_until(lambda: counters(m)["waiting"] == 1, "a read that waits")
+    server.signal(signal.SIGCONT)
+    equal(job.wait(60), 0, "cat")
+    wait_until(lambda: counters(m)["waiting"] == 0, "it is answered")
+    hasty = w.mount(server, cache="other", options=["prefetch=off", "timeout=1"])
+    follower = w.spawn([program("fsyncfs"), "trace", hasty.point, "--json"], "trace.json.log")
+    follower.wait_output('"source"')
+    server.kill()
+    equal(run(["cat", hasty.point / "d0000/f000001.bin"]).returncode, 1, "cat without a master")
+    line = json.loads(follower.wait_output("^.*f000001.*$")[0])
+    check(line["why"] == "miss" and line["error"], f"the error: {line}")
+
+
+def counters(m):
+    """What top shows of one mount."""
+    done = run_ok([program("fsyncfs"), "top", m.point, "--batch", "1", "--interval", "0.1", "--json"])
+    return json.loads(done.stdout.splitlines()[-1])["mounts"][0]
+
+
+@case("top: rates of what is read between two looks, as lines and as JSON; on a terminal until q, which leaves it as it was")
+def top(w):
+    make_tree(w.tree, 20, 400_000)
+    m = w.mount(w.server(), options=["prefetch=off"])
+    before = counters(m)
+    for path in sorted(m.point.rglob("*.bin")):
+        path.read_bytes()
+    after = counters(m)
+    equal(after["misses"] - before["misses"], 20, "misses")
+    check(after["reply_bytes"] - before["reply_bytes"] >= 400_000, f"bytes that the kernel got: {after}")
+    equal((after["fetched_files"], len(after["slowest"])), (20, 10), "files fetched, and the slowest")
+    slow = [one["milliseconds"] for one in after["slowest"]]
+    equal(slow, sorted(slow, reverse=True), "the slowest first")
+    plain = run_ok([program("fsyncfs"), "top", m.point, "--batch", "2", "--interval", "0.1"]).stdout
+    equal(plain.count("REQ/s"), 2, f"looks: {plain}")
+    check("online" in plain and "d0000/f0" in plain and "\033" not in plain, plain)
+    ours, theirs = pty.openpty()
+    job = subprocess.Popen([program("fsyncfs"), "top", m.point], stdin=theirs, stdout=theirs, stderr=theirs)
+    modes = termios.tcgetattr(theirs)
+    shown = b""
+    while b"slowest" not in shown:
+        check(select.select([ours], [], [], 30)[0], f"something is shown: {shown!r}")
+        shown += os.read(ours, 4096)
+    os.write(ours, b"q")
+    equal(job.wait(30), 0, "exit code after q")
+    while select.select([ours], [], [], 0)[0]:
+        shown += os.read(ours, 4096)
+    equal(termios.tcgetattr(theirs)[3], modes[3] | termios.ICANON | termios.ECHO | termios.ISIG, "the terminal's modes afterwards")
+    os.close(theirs)
+    os.close(ours)
+    check(shown.startswith(b"\033[?1049h") and shown.rstrip().endswith(b"\033[?1049l"), f"the screen before is back: {shown[-60:]!r}")
+    check(f"{m.point}"[-24:].encode() in shown, "the mount is named")
 
 
 main()
