@@ -24,6 +24,7 @@ int command_explain(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_bugreport(int argc, char **argv);
 int command_top(int argc, char **argv);
+int command_diff(int argc, char **argv);
 int command_cache(int argc, char **argv);
 
 /** Writes VALUE, indented, to standard output. */

@@ -5,7 +5,6 @@
 
 #include "base/log.h"
 #include "cli/remote_call.h"
-#include "cli/text.h"
 #include "fs/status.h"
 
 static const char usage[] =
@@ -82,7 +81,7 @@ static int print_object(struct listing *l, const struct catalog_entry *entry, co
         _cleanup_buffer_ struct buffer target = { 0 };
         char hash[HASH_TEXT_MAX];
         json_t *object = json_pack("{s:o, s:s, s:I, s:i, s:I, s:s}", "path", status_path_json(path), "kind",
-                                   kind_name(entry->kind), "size", (json_int_t)entry->size, "mode",
+                                   status_kind_name(entry->kind), "size", (json_int_t)entry->size, "mode",
                                    (int)entry->mode, "mtime_ns", (json_int_t)entry->mtime_ns, "hash",
                                    content_id_format(&entry->content, hash));
 

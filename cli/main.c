@@ -16,6 +16,7 @@ static const char usage[] =
         "  version DIR                          the version mounted: digest and revision\n"
         "  refresh DIR [--stat-pass]            bring a mount up to date now; the master looks at all its "
         "files\n"
+        "  diff DIR [--json]                    what a refresh would change; nothing does\n"
         "  prefetch DIR|PATH... [--json]        fetch all contents at or below a path now\n"
         "  ls [-lR] SOURCE[/PATH] [--json]      list a master's folder, without a mount\n"
         "  cat SOURCE/PATH                      write a master's file to standard output\n"
@@ -42,22 +43,12 @@ static const struct command {
         const char *name;
         int (*run)(int argc, char **argv);
 } commands[] = {
-        { "mount", command_mount },
-        { "status", command_status },
-        { "version", command_version },
-        { "refresh", command_refresh },
-        { "prefetch", command_prefetch },
-        { "stat", command_stat },
-        { "cache", command_cache },
-        { "upgrade", command_upgrade },
-        { "ls", command_ls },
-        { "cat", command_cat },
-        { "export", command_export },
-        { "trace", command_trace },
-        { "explain", command_explain },
-        { "doctor", command_doctor },
-        { "top", command_top },
-        { "bugreport", command_bugreport },
+        { "mount", command_mount },     { "status", command_status },       { "version", command_version },
+        { "refresh", command_refresh }, { "prefetch", command_prefetch },   { "stat", command_stat },
+        { "cache", command_cache },     { "upgrade", command_upgrade },     { "ls", command_ls },
+        { "cat", command_cat },         { "export", command_export },       { "trace", command_trace },
+        { "explain", command_explain }, { "doctor", command_doctor },       { "top", command_top },
+        { "diff", command_diff },       { "bugreport", command_bugreport },
 };
 
 int main(int argc, char **argv)

@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "fs/difference.h"
 #include "fs/filesystem.h"
 #include "fs/mountinfo.h"
 #include "fs/notifier.h"
@@ -171,6 +172,8 @@ static void *connection_main(void *arg)
                 prefetching_serve(control->fs, ino, c->fd, control->stop_fd);
         } else if (r == 0 && strcmp(command, "trace") == 0) {
                 tracing_serve(control->fs, c->fd, control->stop_fd);
+        } else if (r == 0 && strcmp(command, "diff") == 0) {
+                difference_serve(control->fs, c->fd);
         } else if (r == 0) {
                 json_t *reply = answer(control->fs, command);
                 _cleanup_free_ char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;

@@ -295,6 +295,11 @@ json_t *status_json(struct filesystem *fs)
         return status;
 }
 
+const char *status_kind_name(enum entry_kind kind)
+{
+        return kind == ENTRY_FILE ? "file" : kind == ENTRY_DIRECTORY ? "directory" : "symlink";
+}
+
 json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
 {
         struct catalog_entry entry;
@@ -303,10 +308,7 @@ json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
         if (catalog_get(fs->catalog, ino, &entry) != CATALOG_OK)
                 return NULL;
         return json_pack("{s:I, s:s, s:s, s:I, s:i, s:o}", "inode", (json_int_t)ino, "kind",
-                         entry.kind == ENTRY_FILE        ? "file"
-                         : entry.kind == ENTRY_DIRECTORY ? "directory"
-                                                         : "symlink",
-                         "hash", content_id_format(&entry.content, hash), "size", (json_int_t)entry.size,
-                         "cached", (int)status_cached_percent(fs, &entry), "cache_dir",
-                         status_path_json(fs->options.cache_dir));
+                         status_kind_name(entry.kind), "hash", content_id_format(&entry.content, hash),
+                         "size", (json_int_t)entry.size, "cached", (int)status_cached_percent(fs, &entry),
+                         "cache_dir", status_path_json(fs->options.cache_dir));
 }

@@ -12,7 +12,7 @@ import termios
 
 from certs import Authority
 from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until
-from trees import make_odd_tree, make_tree, same_snapshot, set_times, snapshot
+from trees import make_odd_tree, make_tree, same_snapshot, set_times, settle, snapshot
 
 NOT_THERE, NO_MASTER = 3, 4  # exit codes
 
@@ -361,6 +361,67 @@ def top(w):
     os.close(ours)
     check(shown.startswith(b"\033[?1049h") and shown.rstrip().endswith(b"\033[?1049l"), f"the screen before is back: {shown[-60:]!r}")
     check(f"{m.point}"[-24:].encode() in shown, "the mount is named")
+
+
+@case("diff: what a refresh would change, and nothing does; after the refresh there is no difference")
+def diff(w):
+    make_tree(w.tree, 20, 200_000, per_folder=5)
+    (w.tree / "link").symlink_to("here")
+    set_times(w.tree / "d0001", 10**18)
+    server = w.server()
+    m = w.mount(server)
+    version = m.version()
+    settle()
+    (w.tree / "d0000/f000000.bin").write_bytes(b"n" * 7000)
+    (w.tree / "d0000/f000001.bin").unlink()
+    (w.tree / "d0000/f000002.bin").chmod(0o600)
+    (w.tree / "d0003").rename(w.tree / "moved")
+    (w.tree / "new").mkdir()
+    (w.tree / "new/er").mkdir()
+    (w.tree / "new/er/file").write_bytes(b"f" * 3000)
+    (w.tree / "link").unlink()
+    (w.tree / "link").write_text("a file now")
+    settle()
+    told = json.loads(run_ok([program("fsyncfs"), "diff", m.point, "--json"]).stdout)
+    got = {(one["change"], one["path"]) for one in told["changes"]}
+    moved = [f"f{i:06d}.bin" for i in range(15, 20)]
+    want = {("modified", path) for path in ("", "d0000", "d0000/f000000.bin", "d0000/f000002.bin", "link")}
+    want |= {("added", path) for path in ("new", "new/er", "new/er/file", "moved", *(f"moved/{name}" for name in moved))}
+    want |= {("removed", path) for path in ("d0000/f000001.bin", "d0003", *(f"d0003/{name}" for name in moved))}
+    equal(sorted(got ^ want), [], "missing or too much")
+    equal([one["path"] for one in told["changes"]], sorted((one["path"] for one in told["changes"]), key=lambda p: p.split("/")),
+          "the order")
+    one = next(one for one in told["changes"] if one["path"] == "d0000/f000000.bin")
+    equal((one["after"]["size"], one["before"]["size"]), (7000, (m.point / "d0000/f000000.bin").stat().st_size), "sizes")
+    equal((told["added"], told["removed"], told["modified"], told["left_out"]), (9, 7, 5, 0), "sums")
+    equal(m.version(), version, "the version that is mounted")
+    check((m.point / "d0000/f000001.bin").exists() and not (m.point / "new").exists(), "nothing was applied")
+    plain = run_ok([program("fsyncfs"), "diff", m.point]).stdout.splitlines()
+    for line in ("+ new/er/file  2.9 KiB", "~ d0000/f000002.bin  mode 644 -> 600", "- d0003/", "~ link  symlink -> file"):
+        check(line in plain, f"{line!r} in {plain}")
+    m.refresh()
+    told = json.loads(run_ok([program("fsyncfs"), "diff", m.point, "--json"]).stdout)
+    equal((told["changes"], told["bytes"]), ([], 0), "after the refresh")
+    same_snapshot(snapshot(m.point), snapshot(w.tree), "the tree")
+    check("0 added" in run_ok([program("fsyncfs"), "diff", m.point]).stdout, "plain")
+    server.stop()
+    one_line(run([program("fsyncfs"), "diff", m.point]), 1, "127.0.0.1")
+
+
+@case("diff: the same however the master answers: as changes, in packs, or with everything")
+def diff_strategies(w):
+    make_tree(w.tree, 20, 200_000, per_folder=5)
+    server = w.server()
+    mounts = [w.mount(server, cache=how, prefix=["env", f"FSYNCFS_TEST_STRATEGY={how}"]) for how in ("changes", "batches", "snapshot")]
+    settle()
+    (w.tree / "d0000/f000000.bin").unlink()
+    (w.tree / "d0001/new").write_bytes(b"n" * 3000)
+    for m in mounts:
+        told = json.loads(run_ok([program("fsyncfs"), "diff", m.point, "--json"]).stdout)
+        equal([(one["change"], one["path"]) for one in told["changes"]],
+              [("modified", "d0000"), ("removed", "d0000/f000000.bin"), ("modified", "d0001"), ("added", "d0001/new")], m.cache.name)
+        m.refresh()
+        same_snapshot(snapshot(m.point), snapshot(w.tree), f"the tree, {m.cache.name}")
 
 
 main()
