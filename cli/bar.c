@@ -17,7 +17,8 @@ void bar_begin(struct bar *bar, const char *label)
         *bar = (struct bar){ .label = label,
                              .terminal = isatty(STDERR_FILENO),
                              .began_ns = clock_monotonic_ns() };
-        bar->shown_ns = bar->began_ns;
+        /* A line of its own is for what takes long; one that is written over can be there at once. */
+        bar->shown_ns = bar->terminal ? bar->began_ns - TERMINAL_NS : bar->began_ns;
 }
 
 static int columns(void)
@@ -59,6 +60,7 @@ static void show_bar(struct bar *bar, const struct bar_state *s)
         static const char full[] = "########################";
         double share = s->total_bytes > 0 ? MIN((double)s->bytes / (double)s->total_bytes, 1.0) : 0;
         int filled = (int)(share * BAR_WIDTH), room;
+        const char *shown;
         char numbers[160], label[256];
 
         format_numbers(bar, s, numbers, sizeof(numbers));
@@ -66,8 +68,11 @@ static void show_bar(struct bar *bar, const struct bar_state *s)
         log_make_printable(label);
         /* The line must not wrap, or it cannot be written over: " [" bar "] 100 %  " */
         room = columns() - 1 - (int)strlen(numbers) - BAR_WIDTH - 11;
-        fprintf(stderr, "\r%.*s [%.*s%*s] %3.0f %%  %s\033[K", MAX(room, 0), label, filled, full,
-                BAR_WIDTH - filled, "", share * 100, numbers);
+        shown = label + MAX((int)strlen(label) - MAX(room, 0), 0); /* of a path the end says more */
+        while ((*shown & 0xc0) == 0x80)
+                shown++;
+        fprintf(stderr, "\r%s [%.*s%*s] %3.0f %%  %s\033[K", shown, filled, full, BAR_WIDTH - filled, "",
+                share * 100, numbers);
         bar->dirty = true;
 }
 
