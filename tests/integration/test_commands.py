@@ -12,6 +12,7 @@ import termios
 
 from certs import Authority
 from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until
+from peers import stock_master
 from trees import make_odd_tree, make_tree, same_snapshot, set_times, settle, snapshot
 
 NOT_THERE, NO_MASTER = 3, 4  # exit codes
@@ -206,6 +207,28 @@ def read_by_another(path):
     job = subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL)
     equal(job.wait(60), 0, f"cat {path}")
     return job.pid
+
+
+@case("the same from a stock master: ls, cat, export, diff")
+def stock(w):
+    make_tree(w.tree, 120, 3_000_000)
+    for path in sorted(w.tree.rglob("*"), reverse=True):
+        set_times(path, 1_650_000_000 * 10**9)
+    master = stock_master(w, w.root)
+    listed = json.loads(fsyncfs(w, "ls", "-R", "--json", master.source).stdout)
+    equal(sorted(entry["path"] for entry in listed), sorted(str(path.relative_to(w.tree)) for path in w.tree.rglob("*")), "entries")
+    out = w.path("out")
+    told = json.loads(fsyncfs(w, "export", "--json", *cache(w), master.source, out).stdout)
+    equal((told["files"], told["failed"]), (120, 0), "files")
+    same_export(out, w.tree)
+    told = json.loads(fsyncfs(w, "export", "--json", *cache(w, "other"), master.source, out).stdout)
+    equal((told["same_files"], told["fetched_files"]), (120, 0), "again, without the cache")
+    one = w.tree / "d0001/f000100.bin"
+    done = run(["sh", "-c", '"$1" cat "$2" | cmp - "$3"', "sh", program("fsyncfs"), f"{master.source}/d0001/f000100.bin", one])
+    equal((done.returncode, done.stdout + done.stderr), (0, ""), "cat")
+    m = w.mount(master.source)
+    check("0 added, 0 removed, 0 modified" in run_ok([program("fsyncfs"), "diff", m.point]).stdout, "diff")
+    nothing_left(w)
 
 
 @case("trace: a read that waits is shown as it happens, with who and why; explain sums them up for a process and a group")
