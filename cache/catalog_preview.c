@@ -1,12 +1,11 @@
-#include "cache/catalog.h"
+#include "cache/catalog_preview.h"
 
 #include <string.h>
 
 #include "cache/catalog_update.h"
 
 /*
- * What an update would change. The writer's open transaction shows the version to be; readers still see the one that is. A row that came with the update and one that
- * it retired are of the same path if they have the same name in the same folder: an unchanged folder keeps its number (C2), and what lies in one that comes or
+ * A row that came with the update and one that it retired are of the same path if they have the same name in the same folder: an unchanged folder keeps its number (C2), and what lies in one that comes or
  * goes has nothing on the other side.
  */
 struct preview {

@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "cache/catalog.h"
+#include "cache/catalog_preview.h"
 #include "cache/store.h"
 #include "proto/sync_service.pb-c.h"
 #include "sync/progress.h"
