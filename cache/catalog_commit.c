@@ -162,7 +162,7 @@ int catalog_all_changed(struct catalog *catalog, struct catalog_changes *ret)
         return r;
 }
 
-static int complete(struct catalog_update *update, const uint8_t *expected)
+int update_complete(struct catalog_update *update, const uint8_t *expected)
 {
         int r = update->failed;
 
@@ -184,7 +184,7 @@ int catalog_update_commit(struct catalog_update *update, const uint8_t *expected
 {
         struct catalog_changes changes = { 0 };
         struct catalog_version *version = &update->version.shown;
-        int r = complete(update, expected);
+        int r = update_complete(update, expected);
 
         if (r == 0)
                 r = make_changes(update, &changes);

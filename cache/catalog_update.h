@@ -74,6 +74,11 @@ int update_folder_changed(struct catalog_update *update, struct update_folder fo
 /** Whether what comes or goes in folder PARENT is news to anybody: not if nobody has ever seen what is in it. */
 bool update_is_news(const struct catalog_update *update, uint64_t parent);
 
+/* ---- catalog_commit.c ---- */
+
+/** What is left to do before a commit: retires what did not come, renews the digests, compares the root's with EXPECTED. As catalog_update_commit. */
+int update_complete(struct catalog_update *update, const uint8_t *expected);
+
 /* ---- catalog_sweep.c ---- */
 
 /** Retires live row ROW and all below it: counts and changes; its folder is for the caller to mark. */

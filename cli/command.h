@@ -70,6 +70,15 @@ int command_refresh(int argc, char **argv);
 int command_prefetch(int argc, char **argv);
 int command_stat(int argc, char **argv);
 int command_upgrade(int argc, char **argv);
+int command_ls(int argc, char **argv);
+int command_cat(int argc, char **argv);
+int command_export(int argc, char **argv);
+int command_trace(int argc, char **argv);
+int command_explain(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+int command_bugreport(int argc, char **argv);
+int command_top(int argc, char **argv);
+int command_diff(int argc, char **argv);
 int command_cache(int argc, char **argv);
 int command_complete(int argc, char **argv);
 

@@ -1,19 +1,20 @@
 #include "cli/command.h"
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
+#include "cli/bar.h"
 #include "fs/control.h"
-
-#define BAR_WIDTH 24
 
 struct shown {
         const char *path;
         json_t *last; /* owned: the last line */
-        bool terminal;
+        bool json;
+        struct bar bar;
 };
 
 static double number(const json_t *object, const char *key)
@@ -21,25 +22,14 @@ static double number(const json_t *object, const char *key)
         return json_number_value(json_object_get(object, key));
 }
 
-/* A line that is written over again and again: a bar, how much, how fast, how long yet. */
-static void show(const struct shown *shown)
+static void show(struct shown *shown)
 {
         const json_t *v = shown->last;
-        double total = number(v, "total_bytes"), done = number(v, "bytes"),
-               seconds = number(v, "elapsed_seconds");
-        double share = total > 0 ? MIN(done / total, 1.0) : 0;
-        double rate = seconds > 0 ? number(v, "fetched_bytes") / seconds : 0;
-        int filled = (int)(share * BAR_WIDTH);
-        char of[32], have[32], speed[32];
 
-        fprintf(stderr, "\r%s [%.*s%*s] %3.0f %%  %s of %s%s  %s/s", shown->path, filled,
-                "########################", BAR_WIDTH - filled, "", share * 100,
-                format_bytes((unsigned long long)done, have), format_bytes((unsigned long long)total, of),
-                json_is_true(json_object_get(v, "counted")) ? "" : "+",
-                format_bytes((unsigned long long)rate, speed));
-        if (rate > 0)
-                fprintf(stderr, "  %.0f s left", (total - done) / rate);
-        fputs("\033[K", stderr);
+        bar_show(&shown->bar, &(struct bar_state){ .bytes = (uint64_t)number(v, "bytes"),
+                                                   .total_bytes = (uint64_t)number(v, "total_bytes"),
+                                                   .moved_bytes = (uint64_t)number(v, "fetched_bytes"),
+                                                   .counted = json_is_true(json_object_get(v, "counted")) });
 }
 
 static int take_line(json_t *line, void *arg)
@@ -48,7 +38,7 @@ static int take_line(json_t *line, void *arg)
 
         json_decref(shown->last);
         shown->last = json_incref(line);
-        if (shown->terminal && !json_object_get(line, "error"))
+        if (!shown->json && !json_object_get(line, "error"))
                 show(shown);
         return 0;
 }
@@ -78,7 +68,7 @@ static int explain(const struct shown *shown, int r, const struct failure *failu
 
 static int prefetch_path(const char *path, bool json)
 {
-        struct shown shown = { .path = path, .terminal = !json && isatty(STDERR_FILENO) };
+        struct shown shown = { .path = path, .json = json };
         struct failure failure = { 0 };
         char command[64];
         struct stat st;
@@ -89,9 +79,9 @@ static int prefetch_path(const char *path, bool json)
                 return 1;
         }
         snprintf(command, sizeof(command), "prefetch %lu", (unsigned long)st.st_ino);
+        bar_begin(&shown.bar, path);
         r = control_follow(path, command, take_line, &shown, &failure);
-        if (shown.terminal)
-                fputs("\r\033[K", stderr);
+        bar_clear(&shown.bar);
         if (shown.last && json)
                 print_json(shown.last);
         else if (shown.last && r == 0)
@@ -100,6 +90,22 @@ static int prefetch_path(const char *path, bool json)
                 result = explain(&shown, r, &failure);
         json_decref(shown.last);
         return result;
+}
+
+/* The daemon stops as soon as we are gone; what has come stays. */
+static void interrupted(int number)
+{
+        static const char
+                terminal[] = "\r\033[K",
+                text[] =
+                        "fsyncfs: broken off; what has come stays, and the same command goes on from there\n";
+
+        if (isatty(STDERR_FILENO) && write(STDERR_FILENO, terminal, sizeof(terminal) - 1) < 0)
+                return;
+        if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+                return;
+        signal(number, SIG_DFL);
+        raise(number);
 }
 
 int command_prefetch(int argc, char **argv)
@@ -112,6 +118,7 @@ int command_prefetch(int argc, char **argv)
                 json = true;
         if (opt != -1 || optind == argc)
                 return command_usage("prefetch");
+        signal(SIGINT, interrupted);
         for (int i = optind; i < argc; i++)
                 result |= prefetch_path(argv[i], json);
         return result;

@@ -1,5 +1,6 @@
 #include "fs/channel.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -18,6 +19,7 @@ struct channel {
         bool answered;      /* the kernel has taken INIT's answer in */
         uint64_t more;      /* flags of channel_extend */
         uint32_t max_depth; /* likewise */
+        _Atomic uint64_t requests, reply_bytes;
 };
 
 static void note_init(struct channel *c, const void *request, size_t len)
@@ -57,6 +59,8 @@ static ssize_t channel_read(int fd, void *data, size_t len, void *userdata)
                 last_unique = ((const struct fuse_in_header *)data)->unique;
                 progress_begin(((const struct fuse_in_header *)data)->opcode);
         }
+        if (n > 0)
+                atomic_fetch_add_explicit(&c->requests, 1, memory_order_relaxed);
         if (n > 0 && !c->unique)
                 note_init(c, data, (size_t)n);
         return n;
@@ -102,6 +106,8 @@ static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *userda
 
         if (!c->answered && count == 2 && head->unique == c->unique && head->error == 0)
                 return c->resumed ? swallow_answer(c, iov) : answer_init(c, fd, iov);
+        if (head->error == 0) /* a notification has its kind there */
+                atomic_fetch_add_explicit(&c->reply_bytes, head->len - sizeof(*head), memory_order_relaxed);
         return writev(fd, iov, count);
 }
 
@@ -187,6 +193,12 @@ void channel_extend(struct channel *channel, uint64_t flags, uint32_t stack_dept
 {
         channel->more = flags & channel->greeting.offered;
         channel->max_depth = stack_depth;
+}
+
+void channel_get_counts(const struct channel *channel, struct channel_counts *ret)
+{
+        ret->requests = atomic_load(&channel->requests);
+        ret->reply_bytes = atomic_load(&channel->reply_bytes);
 }
 
 const struct channel_greeting *channel_get_greeting(const struct channel *channel)

@@ -64,6 +64,14 @@ uint64_t channel_get_request(bool *ret_again);
 /** For the init operation, once: also agree to FLAGS, as far as the kernel offers them, and to files of file systems that are stacked less than STACK_DEPTH deep. */
 void channel_extend(struct channel *channel, uint64_t flags, uint32_t stack_depth);
 
+struct channel_counts {
+        uint64_t requests;    /* of the kernel's */
+        uint64_t reply_bytes; /* of what they were answered with: contents, listings, attributes */
+};
+
+/** Since the session began. Cheap. */
+void channel_get_counts(const struct channel *channel, struct channel_counts *ret);
+
 const struct channel_greeting *channel_get_greeting(const struct channel *channel);
 
 /**

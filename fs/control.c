@@ -14,12 +14,14 @@
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "fs/difference.h"
 #include "fs/filesystem.h"
 #include "fs/mountinfo.h"
 #include "fs/notifier.h"
 #include "fs/prefetching.h"
 #include "fs/status.h"
 #include "fs/takeover.h"
+#include "fs/tracing.h"
 
 #define COMMAND_MAX     (PATH_MAX + 256)
 #define REPLY_MAX       ((size_t)1 << 20)
@@ -99,6 +101,7 @@ static json_t *answer_upgrade(struct filesystem *fs, const char *path)
 static json_t *answer(struct filesystem *fs, const char *command)
 {
         unsigned long ino;
+        int pid;
 
         if (strcmp(command, "status") == 0)
                 return status_json(fs);
@@ -112,6 +115,12 @@ static json_t *answer(struct filesystem *fs, const char *command)
                 return answer_upgrade(fs, command + 8);
         if (strcmp(command, "progress") == 0)
                 return status_progress_json(fs);
+        if (strcmp(command, "counters") == 0)
+                return tracing_counters_json(fs);
+        if (sscanf(command, "explain pid %d", &pid) == 1)
+                return tracing_tasks_json(fs, pid, NULL);
+        if (strncmp(command, "explain cgroup ", 15) == 0)
+                return tracing_tasks_json(fs, 0, command + 15);
         if (sscanf(command, "stat %lu", &ino) == 1) {
                 json_t *entry = status_entry_json(fs, ino);
                 return entry ? entry : error_json(-ENOENT, "no such file in this mount");
@@ -161,6 +170,10 @@ static void *connection_main(void *arg)
         thread_name("control-conn");
         if (r == 0 && sscanf(command, "prefetch %lu", &ino) == 1) {
                 prefetching_serve(control->fs, ino, c->fd, control->stop_fd);
+        } else if (r == 0 && strcmp(command, "trace") == 0) {
+                tracing_serve(control->fs, c->fd, control->stop_fd);
+        } else if (r == 0 && strcmp(command, "diff") == 0) {
+                difference_serve(control->fs, c->fd);
         } else if (r == 0) {
                 json_t *reply = answer(control->fs, command);
                 _cleanup_free_ char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;

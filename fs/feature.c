@@ -103,3 +103,8 @@ json_t *feature_json(const struct features *features)
         json_decref(all);
         return NULL;
 }
+
+const char *feature_libfuse_version(void)
+{
+        return fuse_pkgversion();
+}

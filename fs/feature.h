@@ -42,5 +42,8 @@ struct features {
  */
 void feature_collect(const struct filesystem *fs, const char *bdi, struct features *ret);
 
+/** Of the libfuse that this process runs with, "3.14.0"; static. */
+const char *feature_libfuse_version(void);
+
 /** An object of objects by name: `on`, `value` (of sizes), `reason`. NULL: out of memory. */
 json_t *feature_json(const struct features *features);

@@ -30,6 +30,7 @@ struct siblings;
 struct takeover;
 struct attend;
 struct metrics;
+struct trace;
 
 struct filesystem {
         struct takeover *takeover; /* borrowed: what the daemon before left, and this one leaves */
@@ -46,6 +47,7 @@ struct filesystem {
         struct fetch *fetch;
         struct blobs *blobs;
         struct bindings *bindings;
+        struct trace *trace;
         struct readahead *readahead; /* NULL: mounted with prefetch=off; as are the next two */
         struct siblings *siblings;
         struct learned *learned;         /* NULL also if mounted with `offline` */

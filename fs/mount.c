@@ -14,6 +14,7 @@
 #include "fs/mountpoint.h"
 #include "fs/notifier.h"
 #include "fs/passthrough.h"
+#include "fs/trace.h"
 #include "sync/attend.h"
 
 #define FETCH_THREADS  16 /* downloads at the same time; docs/performance.md */
@@ -186,8 +187,10 @@ static int start_reading(struct filesystem *fs)
                 .refresh = refresh_stale,
                 .refresh_arg = fs,
         };
-        int r = fetch_new(&fetch, &fs->fetch);
+        int r = trace_new(&fs->trace);
 
+        if (r == 0)
+                r = fetch_new(&fetch, &fs->fetch);
         if (r == 0)
                 r = blobs_new(MIN(BLOBS_MAX, fs->open_files / 4), &fs->blobs);
         if (r == 0)
@@ -328,6 +331,7 @@ void mount_take_down(struct filesystem *fs)
                 store_on_pressure(fs->store, NULL, NULL);
         blobs_free(fs->blobs); /* large ones are the fetch's */
         fetch_free(fs->fetch);
+        trace_free(fs->trace);
         ahead_free(fs);
         syncer_free(fs->syncer);
         notifier_free(fs->notifier);

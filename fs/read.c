@@ -199,6 +199,7 @@ static void read_interrupted(fuse_req_t req, void *arg);
 
 static void pending_free(struct pending *p)
 {
+        trace_end(p->fs->trace, &p->trace);
         for (unsigned i = 0; i < p->n; i++)
                 fetch_content_unref(p->waits[i].content);
         fetch_large_unref(p->large);
@@ -288,6 +289,31 @@ static int reply_brought(struct pending *p)
         return 0;
 }
 
+static void reply_error(struct pending *p, int error)
+{
+        p->trace.error = error;
+        fuse_reply_err(p->req, -error);
+}
+
+/* What P's first waits have met says why it waited, if they found all of it on its way already. */
+static void note_joined(struct pending *p)
+{
+        static const enum trace_why whys[] = { [FETCH_JOINED_READ] = TRACE_SHARED,
+                                               [FETCH_JOINED_AHEAD] = TRACE_AHEAD,
+                                               [FETCH_JOINED_PREFETCH] = TRACE_PREFETCH };
+        enum fetch_joined joined = FETCH_JOINED_NONE;
+
+        for (unsigned i = 0; i < p->n; i++) {
+                if (!p->waits[i].waiter.done)
+                        continue;
+                if (p->waits[i].waiter.joined == FETCH_JOINED_NONE)
+                        return;
+                joined = MAX(joined, p->waits[i].waiter.joined);
+        }
+        if (joined != FETCH_JOINED_NONE && p->rebound + p->missed == 0 && p->trace.why <= TRACE_EVICTED)
+                p->trace.why = whys[joined];
+}
+
 /* What P waited for did not do: looks again, and waits again. */
 static void look_again(struct pending *p)
 {
@@ -309,7 +335,7 @@ static void look_again(struct pending *p)
                 wait_for(p, &found, r);
                 return;
         } else {
-                fuse_reply_err(p->req, r < 0 ? -r : EIO);
+                reply_error(p, r < 0 ? r : -EIO);
         }
         fetch_large_unref(found.large);
         pending_free(p);
@@ -322,12 +348,15 @@ static void finish(struct pending *p)
 
         /* Waits for an interrupt handler under way: afterwards nobody but us knows P. */
         fuse_req_interrupt_func(p->req, NULL, NULL);
+        note_joined(p);
+        if (p->rebound > 0)
+                p->trace.why = TRACE_STALE;
         if (error == 0 && reply_brought(p) == 0) {
                 pending_free(p);
         } else if (r == 0) {
                 look_again(p);
         } else {
-                fuse_reply_err(p->req, -r);
+                reply_error(p, r);
                 pending_free(p);
         }
 }
@@ -409,6 +438,34 @@ static bool reply_found(fuse_req_t req, struct filesystem *fs, uint64_t ino, str
         return true;
 }
 
+/* Why a read has to wait whose bytes find, with RESULT, has not got. */
+static enum trace_why get_why(const struct found *found, int result)
+{
+        if (found->large)
+                return TRACE_PIECE;
+        return result == STORE_MISS ? TRACE_MISS : result == STORE_OK ? TRACE_DAMAGED : TRACE_UNVERIFIED;
+}
+
+/* How much of the SIZE bytes at OFFSET that are read there is: the kernel asks for whole pages. */
+static size_t get_len(const struct found *found, size_t size, off_t offset)
+{
+        uint64_t total = found->large ? fetch_large_size(found->large) : found->entry.size;
+
+        return (uint64_t)offset < total ? (size_t)MIN((uint64_t)size, total - (uint64_t)offset) : 0;
+}
+
+static void begin_trace(struct pending *p, const struct found *found, enum trace_why why, bool listed)
+{
+        p->trace = (struct trace_wait){
+                .ino = p->ino,
+                .offset = (uint64_t)p->offset,
+                .size = get_len(found, p->size, p->offset),
+                .why = why,
+                .listed = listed,
+        };
+        trace_begin(p->fs->trace, fuse_req_ctx(p->req)->pid, &p->trace);
+}
+
 /* Replies: buf (short only at the end of the file), error: EIO (damaged or unknown content), ESTALE (the master's file has changed
  * and the old content is nowhere), EHOSTUNREACH, ETIMEDOUT (no master in time), EINTR, ENOSPC (no room in the cache). */
 void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file)
@@ -416,6 +473,7 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
         struct filesystem *fs = fuse_req_userdata(req);
         struct found found = { 0 };
         bool coming = false;
+        enum trace_why why;
         struct pending *p;
         int r;
 
@@ -430,6 +488,7 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
                 atomic_fetch_add(&fs->hits, 1);
                 return;
         }
+        why = get_why(&found, r);
         if (r == STORE_OK && !found.large) { /* a blob that could not be read */
                 r = get_source(fs, ino, &found.entry);
                 r = r < 0 ? r : STORE_UNVERIFIED;
@@ -444,5 +503,6 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
                 fuse_reply_err(req, r < 0 ? -r : ENOMEM);
                 return;
         }
+        begin_trace(p, &found, why, coming);
         wait_for(p, &found, r);
 }

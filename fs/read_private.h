@@ -5,6 +5,7 @@
 #pragma once
 
 #include "fs/filesystem.h"
+#include "fs/trace.h"
 
 struct pending;
 
@@ -27,7 +28,8 @@ struct pending {
         int rebound, missed;
         struct fetch_large *large; /* a reference; NULL: it is wanted as a whole */
         bool bound;                /* bytes of this content were served before */
-        char *data;       /* owned: `size` bytes, for those that come from the store; NULL: none did */
+        char *data; /* owned: `size` bytes, for those that come from the store; NULL: none did */
+        struct trace_wait trace;
         atomic_uint left; /* waits that are not over, and one while they are begun */
         atomic_int error; /* the first wait's that failed */
         unsigned n;       /* as many waits as pieces may be touched */

@@ -127,7 +127,7 @@ static uint64_t resident_bytes(void)
         return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static const char *state_name(struct filesystem *fs)
+const char *status_state_name(struct filesystem *fs)
 {
         if (fs->options.offline || !session_is_online(fs->session))
                 return "offline";
@@ -163,8 +163,7 @@ static json_t *masters_json(struct filesystem *fs)
         return list;
 }
 
-/* JSON is UTF-8, a path need not be: what is not is shown as '?'. */
-static json_t *json_path(const char *path)
+json_t *status_path_json(const char *path)
 {
         _cleanup_free_ char *copy = strdup(path);
 
@@ -248,8 +247,8 @@ json_t *status_brief_json(struct filesystem *fs)
         syncer_get_stats(fs->syncer, &synced);
         store_get_usage(fs->store, &used);
         r |= json_object_set_new(status, "source", json_string(fs->source.text));
-        r |= json_object_set_new(status, "target", json_path(fs->target));
-        r |= json_object_set_new(status, "state", json_string(state_name(fs)));
+        r |= json_object_set_new(status, "target", status_path_json(fs->target));
+        r |= json_object_set_new(status, "state", json_string(status_state_name(fs)));
         r |= json_object_set_new(status, "online",
                                  json_boolean(!fs->options.offline && session_is_online(fs->session)));
         r |= json_object_set_new(status, "masters", masters_json(fs));
@@ -277,7 +276,7 @@ json_t *status_brief_json(struct filesystem *fs)
         r |= set_number(status, "resumed", synced.resumed);
         r |= set_number(status, "delta_entries", synced.delta_entries);
         r |= set_number(status, "last_sync", (uint64_t)version.synced_at);
-        r |= json_object_set_new(status, "cache_dir", json_path(fs->options.cache_dir));
+        r |= json_object_set_new(status, "cache_dir", status_path_json(fs->options.cache_dir));
         r |= set_number(status, "quota_bytes", used.quota);
         r |= set_number(status, "store_bytes", used.bytes);
         r |= set_number(status, "rss_bytes", resident_bytes());
@@ -312,6 +311,11 @@ json_t *status_json(struct filesystem *fs)
         return status;
 }
 
+const char *status_kind_name(enum entry_kind kind)
+{
+        return kind == ENTRY_FILE ? "file" : kind == ENTRY_DIRECTORY ? "directory" : "symlink";
+}
+
 json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
 {
         struct catalog_entry entry;
@@ -320,10 +324,7 @@ json_t *status_entry_json(struct filesystem *fs, uint64_t ino)
         if (catalog_get(fs->catalog, ino, &entry) != CATALOG_OK)
                 return NULL;
         return json_pack("{s:I, s:s, s:s, s:I, s:i, s:o}", "inode", (json_int_t)ino, "kind",
-                         entry.kind == ENTRY_FILE        ? "file"
-                         : entry.kind == ENTRY_DIRECTORY ? "directory"
-                                                         : "symlink",
-                         "hash", content_id_format(&entry.content, hash), "size", (json_int_t)entry.size,
-                         "cached", (int)status_cached_percent(fs, &entry), "cache_dir",
-                         json_path(fs->options.cache_dir));
+                         status_kind_name(entry.kind), "hash", content_id_format(&entry.content, hash),
+                         "size", (json_int_t)entry.size, "cached", (int)status_cached_percent(fs, &entry),
+                         "cache_dir", status_path_json(fs->options.cache_dir));
 }

@@ -7,6 +7,8 @@
 
 #include <jansson.h>
 
+#include "base/entry.h"
+
 struct filesystem;
 struct catalog_entry;
 
@@ -19,6 +21,15 @@ json_t *status_brief_json(struct filesystem *fs);
 
 /** digest (hex), revision and generation of the version mounted. NULL: out of memory. */
 json_t *status_version_json(struct filesystem *fs);
+
+/** "online", "stock" or "offline"; static. */
+const char *status_state_name(struct filesystem *fs);
+
+/** "file", "directory" or "symlink"; static. */
+const char *status_kind_name(enum entry_kind kind);
+
+/** JSON is UTF-8, a name need not be: of one that is not the bytes beyond ASCII are shown as '?'. NULL: out of memory. */
+json_t *status_path_json(const char *path);
 
 /** How far a sync under way is; phase "idle": none is. NULL: out of memory. */
 json_t *status_progress_json(struct filesystem *fs);

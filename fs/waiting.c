@@ -3,11 +3,13 @@
 #include <string.h>
 
 #include "fs/progress.h"
+#include "fs/trace.h"
 
 struct waiting {
         struct fetch_waiter waiter; /* first: `done` gets its address */
         struct filesystem *fs;
         struct waiting_request request;
+        struct trace_wait trace;
         void (*again)(struct filesystem *fs, const struct waiting_request *request);
         char name[PATH_NAME_MAX + 1];
 };
@@ -19,6 +21,8 @@ static void waiting_done(struct fetch_waiter *waiter, int error)
         progress_begin(PROGRESS_REPLY);
         /* Waits for an interrupt handler under way: afterwards nobody but us knows W. */
         fuse_req_interrupt_func(w->request.req, NULL, NULL);
+        w->trace.error = error;
+        trace_end(w->fs->trace, &w->trace);
         if (error < 0)
                 fuse_reply_err(w->request.req, -error);
         else
@@ -55,6 +59,8 @@ void waiting_park(struct filesystem *fs, const struct waiting_request *request,
                 snprintf(w->name, sizeof(w->name), "%s", request->name);
                 w->request.name = w->name;
         }
+        w->trace = (struct trace_wait){ .ino = request->folder, .why = TRACE_FOLDER };
+        trace_begin(fs->trace, fuse_req_ctx(request->req)->pid, &w->trace);
         fuse_req_interrupt_func(request->req, waiting_interrupted, w);
         r = fetch_want(fs->fetch, &folder, false, &w->waiter);
         if (r < 0)

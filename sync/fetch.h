@@ -42,6 +42,14 @@ enum fetch_class {
         FETCH_PREFETCH = 2, /* somebody asked for it to be here some time */
 };
 
+/** Whether somebody else had wanted the same before, and how urgently. */
+enum fetch_joined {
+        FETCH_JOINED_NONE = 0,
+        FETCH_JOINED_READ = 1 + FETCH_READ,
+        FETCH_JOINED_AHEAD = 1 + FETCH_AHEAD,
+        FETCH_JOINED_PREFETCH = 1 + FETCH_PREFETCH,
+};
+
 /** One wait, embedded in what waits; zeroed before first use; `done` may want another content with it. Its fields belong to the fetch until `done` was
  * called, but for `done` and `class`, which the caller sets. */
 struct fetch_waiter {
@@ -49,6 +57,7 @@ struct fetch_waiter {
         enum fetch_class class;
         struct fetch_content
                 *content; /* for `done`, without an error: the bytes, borrowed; NULL: they are in the store */
+        enum fetch_joined joined; /* what the want has met; for `done`, and afterwards */
         struct fetch_job *job;
         int64_t deadline_ns;
         bool interrupted;

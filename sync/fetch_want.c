@@ -142,6 +142,7 @@ static int join_job(struct fetch *f, const struct fetch_key *key, const struct c
         struct fetch_job *job = find_job(f, key);
 
         if (job) {
+                waiter->joined = (enum fetch_joined)(1 + job->class);
                 upgrade(f, job, waiter->class);
                 fetch_link_waiter(f, job, waiter);
                 return 0;
@@ -166,6 +167,7 @@ static int join_piece(struct fetch *f, const struct fetch_key *key, struct fetch
         bool local;
 
         if (job) {
+                waiter->joined = (enum fetch_joined)(1 + job->class);
                 upgrade(f, job, waiter->class);
                 fetch_link_waiter(f, job, waiter);
                 return 0;
@@ -240,6 +242,7 @@ static int begin_want(struct fetch *f, const struct fetch_key *key, struct fetch
         *ret = get_at_hand(f, key);
         if (*ret) {
                 fetch_content_ref(*ret);
+                waiter->joined = FETCH_JOINED_READ;
                 waiter->ending = true;
         }
         return 0;

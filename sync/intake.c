@@ -440,22 +440,45 @@ static int fetch_ahead(struct intake *in, bool last, struct intake_result *ret)
         return r == -ESTALE && !last ? r : 0;
 }
 
-int intake_commit(struct intake *intake, bool last, struct intake_result *ret, struct failure *failure)
+/* What came is all in its sink. */
+static int fill_sink(struct intake *in)
 {
         int r = 0;
 
+        progress_enter(in->options.progress, PROGRESS_WRITING);
+        /* An answer without entries is a difference of nothing; of everything it cannot be. */
+        if (!in->stock && !in->update && !in->load)
+                r = in->base != 0 ? begin_sink(in, 0) : refuse(in, "it is empty");
+        if (r == 0 && in->stock)
+                r = begin_update(in);
+        if (r == 0 && in->stock)
+                r = incoming_each_sorted(in->incoming, put_stock, in);
+        return r;
+}
+
+int intake_preview(struct intake *intake, const struct intake_preview *preview, struct failure *failure)
+{
+        int r;
+
         intake->failure = failure;
-        progress_enter(intake->options.progress, PROGRESS_WRITING);
+        r = fill_sink(intake);
+        if (r == 0 && !intake->update)
+                r = -EINVAL; /* of a first version everything would be new */
+        if (r < 0)
+                return r;
+        return catalog_update_preview(TAKE_PTR(intake->update), intake->stock ? NULL : intake->digest,
+                                      preview->each, preview->arg);
+}
+
+int intake_commit(struct intake *intake, bool last, struct intake_result *ret, struct failure *failure)
+{
+        int r;
+
+        intake->failure = failure;
         ret->strategy = intake->strategy;
         ret->difference = intake->base != 0;
         ret->entries = intake->received;
-        /* An answer without entries is a difference of nothing; of everything it cannot be. */
-        if (!intake->stock && !intake->update && !intake->load)
-                r = intake->base != 0 ? begin_sink(intake, 0) : refuse(intake, "it is empty");
-        if (r == 0 && intake->stock)
-                r = begin_update(intake);
-        if (r == 0 && intake->stock)
-                r = incoming_each_sorted(intake->incoming, put_stock, intake);
+        r = fill_sink(intake);
         if (r == 0)
                 r = fetch_ahead(intake, last, ret);
         if (r < 0)

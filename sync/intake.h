@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "cache/catalog.h"
+#include "cache/catalog_preview.h"
 #include "cache/store.h"
 #include "proto/sync_service.pb-c.h"
 #include "sync/progress.h"
@@ -69,6 +69,15 @@ struct intake_result {
         bool difference;                       /* not everything was listed */
         uint64_t fetched_files, fetched_bytes; /* ahead of the switch, see sync/warm.h */
 };
+
+/** What a version would change: see catalog_update_preview. */
+struct intake_preview {
+        int (*each)(const struct catalog_difference *difference, void *arg);
+        void *arg;
+};
+
+/** In place of intake_commit, for an intake without a store, where the catalog has a version: only tells what that would change. Returns as it. */
+int intake_preview(struct intake *intake, const struct intake_preview *preview, struct failure *failure);
 
 /**
  * Makes what came the catalog's version. LAST: also if the master has replaced files meanwhile that are in use; otherwise -ESTALE.

@@ -247,6 +247,8 @@ static int scan_once(struct scan *scan)
         r = exchange_resumed(scan);
         if (r == 0 && intake_get_state(scan->intake) == INTAKE_UNCHANGED)
                 r = take_unchanged(scan);
+        else if (r == 0 && o->preview)
+                r = intake_preview(scan->intake, o->preview, scan->failure);
         else if (r == 0)
                 r = intake_commit(scan->intake, scan->overtaken + 1 == OVERTAKEN_MAX, &scan->result->intake,
                                   scan->failure);

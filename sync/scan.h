@@ -21,6 +21,8 @@ struct scan_options {
         bool (*accepts)(const uint8_t digest[HASH_BYTES], const char *master, void *arg);
         void *accepts_arg;
         bool stat_pass; /* the master must look at all its files, whatever its watcher says */
+        const struct intake_preview
+                *preview; /* optional: what changes is told, and not taken. Without a store */
 };
 
 struct scan_result {

@@ -492,6 +492,33 @@ void syncer_go_on(struct syncer *syncer)
                 make_due(syncer, clock_monotonic_ns());
 }
 
+int syncer_preview(struct syncer *syncer, const struct intake_preview *preview, struct failure *failure)
+{
+        struct progress unseen = { 0 };
+        const struct scan_options options = {
+                .session = syncer->options.session,
+                .catalog = syncer->options.catalog,
+                .progress = &unseen,
+                .accepts = accepts,
+                .accepts_arg = syncer,
+                .preview = preview,
+        };
+        struct scan_result result = { 0 };
+        struct catalog_version version;
+        int r;
+
+        if (!turn_take(syncer))
+                return -ECANCELED;
+        catalog_get_version(syncer->options.catalog, &version);
+        r = version.valid && !version.loading
+                    ? scan_run(&options, &result, failure)
+                    : failure_set(failure, -EAGAIN,
+                                  "the first version is still on its way: try again in a moment");
+        scan_result_release(&result);
+        turn_give(syncer);
+        return r;
+}
+
 void syncer_get_stats(struct syncer *syncer, struct syncer_stats *ret)
 {
         struct watch *watch = atomic_load(&syncer->watch);

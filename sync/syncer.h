@@ -64,4 +64,10 @@ void syncer_go_on(struct syncer *syncer);
  */
 int syncer_run(struct syncer *syncer, bool stat_pass, struct failure *failure);
 
+/**
+ * Asks for the master's present version, like syncer_run, but only tells PREVIEW what it would change. On the calling thread; no sync begins meanwhile. -EAGAIN: the first
+ * version is still on its way; or the scan's error, with a line in FAILURE.
+ */
+int syncer_preview(struct syncer *syncer, const struct intake_preview *preview, struct failure *failure);
+
 void syncer_get_stats(struct syncer *syncer, struct syncer_stats *ret);

@@ -1,6 +1,7 @@
 """fsyncfs prefetch: everything at or below a path into the store, with progress, going on where it was broken off."""
 
 import json
+import re
 import signal
 
 from harness import case, check, equal, main, on_terminal, program, run, run_ok, wait_until
@@ -51,7 +52,8 @@ def broken_off(w):
     job = w.spawn([program("fsyncfs"), "prefetch", m.point], "prefetch.log")
     wait_until(lambda: server.counter("fsyncfs_downloads_total") > 50, "it is at work")
     job.signal(signal.SIGINT)
-    job.wait()
+    equal(job.wait(), -signal.SIGINT, "how it ended")
+    check("goes on from there" in job.output(), f"what to do next: {job.output()}")
     told = prefetch(m.point)
     equal((told["files"], told["failed"]), (FILES, 0), "files in the end")
     check(server.counter("fsyncfs_downloads_total") <= FILES + 1100, "little more than each file once was sent")
@@ -64,6 +66,9 @@ def terminal(w):
     code, shown = on_terminal([program("fsyncfs"), "prefetch", m.point])
     equal(code, 0, "exit code")
     check("[#" in shown or "[ " in shown, f"a bar: {shown[:300]}")
+    bars = [line for line in shown.split("\r") if " %  " in line]
+    check(all(len(re.sub(r"\033\[.", "", line)) < 80 for line in bars), f"no bar wraps: {shown[:300]}")
+    check("/s" in shown, "how fast")
     check("500 files" in shown, f"a summary: {shown[-300:]}")
     check("500 fetched" in shown, "what was fetched")
 

@@ -1,0 +1,36 @@
+#include "cli/mounts.h"
+
+#include <string.h>
+
+#include "base/util.h"
+#include "fs/mountinfo.h"
+
+static int add(const char *target, struct mounts *mounts)
+{
+        if (mounts->n == MOUNTS_MAX)
+                return 0;
+        mounts->targets[mounts->n] = strdup(target);
+        return mounts->targets[mounts->n++] ? 0 : -ENOMEM;
+}
+
+static int take_mount(const struct mountinfo *info, void *arg)
+{
+        return add(info->target, arg);
+}
+
+int mounts_get(const char *dir, struct mounts *ret)
+{
+        int r;
+
+        *ret = (struct mounts){ 0 };
+        r = dir ? add(dir, ret) : mountinfo_each_own(take_mount, ret);
+        if (r < 0)
+                mounts_release(ret);
+        return r;
+}
+
+void mounts_release(struct mounts *mounts)
+{
+        while (mounts->n > 0)
+                free(mounts->targets[--mounts->n]);
+}

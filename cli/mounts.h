@@ -1,0 +1,18 @@
+/*
+ * The mounts of fsyncfs that a command without DIR means: all that are there.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#define MOUNTS_MAX 256
+
+struct mounts {
+        char *targets[MOUNTS_MAX]; /* owned */
+        size_t n;
+};
+
+/** DIR alone, as it was typed, or, if it is NULL, all. -ENOMEM, -EIO. */
+int mounts_get(const char *dir, struct mounts *ret);
+
+void mounts_release(struct mounts *mounts);
