@@ -440,19 +440,27 @@ static void test_idle_timeout(void **state)
         rpc_stream_free(stream);
 }
 
+static void get_peer(struct fixture *f, char ret[sizeof(f->service.peer)])
+{
+        mutex_lock(&f->service.mutex);
+        strcpy(ret, f->service.peer);
+        mutex_unlock(&f->service.mutex);
+}
+
 /* A new connection for what is called from now on; what is under way stays on its own. */
 static void test_renew(void **state)
 {
         struct fixture *f = *state;
         struct rpc_stream *before = open_stream(f->channel, METHOD_ECHO, "one"), *after;
-        char first[sizeof(f->service.peer)];
+        char first[sizeof(f->service.peer)], second[sizeof(f->service.peer)];
 
         expect_text(before, "one");
-        strcpy(first, f->service.peer);
+        get_peer(f, first);
         assert_true(rpc_channel_renew(f->channel, before));
         after = open_stream(f->channel, METHOD_ECHO, "two");
         expect_text(after, "two");
-        assert_string_not_equal(f->service.peer, first);
+        get_peer(f, second);
+        assert_string_not_equal(first, second);
         assert_false(rpc_channel_renew(f->channel, before)); /* that one is given up already */
         assert_false(rpc_channel_renew(f->channel, after));  /* too soon */
         assert_int_equal(rpc_stream_send(before, "three", 5), 0);

@@ -13,6 +13,7 @@
 
 #include "base/io.h"
 #include "tests/unit/watcher_fixture.h"
+#include "tests/unit/mounts.h"
 
 static enum watcher_kind fanotify = WATCHER_FANOTIFY, inotify = WATCHER_INOTIFY;
 
@@ -664,7 +665,7 @@ static void test_bad(void **state)
 static int enter_mount_namespace(void **state)
 {
         (void)state;
-        private_mounts = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+        private_mounts = unit_own_mounts() == 0;
         return 0;
 }
 
