@@ -3,8 +3,6 @@
  */
 #pragma once
 
-#include <sys/mman.h>
-
 #include "tests/unit/catalog_fixture.h"
 
 #define ENTRIES_MAX 3000
