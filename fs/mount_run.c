@@ -15,7 +15,9 @@
 #include "fs/keeper.h"
 #include "fs/mount_private.h"
 
-/* Pieces come and go by the thousand: their memory stays with the process, instead of being mapped and cleared anew for each. */
+/* Pieces come and go by the thousand: their memory stays with the process, instead of being mapped and cleared anew for each. Each
+ * arena keeps what it once needed, and with one for each of fifty threads memory would grow with time. */
+#define MALLOC_ARENAS     4
 #define MALLOC_KEEP_BYTES (64 << 20)
 #define MALLOC_MAP_BYTES  (32 << 20)
 
@@ -72,6 +74,7 @@ static int run_daemon(struct takeover *takeover, void *arg)
         signal(SIGPIPE, SIG_IGN);
         mallopt(M_MMAP_THRESHOLD, MALLOC_MAP_BYTES);
         mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_BYTES);
+        mallopt(M_ARENA_MAX, MALLOC_ARENAS);
         fs.open_files = io_raise_open_files();
         /* Who typed the command gets one line, the last; the story is for the log. */
         if (!request->foreground)

@@ -91,10 +91,10 @@ int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms, struct f
 void rpc_channel_connect(struct rpc_channel *channel);
 
 /**
- * 1 if ADDRESS is of this machine alone: a unix path, or a host all of whose addresses are loopback; 0 if others can come there; -EINVAL,
- * -ENAMETOOLONG, or -EADDRNOTAVAIL for an unknown name. May ask a name server.
+ * Gives up CHANNEL's connection, which is up and yet of no use: what is opened from now on goes over a new one, what is under way stays. True if so; not if
+ * STREAM (NULL: any) went over an earlier one, within a second of the last time, or without a connection. Does not wait. Thread-safe.
  */
-int rpc_address_is_local(const char *address);
+bool rpc_channel_renew(struct rpc_channel *channel, const struct rpc_stream *stream);
 
 struct rpc_stream_options {
         int idle_timeout_ms; /* no message for so long: the call is cancelled, -ETIMEDOUT; 0: forever */

@@ -1,4 +1,4 @@
-#include "proto/rpc_internal.h"
+#include "proto/rpc_address.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/clock.h"
+#include "proto/rpc_internal.h"
 
 static int parse_unix(const char *path, struct rpc_address *ret)
 {

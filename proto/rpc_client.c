@@ -16,17 +16,20 @@
 #define MEMORY_BYTES                                                                                         \
         (256u << 20) /* from a fifth of it on gRPC narrows the windows of streams that nobody reads */
 #define CONNECT_TIMEOUT_MS 3000 /* one attempt: the handshakes of TCP, TLS and HTTP/2 over a slow link */
+#define RENEW_PAUSE_MS     1000 /* between two connections, whatever is said about the first */
 
 struct rpc_channel {
-        grpc_channel *channel;
         char *target;
         struct rpc_tls *tls; /* borrowed; NULL: none */
+        size_t receive_max_bytes;
         grpc_slice token;
         bool has_token;
 
         grpc_completion_queue *watched; /* NULL: there is no thread */
         pthread_t thread;
         struct mutex lock;
+        grpc_channel *channel TSA_GUARDED(lock); /* owned: the present connection, or what makes it */
+        int64_t renewed_ns TSA_GUARDED(lock);    /* when an earlier one was given up; 0: never */
         bool stopping TSA_GUARDED(lock);
 };
 
@@ -36,6 +39,7 @@ struct rpc_channel {
  */
 struct rpc_stream {
         grpc_call *call;
+        const grpc_channel *over;  /* the call keeps it: no other one has this address meanwhile */
         grpc_completion_queue *cq; /* for pluck: a thread takes the event it waits for and no other */
         int64_t idle_ns;           /* INT64_MAX: forever */
         _Atomic int64_t heard_ns;  /* when the last message came, or it was opened; any thread */
@@ -61,14 +65,15 @@ struct rpc_stream {
 
 /* ---- channels ---- */
 
-static grpc_channel *create_channel(const char *target, struct rpc_tls *tls, size_t receive_max_bytes)
+static grpc_channel *create_channel(const struct rpc_channel *ours)
 {
         grpc_channel_credentials *credentials =
-                tls ? rpc_tls_channel_credentials(tls) : grpc_insecure_credentials_create();
+                ours->tls ? rpc_tls_channel_credentials(ours->tls) : grpc_insecure_credentials_create();
         grpc_resource_quota *quota = grpc_resource_quota_create("rpc-channel");
         grpc_channel *channel;
         grpc_arg list[] = {
-                rpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)MIN(receive_max_bytes, INT32_MAX)),
+                rpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
+                            (int)MIN(ours->receive_max_bytes, INT32_MAX)),
                 /*
                  * Pings find a peer that is gone without a word. At most two in a row without data, and none while idle (both
                  * gRPC's defaults): a stock master has the default policy of Go's gRPC and closes the connection on the
@@ -92,7 +97,7 @@ static grpc_channel *create_channel(const char *target, struct rpc_tls *tls, siz
         grpc_channel_args args = { .num_args = ARRAY_SIZE(list), .args = list };
 
         grpc_resource_quota_resize(quota, MEMORY_BYTES);
-        channel = grpc_channel_create(target, credentials, &args);
+        channel = grpc_channel_create(ours->target, credentials, &args);
         grpc_resource_quota_unref(quota);
         grpc_channel_credentials_release(credentials);
         return channel;
@@ -169,8 +174,10 @@ int rpc_channel_new(const char *target, const struct rpc_channel_options *option
                         return r;
         }
         channel->tls = address.is_unix ? NULL : options->tls;
-        channel->channel =
-                create_channel(target, channel->tls, options->receive_max_bytes ?: RECEIVE_MAX_BYTES);
+        channel->receive_max_bytes = options->receive_max_bytes ?: RECEIVE_MAX_BYTES;
+        mutex_lock(&channel->lock);
+        channel->channel = create_channel(channel);
+        mutex_unlock(&channel->lock);
         r = start_working(channel);
         if (r < 0)
                 return r;
@@ -180,13 +187,16 @@ int rpc_channel_new(const char *target, const struct rpc_channel_options *option
 
 void rpc_channel_free(struct rpc_channel *channel)
 {
+        grpc_channel *last;
+
         if (!channel)
                 return;
         mutex_lock(&channel->lock);
         channel->stopping = true;
+        last = channel->channel;
         mutex_unlock(&channel->lock);
-        if (channel->channel)
-                grpc_channel_destroy(channel->channel); /* ends the watch */
+        if (last)
+                grpc_channel_destroy(last); /* ends the watch */
         if (channel->watched) {
                 grpc_completion_queue_shutdown(channel->watched);
                 pthread_join(channel->thread, NULL);
@@ -199,6 +209,38 @@ void rpc_channel_free(struct rpc_channel *channel)
         free(channel);
 }
 
+/* How CHANNEL's connection is; CONNECT: it is made if there is none. */
+static grpc_connectivity_state channel_state(struct rpc_channel *channel, bool connect)
+{
+        grpc_connectivity_state state;
+
+        mutex_lock(&channel->lock);
+        state = grpc_channel_check_connectivity_state(channel->channel, connect);
+        mutex_unlock(&channel->lock);
+        return state;
+}
+
+bool rpc_channel_renew(struct rpc_channel *channel, const struct rpc_stream *stream)
+{
+        int64_t now = clock_monotonic_ns();
+        grpc_channel *fresh, *old = NULL;
+
+        if (channel_state(channel, false) != GRPC_CHANNEL_READY)
+                return false; /* gRPC is at it */
+        fresh = create_channel(channel);
+        mutex_lock(&channel->lock);
+        if ((!stream || stream->over == channel->channel) &&
+            now - channel->renewed_ns >= RENEW_PAUSE_MS * NSEC_PER_MSEC) {
+                old = channel->channel;
+                channel->channel = fresh;
+                channel->renewed_ns = now;
+        }
+        mutex_unlock(&channel->lock);
+        grpc_channel_destroy(
+                old ?: fresh); /* what waits for its state is told, what is called over it goes on */
+        return old != NULL;
+}
+
 /* Waits until the state is no longer STATE; false if DEADLINE_NS came first. */
 static bool wait_state_change(struct rpc_channel *channel, grpc_connectivity_state state, int64_t deadline_ns)
 {
@@ -206,7 +248,9 @@ static bool wait_state_change(struct rpc_channel *channel, grpc_connectivity_sta
         int64_t left_ns = MAX(deadline_ns - clock_monotonic_ns(), 0);
         grpc_event event;
 
+        mutex_lock(&channel->lock);
         grpc_channel_watch_connectivity_state(channel->channel, state, rpc_deadline(left_ns), cq, channel);
+        mutex_unlock(&channel->lock);
         event = grpc_completion_queue_next(cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         grpc_completion_queue_shutdown(cq);
         grpc_completion_queue_next(cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
@@ -216,7 +260,7 @@ static bool wait_state_change(struct rpc_channel *channel, grpc_connectivity_sta
 
 void rpc_channel_connect(struct rpc_channel *channel)
 {
-        grpc_channel_check_connectivity_state(channel->channel, 1);
+        channel_state(channel, true);
 }
 
 int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms, struct failure *why)
@@ -224,7 +268,7 @@ int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms, struct f
         int64_t deadline_ns = clock_monotonic_ns() + timeout_ms * NSEC_PER_MSEC;
 
         for (;;) {
-                grpc_connectivity_state state = grpc_channel_check_connectivity_state(channel->channel, 1);
+                grpc_connectivity_state state = channel_state(channel, true);
 
                 if (state == GRPC_CHANNEL_READY)
                         return 0;
@@ -234,7 +278,9 @@ int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms, struct f
                         if (r < 0)
                                 return r;
                         /* The peer has come up since: no need to sit out the back-off. */
+                        mutex_lock(&channel->lock);
                         grpc_channel_reset_connect_backoff(channel->channel);
+                        mutex_unlock(&channel->lock);
                 }
                 if (!wait_state_change(channel, state, deadline_ns))
                         return -ETIMEDOUT;
@@ -324,9 +370,12 @@ int rpc_stream_open(struct rpc_channel *channel, const char *method, const struc
         grpc_metadata_array_init(&stream->trailing);
         stream->cq = grpc_completion_queue_create_for_pluck(NULL);
         method_slice = grpc_slice_from_copied_string(method);
+        mutex_lock(&channel->lock);
+        stream->over = channel->channel;
         stream->call =
                 grpc_channel_create_call(channel->channel, NULL, GRPC_PROPAGATE_DEFAULTS, stream->cq,
                                          method_slice, NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        mutex_unlock(&channel->lock);
         grpc_slice_unref(method_slice);
         stream_start(stream, channel, options->wait_for_ready);
         *ret = stream;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "proto/rpc_address.h"
 #include "server/credentials.h"
 
 /* Port 9666: of all addresses, of IPv4's if there is no IPv6 here; and of this machine alone. */

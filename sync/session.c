@@ -194,9 +194,15 @@ int session_finish(struct session *session, struct rpc_stream *stream, struct fa
 
         rpc_stream_finish(stream, &status);
         session_forget_stream(session, stream);
+        session_judge_connection(session, master, stream, status.code);
         rpc_stream_free(stream);
         judge(session, master, status.code);
         return session_explain(session, session->source->masters[master], &status, failure);
+}
+
+void session_listen_anew(struct session *session)
+{
+        session_end_waiting_streams(session, masters_current(session->health));
 }
 
 enum session_dialect session_get_dialect(const struct session *session)

@@ -69,6 +69,9 @@ int session_stream(struct session *session, const char *method, struct rpc_strea
  */
 int session_finish(struct session *session, struct rpc_stream *stream, struct failure *failure);
 
+/** What only waits for a word of the master in use ends as cancelled, and can be opened again. */
+void session_listen_anew(struct session *session);
+
 /** What all masters speak: those of the other kind than the first that answered are not used. */
 enum session_dialect session_get_dialect(const struct session *session);
 

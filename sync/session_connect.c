@@ -104,6 +104,38 @@ static int open_channels(struct session *s, struct master *m, struct failure *fa
         return 0;
 }
 
+bool session_suspects(enum rpc_code code)
+{
+        switch (code) {
+        case RPC_UNKNOWN:
+        case RPC_INVALID_ARGUMENT:
+        case RPC_DEADLINE_EXCEEDED:
+        case RPC_UNIMPLEMENTED:
+        case RPC_INTERNAL:
+        case RPC_DATA_LOSS:
+        case RPC_UNAUTHENTICATED:
+                return true;
+        default:
+                return false;
+        }
+}
+
+/* What only waits would wait for ever over a connection that nobody asks any more. */
+static void renew_tree(struct session *s, size_t master, const struct rpc_stream *stream)
+{
+        if (rpc_channel_renew(s->masters[master].channels[LANE_TREE], stream))
+                session_end_waiting_streams(s, master);
+}
+
+void session_judge_connection(struct session *s, size_t master, const struct rpc_stream *stream,
+                              enum rpc_code code)
+{
+        if (!session_suspects(code))
+                return;
+        renew_tree(s, master, stream);
+        rpc_channel_renew(s->masters[master].channels[LANE_TASKS], stream);
+}
+
 /* Talks on STREAM, just opened for a handshake, until it has ended. */
 static int talk(struct session *s, struct rpc_stream *stream, struct handshake *ret,
                 struct rpc_status *ret_status)
@@ -123,13 +155,16 @@ static int greet(struct session *s, size_t i, int timeout_ms, struct handshake *
 {
         struct rpc_stream_options options = { .idle_timeout_ms = timeout_ms };
         const char *name = s->source->masters[i];
-        struct rpc_status status;
+        struct rpc_status status = { 0 };
         struct rpc_stream *stream;
         int r = rpc_stream_open(s->masters[i].channels[LANE_TREE], WIRE_METHOD_HANDSHAKE, &options, &stream);
 
         if (r < 0)
                 return r;
         r = talk(s, stream, ret, &status);
+        /* That this method is not there is what a stock master says, and is expected until we know one that has it. */
+        if (status.code != RPC_UNIMPLEMENTED || session_get_dialect(s) == SESSION_OWN)
+                session_judge_connection(s, i, stream, status.code);
         rpc_stream_free(stream);
         if (r == -ENOMEM || r == -ECANCELED)
                 return r;
@@ -309,6 +344,8 @@ static void note_silent(size_t i, void *arg)
         struct session *s = arg;
 
         session_lose_streams(s, i);
+        for (int lane = 0; lane < LANE_COUNT; lane++)
+                rpc_channel_renew(s->masters[i].channels[lane], NULL);
         if (atomic_exchange(&s->online, false))
                 log_info("master %s is away: it is silent", s->source->masters[i]);
 }

@@ -76,5 +76,16 @@ int64_t session_heard_ns(size_t i, void *session);
 int session_explain(struct session *s, const char *master, const struct rpc_status *status,
                     struct failure *failure);
 
+/**
+ * Whether an exchange that has ended with CODE may say more about the connection than about what was asked for. Both ends keep state of it (HTTP/2's table of
+ * header fields, its windows), and bytes that were spoiled on the way can leave the two apart for as long as it lasts: methods are not found, tokens not
+ * accepted, messages malformed, calls never answered, while pings are.
+ */
+bool session_suspects(enum rpc_code code);
+
+/** STREAM, to MASTER, has ended with CODE and is not freed yet: a connection that does not do what it should is replaced. */
+void session_judge_connection(struct session *s, size_t master, const struct rpc_stream *stream,
+                              enum rpc_code code);
+
 /** Starts to ask the masters how they are. -ENOMEM, -EAGAIN. */
 int session_start_asking(struct session *s);

@@ -15,6 +15,8 @@
 #define RETRY_MAX_MS       60000
 #define MESSAGE_MEMORY_MAX ((size_t)64 << 20)
 
+#define CHECK_MS                                                                                             \
+        60000 /* where versions are pushed: so often about it is asked whether one was lost on the way */
 #define PUSH_PAUSE_MS 300 /* between two times that pushes make a worker ask, whatever comes */
 
 /* How long a worker waits, at most, before it asks for a large version that was announced: they must not all ask at once. */
@@ -32,6 +34,7 @@ struct syncer {
         uint64_t ended TSA_GUARDED(lock);   /* tickets answered */
         bool stat_pass TSA_GUARDED(lock);   /* one of those who wait wants one */
         int64_t due_ns TSA_GUARDED(lock);   /* when the next sync comes by itself; INT64_MAX: never */
+        int64_t check_ns TSA_GUARDED(lock); /* when it is asked whether all was pushed; INT64_MAX: never */
         int64_t begun_ns TSA_GUARDED(lock); /* when the last sync began */
         bool turn TSA_GUARDED(lock);  /* somebody, this thread or the watch's, is changing the catalog */
         int result TSA_GUARDED(lock); /* of the last sync */
@@ -172,7 +175,8 @@ static int scan_with_room(struct syncer *s, const struct scan_options *options, 
         return r;
 }
 
-static int sync_now(struct syncer *s, bool stat_pass, struct failure *failure)
+/* *RET_NEW: there was a new version. */
+static int sync_now(struct syncer *s, bool stat_pass, bool *ret_new, struct failure *failure)
 {
         const struct scan_options options = {
                 .session = s->options.session,
@@ -198,6 +202,7 @@ static int sync_now(struct syncer *s, bool stat_pass, struct failure *failure)
                             s->synced ? "; the one mounted stays" : "");
         atomic_fetch_add(&s->full_scans, result.fell_back);
         atomic_fetch_add(&s->resumed, result.resumed);
+        *ret_new = r == 0 && !result.unchanged;
         scan_result_release(&result);
         return r;
 }
@@ -363,12 +368,43 @@ static bool can_be_shown(struct syncer *s)
 static bool wait_for_work(struct syncer *s) TSA_REQUIRES(s->lock)
 {
         while (!s->stopping && s->wanted == s->ended) {
-                if (s->due_ns == INT64_MAX)
+                int64_t next_ns = MIN(s->due_ns, s->check_ns);
+
+                if (next_ns == INT64_MAX)
                         condition_wait(&s->work, &s->lock);
-                else if (condition_wait_until(&s->work, &s->lock, s->due_ns) == -ETIMEDOUT)
+                else if (condition_wait_until(&s->work, &s->lock, next_ns) == -ETIMEDOUT)
                         break;
         }
         return !s->stopping;
+}
+
+/* Whether nobody has said that there is anything new. */
+static bool is_check(const struct syncer *s) TSA_REQUIRES(s->lock)
+{
+        return s->wanted == s->ended && s->due_ns > clock_monotonic_ns();
+}
+
+/* When the next syncs come by themselves. */
+static void plan_next(struct syncer *s) TSA_REQUIRES(s->lock)
+{
+        int64_t now = clock_monotonic_ns();
+
+        if (s->options.refresh_sec > 0)
+                s->due_ns = MIN(s->due_ns, now + s->options.refresh_sec * NSEC_PER_SEC);
+        s->check_ns = INT64_MAX;
+        if (s->options.push)
+                s->check_ns = now + (CHECK_MS * 3 / 4 + random_below(CHECK_MS / 2)) * NSEC_PER_MSEC;
+}
+
+/* A sync has brought the version there is. NEW: nobody had said that there was one, though it is for the master to say. */
+static void listen_on(struct syncer *s, bool new)
+{
+        begin_watching(s); /* before, it was not known what kind of master it is */
+        if (!new || !s->options.push)
+                return;
+        log_limited(LOG_LEVEL_INFO, "watch", "%s: a new version was not pushed: listening anew",
+                    session_get_source(s->options.session)->text);
+        session_listen_anew(s->options.session);
 }
 
 /* Twice as long each time, to a minute. */
@@ -389,7 +425,7 @@ static void *syncer_main(void *arg)
         mutex_lock(&s->lock);
         while (wait_for_work(s)) {
                 uint64_t tickets = s->wanted;
-                bool stat_pass = s->stat_pass;
+                bool stat_pass = s->stat_pass, check = is_check(s), new = false;
                 struct failure failure = { 0 };
                 int r = -ECANCELED;
 
@@ -398,12 +434,12 @@ static void *syncer_main(void *arg)
                 s->begun_ns = clock_monotonic_ns();
                 mutex_unlock(&s->lock);
                 if (turn_take(s)) {
-                        r = sync_now(s, stat_pass, &failure);
+                        r = sync_now(s, stat_pass, &new, &failure);
                         turn_give(s);
                 }
                 s->synced = s->synced || r == 0;
-                if (r == 0) /* before, it is not known what kind of master it is */
-                        begin_watching(s);
+                if (r == 0)
+                        listen_on(s, check && new);
                 /* A mount that stands must not stay behind for what may be over in a moment: nobody will push the same again. */
                 if (r < 0 && r != -ECANCELED && (s->synced ? s->options.push : can_be_shown(s)))
                         make_due(s, clock_monotonic_ns() + retry_ns(&retries));
@@ -413,9 +449,7 @@ static void *syncer_main(void *arg)
                 s->ended = tickets;
                 s->result = r;
                 s->failure = failure;
-                if (s->options.refresh_sec > 0)
-                        s->due_ns =
-                                MIN(s->due_ns, clock_monotonic_ns() + s->options.refresh_sec * NSEC_PER_SEC);
+                plan_next(s);
                 condition_broadcast(&s->outcome);
         }
         s->ended = s->wanted;
@@ -551,7 +585,7 @@ int syncer_new(const struct syncer_options *options, struct syncer **ret)
         condition_init(&s->work);
         condition_init(&s->outcome);
         mutex_lock(&s->lock);
-        s->due_ns = INT64_MAX;
+        s->due_ns = s->check_ns = INT64_MAX;
         mutex_unlock(&s->lock);
         r = -pthread_create(&s->thread, NULL, syncer_main, s);
         s->started = r == 0;

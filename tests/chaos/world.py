@@ -123,8 +123,10 @@ class Worker:
             self.mount_once()
 
     def kill(self):
-        """The daemon alone: the mount lives on."""
+        """The daemon alone: the mount lives on. None is there while a mount that we ended cannot be made again, with its way spoiled."""
         self.proceed()
+        if self.anew:
+            return
         with contextlib.suppress(ProcessLookupError):
             self.mount.crash()
 

@@ -3,7 +3,7 @@
 
     tests/fault/report.py FILE...       FILE: meson's testlog.json, or the output of a test
 
-A test says a row by faultlab.report: a comment line of TAP, "# RELIABILITY fault | how injected | promised | what happened". Rows of a fault that is
+A test says a row by harness.report: a comment line of TAP, "# RELIABILITY fault | how injected | promised | what happened". Rows of a fault that is
 not in the files stay as they are; those that are replace the ones of that name.
 """
 

@@ -37,6 +37,11 @@ WAIT_SEC = 30      # for something that happens at once unless it is broken
 COMMAND_SEC = 120  # for a command that ends
 
 
+def report(fault, injected, promised, happened):
+    """A row of the table in docs/reliability.md: tests/fault/report.py collects them."""
+    say("RELIABILITY " + " | ".join((fault, injected, promised, happened)))
+
+
 def program(name):
     """The path of a built program (or of FSYNCFS_BINDIR's, to test an installation)."""
     folders = [os.environ["FSYNCFS_BINDIR"]] if "FSYNCFS_BINDIR" in os.environ else []

@@ -132,7 +132,7 @@ def tokens(w):
 def long_hashing(w):
     w.tree.mkdir(parents=True, exist_ok=True)
     with open(w.tree / "holes", "wb") as f:
-        f.truncate(12 << 30)  # no disk, but seconds of hashing
+        f.truncate(5 << 30)  # no disk, but seconds of hashing
     (w.tree / "small").write_text("small")
     m = w.mount(w.server(), options=["timeout=1"])
     equal((m.point / "small").read_text(), "small", "a file")

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import case, check, equal, main, program, run
 from trees import make_tree
 
-FILES, BYTES = 1000, 50_000_000
+FILES, BYTES = 400, 20_000_000
 
 # A task: mounts the spider in a folder of its own, reads all of it, prints what it saw, unmounts.
 TASK = r'''

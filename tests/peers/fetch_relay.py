@@ -1,4 +1,5 @@
-"""A gRPC relay within the test's own process: carries every call to a master as it is, but for contents, whose way a fault may spoil.
+"""A gRPC relay within the test's own process: carries every call to a master as it is, but for contents, whose way a fault may spoil, and over
+connections that are spoiled as a whole.
 
 Works on bytes, so that what it does not understand it passes on. A fault may be set, changed and taken away at any time.
 """
@@ -57,6 +58,7 @@ class Relay:
     def __init__(self, port, fault=None):
         self.fault = fault
         self.wants, self.streams, self.downloads = [], 0, 0
+        self._peers, self._spoiled, self._watches, self._deaf = set(), {}, set(), set()
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
         self._server = grpc.server(concurrent.futures.ThreadPoolExecutor(THREADS), options=OPTIONS)
         self._server.add_generic_rpc_handlers((self,))
@@ -76,11 +78,41 @@ class Relay:
     def source(self, spider="spider"):
         return f"127.0.0.1:{self.port}:/{spider}"
 
+    def spoil(self, how):
+        """The connections there are do what those do whose two ends have lost each other: calls under way are silent, and later ones (HOW) "unknown", or "mute"."""
+        self._spoiled.update({peer: how for peer in self._peers})
+
+    def lose_pushes(self):
+        """The Watch calls there are stay open and bring nothing."""
+        self._deaf |= self._watches
+
     def service(self, call):
         """What gRPC asks of a generic handler: the handler of one method."""
         carry = {FETCH: self._fetch, hostile_worker.DOWNLOAD: self._download}.get(call.method, self._carry)
-        return grpc.stream_stream_rpc_method_handler(
-            lambda requests, context: carry(call.method, requests, context))
+
+        def handle(requests, context):
+            if call.method == hostile_worker.WATCH:
+                self._watches.add(context)
+            return self._over(context, carry(call.method, requests, context))
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    def _silent(self, context):
+        return context.peer() in self._spoiled or context in self._deaf
+
+    def _over(self, context, messages):
+        """MESSAGES, as far as the call's connection carries them."""
+        self._peers.add(context.peer())
+        over = threading.Event()
+        if self._spoiled.get(context.peer()) == "unknown":
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+        if not context.add_callback(over.set):
+            return
+        for message in messages:
+            if self._silent(context):
+                break
+            yield message
+        if self._silent(context):
+            over.wait()
 
     def _upstream(self, method, requests, context):
         stream = self._channel.stream_stream(method)(requests, metadata=context.invocation_metadata())

@@ -1,6 +1,7 @@
 #include "cache/catalog.h"
 
 #include "tests/unit/catalog_fixture.h"
+#include "tests/unit/mounts.h"
 
 /* ---- the plain things ---- */
 
@@ -748,8 +749,7 @@ static int fill_small_disk(struct fixture *f)
         char name[32];
         int r = 0;
 
-        if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-            mount("none", f->dir, "tmpfs", 0, "size=1m") < 0)
+        if (unit_own_mounts() < 0 || mount("none", f->dir, "tmpfs", 0, "size=1m") < 0)
                 return SKIPPED;
         if (catalog_open(f->dir, SOURCE, &catalog) < 0)
                 return 1;

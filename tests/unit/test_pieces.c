@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 
 #include "tests/unit/pieces_fixture.h"
+#include "tests/unit/mounts.h"
 
 /* ---- coming ---- */
 
@@ -643,8 +644,7 @@ static int with_small_disk(struct fixture *f, const char *size, struct store **r
         char options[32];
 
         snprintf(options, sizeof(options), "size=%s", size);
-        if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-            mount("none", f->dir, "tmpfs", 0, options) < 0)
+        if (unit_own_mounts() < 0 || mount("none", f->dir, "tmpfs", 0, options) < 0)
                 return SKIPPED;
         return store_open(f->dir, ret) == 0 ? 0 : 1;
 }

@@ -440,6 +440,43 @@ static void test_idle_timeout(void **state)
         rpc_stream_free(stream);
 }
 
+static void get_peer(struct fixture *f, char ret[sizeof(f->service.peer)])
+{
+        mutex_lock(&f->service.mutex);
+        strcpy(ret, f->service.peer);
+        mutex_unlock(&f->service.mutex);
+}
+
+/* A new connection for what is called from now on; what is under way stays on its own. */
+static void test_renew(void **state)
+{
+        struct fixture *f = *state;
+        struct rpc_stream *before = open_stream(f->channel, METHOD_ECHO, "one"), *after;
+        char first[sizeof(f->service.peer)], second[sizeof(f->service.peer)];
+
+        expect_text(before, "one");
+        get_peer(f, first);
+        assert_true(rpc_channel_renew(f->channel, before));
+        after = open_stream(f->channel, METHOD_ECHO, "two");
+        expect_text(after, "two");
+        get_peer(f, second);
+        assert_string_not_equal(first, second);
+        assert_false(rpc_channel_renew(f->channel, before)); /* that one is given up already */
+        assert_false(rpc_channel_renew(f->channel, after));  /* too soon */
+        assert_int_equal(rpc_stream_send(before, "three", 5), 0);
+        expect_text(before, "three");
+        rpc_stream_free(before);
+        rpc_stream_free(after);
+}
+
+static void test_no_connection_to_renew(void **state _unused_)
+{
+        struct rpc_channel *channel = new_channel("127.0.0.1:1", NULL);
+
+        assert_false(rpc_channel_renew(channel, NULL));
+        rpc_channel_free(channel);
+}
+
 /* Eight clients that do not read: the server stops sending to each, and goes on as soon as one reads. */
 static void test_back_pressure(void **state)
 {
@@ -499,6 +536,8 @@ int main(void)
                 TCP(test_free_cancels),
                 TCP(test_server_ends_while_client_sends),
                 TCP(test_idle_timeout),
+                TCP(test_renew),
+                cmocka_unit_test(test_no_connection_to_renew),
                 TCP(test_back_pressure),
                 UNIX(test_back_pressure),
         };

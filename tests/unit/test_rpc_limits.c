@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/util.h"
+#include "proto/rpc_address.h"
 #include "tests/unit/rpc_fixture.h"
 
 /* ---- the guard ---- */

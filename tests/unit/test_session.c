@@ -1,5 +1,5 @@
 /* What a session waits for can be interrupted, whatever the master does. */
-#include "sync/session.h"
+#include "sync/session_private.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -124,7 +124,21 @@ static void test_handshake_is_interrupted(void **state _unused_)
         rpc_shutdown();
 }
 
+/* What speaks of what was asked for, of the master, or of ourselves says nothing about the connection. */
+static void test_suspicious_codes(void **state _unused_)
+{
+        static const bool suspicious[] = {
+                [RPC_UNKNOWN] = true,         [RPC_INVALID_ARGUMENT] = true, [RPC_DEADLINE_EXCEEDED] = true,
+                [RPC_UNIMPLEMENTED] = true,   [RPC_INTERNAL] = true,         [RPC_DATA_LOSS] = true,
+                [RPC_UNAUTHENTICATED] = true,
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(suspicious); i++)
+                assert_int_equal(session_suspects((enum rpc_code)i), suspicious[i]);
+}
+
 static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_suspicious_codes),
         cmocka_unit_test(test_handshake_is_interrupted),
 };
 

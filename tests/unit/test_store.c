@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "tests/unit/store_fixture.h"
+#include "tests/unit/mounts.h"
 
 /* ---- one writer ---- */
 
@@ -316,8 +317,7 @@ static int fill_small_disk(struct fixture *f)
         struct content_id id = id_of(HASH_XXH3, data, sizeof(data));
         int r;
 
-        if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-            mount("none", f->dir, "tmpfs", 0, "size=256k") < 0)
+        if (unit_own_mounts() < 0 || mount("none", f->dir, "tmpfs", 0, "size=256k") < 0)
                 return SKIPPED;
         if (store_open(f->dir, &store) < 0 ||
             store_write_begin(store, &id, sizeof(data), &writer) != STORE_OK)

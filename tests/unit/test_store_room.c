@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "cache/store_private.h"
 #include "tests/unit/store_fixture.h"
+#include "tests/unit/mounts.h"
 
 #define BLOB ((size_t)16 << 10) /* a test's usual content */
 
@@ -727,8 +728,7 @@ static int with_small_disk(struct fixture *f, const char *size, struct store **r
         char options[32];
 
         snprintf(options, sizeof(options), "size=%s", size);
-        if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-            mount("none", f->dir, "tmpfs", 0, options) < 0)
+        if (unit_own_mounts() < 0 || mount("none", f->dir, "tmpfs", 0, options) < 0)
                 return SKIPPED;
         return store_open(f->dir, ret) == 0 ? 0 : 1;
 }

@@ -13,6 +13,7 @@
 
 #include "base/io.h"
 #include "tests/unit/watcher_fixture.h"
+#include "tests/unit/mounts.h"
 
 static enum watcher_kind fanotify = WATCHER_FANOTIFY, inotify = WATCHER_INOTIFY;
 
@@ -244,11 +245,16 @@ static void test_overflow(void **state)
         watcher_drain(f->watcher);
         assert_true(lost_all(f) > 0);
         assert_true(watcher_covers(f->watcher, SPIDER));
-        /* And it goes on. */
-        forget_told(f);
-        rows_remove(f, "");
-        walk(f, "", f->watcher);
-        tells(f, "echo 2 > after", "", "after");
+        /* And it goes on. What others do on the same file system may fill so short a queue again, and is told in the same way. */
+        for (bool told = false; !told;) {
+                forget_told(f);
+                rows_remove(f, "");
+                walk(f, "", f->watcher);
+                run(f, "echo 2 > after");
+                watcher_drain(f->watcher);
+                told = was_told(f, "", "after");
+                assert_true(told || lost_all(f) > 0);
+        }
 }
 
 static void test_drop(void **state)
@@ -664,7 +670,7 @@ static void test_bad(void **state)
 static int enter_mount_namespace(void **state)
 {
         (void)state;
-        private_mounts = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+        private_mounts = unit_own_mounts() == 0;
         return 0;
 }
 
