@@ -168,6 +168,7 @@ static inline void make_version(struct catalog *catalog, const struct entry *ent
 {
         struct catalog_update *update = begin(catalog);
 
+        catalog_update_set_hash(update, HASH_XXH3);
         for (size_t i = 0; i < n; i++)
                 put(update, entries[i]);
         commit(update, ret);
