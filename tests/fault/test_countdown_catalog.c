@@ -393,7 +393,7 @@ static int run_load(void *arg)
 {
         struct world *w = arg;
         const struct entry entries[] = { w->root, file("same", 5) };
-        struct catalog_load_target target = { .revision = 9 };
+        struct catalog_load_target target = { .hash = HASH_XXH3, .revision = 9 };
         struct catalog_load *load;
         int r;
 
