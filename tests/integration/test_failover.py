@@ -102,8 +102,8 @@ def read_and_lose(w, lose):
 @case("a master that is killed in mid-read is replaced by the next one, and no read fails")
 def killed(w):
     def lose(first, proxy):
+        proxy.kill()  # not after the master: without it the proxy would be there, and of no use
         first.kill()
-        proxy.kill()
     read_and_lose(w, lose)
 
 
