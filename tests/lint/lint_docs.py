@@ -1,0 +1,84 @@
+"""The pages: links that lead somewhere, and messages quoted as the programs say them."""
+
+import re
+from urllib.parse import unquote
+
+from lintlib import SOURCE, c_files, case, finds, none, planted, run, tracked
+
+FENCE = re.compile(r"^(```|~~~).*?^\1[^\S\n]*$", re.M | re.S)
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.M)
+LITERALS = re.compile(r'"(?:[^"\\\n]|\\.)*"(?:\s*"(?:[^"\\\n]|\\.)*")*')
+CONVERSION = re.compile(r"%[-+ #0-9.*]*(?:hh|h|ll|l|z|j|t)?[diouxXsfgcp]")
+MESSAGE_ROW = re.compile(r"^\| *(`[^|]*`) *\|", re.M)
+
+
+def slug(heading):
+    """The anchor that a heading gets where the pages are shown."""
+    heading = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def anchors(page):
+    seen = {}
+    for heading in HEADING.findall(FENCE.sub("", page.read_text())):
+        name = slug(heading)
+        seen[name] = seen.get(name, -1) + 1
+        yield f"{name}-{seen[name]}" if seen[name] else name
+
+
+def link_violations(files, root):
+    for page in files:
+        if page.suffix != ".md":
+            continue
+        text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text()))
+        for link in LINK.findall(text):
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (page.parent / unquote(path)).resolve() if path else page
+            if not target.exists():
+                yield f"{page.relative_to(root)}: no file for the link {link}"
+            elif anchor and target.suffix == ".md" and anchor not in anchors(target):
+                yield f"{page.relative_to(root)}: no heading for the link {link}"
+
+
+def said(root):
+    """All string literals of the programs, those that the compiler joins as one; what is put in is '…'."""
+    for file in c_files(root, (".c", ".h")):
+        if file.parts[0] != "tests":
+            for literal in LITERALS.findall((root / file).read_text()):
+                text = re.sub(r'"\s*"', "", literal)[1:-1]
+                yield CONVERSION.sub("…", text.replace('\\"', '"'))
+
+
+def message_violations(page, root):
+    """Code that stands first in a row of a table is quoted: in the sources it is one literal, or a part of one."""
+    texts = "\n".join(said(root))
+    for cell in MESSAGE_ROW.findall(page.read_text()):
+        for message in re.findall(r"`([^`]+)`", cell):
+            if message not in texts:
+                yield f"{page.name}: nothing says: {message}"
+
+
+@case("every relative link in the pages leads to a file, and to a heading of it")
+def links():
+    none(link_violations(tracked(), SOURCE), "links")
+
+
+@case("every message quoted in troubleshooting.md is in the sources")
+def messages():
+    none(message_violations(SOURCE / "docs" / "troubleshooting.md", SOURCE), "messages")
+
+
+@case("planted violations are found")
+def self_test():
+    page = "# A b: c\n[x](b.md) [x](#a-b-c) [x](#no) [x](no.md) [x](b.md#no) [x](b.md#one-1) `[x](code.md)`\n```\n[x](no.md)\n```\n"
+    with planted({"a.md": page, "b.md": "# One\n# One\n"}) as root:
+        finds(link_violations(sorted(root.iterdir()), root), 3)
+    source = 'say("no master %s "\n    "within %d s", a, b);\n'
+    with planted({"fs/a.c": source, "t.md": "| message |\n|---|\n| `no master … within … s` | x |\n| `no slave` | x |\n"}) as root:
+        finds(message_violations(root / "t.md", root), 1)
+
+
+run()
