@@ -81,16 +81,17 @@ static int take_option(struct fence *f, int option, const char *value)
         }
 }
 
+static const struct option options[] = {
+        { "version", required_argument, NULL, 'v' },
+        { "wait", optional_argument, NULL, 'w' },
+        { "index", required_argument, NULL, 'i' },
+        { "help", no_argument, NULL, 'h' },
+        { 0 },
+};
+
 /* An exit code, or -1: go on. */
 static int parse(int argc, char **argv, struct fence *f)
 {
-        static const struct option options[] = {
-                { "version", required_argument, NULL, 'v' },
-                { "wait", optional_argument, NULL, 'w' },
-                { "index", required_argument, NULL, 'i' },
-                { "help", no_argument, NULL, 'h' },
-                { 0 },
-        };
         int option;
 
         opterr = 0;
@@ -276,6 +277,19 @@ static int run(const struct fence *f)
         code = r < 0 ? EXIT_TROUBLE : ask(f, channel);
         rpc_channel_free(channel);
         return code;
+}
+
+void fence_complete(int n, char *const *words)
+{
+        const char *typed = words[n - 1], *last = n > 1 ? words[n - 2] : "";
+
+        if (strcmp(last, "--index") == 0)
+                puts(":dirs");
+        else
+                for (const struct option *o = options; o->name; o++)
+                        if (strncmp(typed, "--", 2) == 0 &&
+                            strncmp(o->name, typed + 2, strlen(typed + 2)) == 0)
+                                printf("--%s\t\n", o->name);
 }
 
 int fence_main(int argc, char **argv)
