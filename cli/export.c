@@ -288,7 +288,7 @@ static void print_summary(const struct export *x, const struct remote_call *call
                        format_bytes(fetched.bytes, came), seconds);
                 return;
         }
-        hex_encode(version.digest, HASH_BYTES, hex);
+        hex_encode(version.digest, hash_len(version.hash), hex);
         object = json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "source",
                            status_path_json(call->operands[0]), "target", status_path_json(call->operands[1]),
                            "version", hex, "revision", (json_int_t)version.revision, "files",

@@ -10,6 +10,7 @@
 #include "proto/wire.h"
 #include "server/control.h"
 #include "server/options.h"
+#include "server/status.h"
 
 #define CONNECT_MS 5000
 #define WAIT_MAX   (24 * 3600)
@@ -60,14 +61,23 @@ static int take_wait(struct fence *f, const char *value)
         return -1;
 }
 
+/* Of XXH3-128 or of SHA-256: the length tells. */
+static int take_version(struct fence *f, const char *value)
+{
+        const size_t len = strlen(value) / 2;
+
+        f->given = true;
+        if (hash_of_len(len) == HASH_NONE || hex_decode(value, strlen(value), f->digest, len) < 0)
+                return wrong("--version needs 32 or 64 hexadecimal digits, not", value);
+        memset(f->digest + len, 0, HASH_BYTES - len);
+        return -1;
+}
+
 static int take_option(struct fence *f, int option, const char *value)
 {
         switch (option) {
         case 'v':
-                f->given = true;
-                return hex_decode(value, strlen(value), f->digest, HASH_BYTES) < 0
-                               ? wrong("--version needs 32 hexadecimal digits, not", value)
-                               : -1;
+                return take_version(f, value);
         case 'w':
                 return take_wait(f, value);
         case 'i':
@@ -115,7 +125,7 @@ static void print_mount(const Fsyncfs__V1__FenceMount *m)
         char hex[2 * HASH_BYTES + 1] = "", line[1024];
 
         if (m->digest.len == HASH_BYTES)
-                hex_encode(m->digest.data, HASH_BYTES, hex);
+                status_format_version(m->digest.data, hex);
         snprintf(line, sizeof(line), "%.*s (%.*s)", (int)m->node.len, (const char *)m->node.data,
                  (int)m->address.len, (const char *)m->address.data);
         log_make_printable(line);
@@ -133,7 +143,7 @@ static void print_reply(const struct fence *f, const Fsyncfs__V1__FenceReply *re
         char hex[2 * HASH_BYTES + 1] = "";
 
         if (reply->digest.len == HASH_BYTES)
-                hex_encode(reply->digest.data, HASH_BYTES, hex);
+                status_format_version(reply->digest.data, hex);
         printf("%s: version %s: %u mounts show it, %u do not\n", f->spider, hex, reply->showing,
                reply->n_behind_in_all);
         for (size_t i = 0; i < reply->n_behind; i++)
