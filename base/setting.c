@@ -155,6 +155,13 @@ static int set(struct settings *settings, const struct setting *row, const char 
         return 0;
 }
 
+bool settings_have(const struct settings *settings, const char *name)
+{
+        const struct setting *row = setting_find(settings->table, name, strlen(name));
+
+        return settings->states[row - settings->table->rows].n > 0;
+}
+
 int settings_undo(struct settings *settings, const struct setting *row, const struct setting_origin *origin)
 {
         return set(settings, row, "no", origin);

@@ -95,6 +95,9 @@ const char *setting_suggest(const struct setting_table *table, enum setting_laye
 int settings_take(struct settings *settings, const struct setting *row, const char *value,
                   const struct setting_origin *origin, struct failure *failure);
 
+/** Whether anything was said of the option NAME, which there is. */
+bool settings_have(const struct settings *settings, const char *name);
+
 /** Sets ROW, a flag, to no. -ENOMEM. */
 int settings_undo(struct settings *settings, const struct setting *row, const struct setting_origin *origin);
 

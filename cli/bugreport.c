@@ -4,7 +4,6 @@
 #include <archive_entry.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
@@ -20,15 +19,10 @@
 #include "cli/scrub.h"
 #include "fs/control.h"
 #include "fs/feature.h"
+#include "fs/mount_settings.h"
 
 #define FILE_MAX ((size_t)4 << 20)
 #define ETC      "/etc/fsyncfs"
-
-static const char usage[] = "usage: fsyncfs bugreport [DIR] [-o FILE.tar.gz]\n"
-                            "  Collects what somebody needs who is to find out what is wrong: versions, "
-                            "state of the mounts, the log's last lines.\n"
-                            "  Tokens and keys are never read, and what looks like one is taken out; names "
-                            "of hosts and files are in it: look before you send it.\n";
 
 /* What goes into one report. */
 struct report {
@@ -127,16 +121,45 @@ static void add_versions(struct report *r)
         add_file(r, "proc-meminfo", "/proc/meminfo");
 }
 
-static void add_doctor(struct report *r)
+static void add_checks(struct report *r, struct mount_options *options)
 {
-        struct mount_options options;
         struct doctor doctor;
+
+        doctor_look(&doctor, &(struct doctor_options){ .mount = options });
+        add_json(r, "doctor.json", doctor.checks);
+        json_decref(doctor.checks);
+}
+
+static void add_fault(void *arg, const char *fault)
+{
+        fprintf(arg, "# %s\n", fault);
+}
+
+/* What a mount that says nothing itself would have, with what is wrong about it, and how the machine looks to it. */
+static void add_settings(struct report *r)
+{
+        const struct mount_call call = { .list = "", .check = true };
+        struct mount_settings settings;
+        struct mount_options options;
+        struct failure failure = { 0 };
+        _cleanup_free_ char *text = NULL;
+        size_t len;
+        FILE *f;
 
         if (mount_options_init(&options) < 0)
                 return;
-        doctor_look(&doctor, &(struct doctor_options){ .mount = &options });
-        add_json(r, "doctor.json", doctor.checks);
-        json_decref(doctor.checks);
+        f = open_memstream(&text, &len);
+        if (f) {
+                fputs("[mount]\n", f);
+                (void)mount_settings_read(&options, &call, add_fault, f, &settings);
+                settings_print(&settings.settings, f);
+                mount_settings_release(&settings);
+                if (mount_options_finish(&options, &failure) < 0)
+                        add_fault(f, failure.text);
+        }
+        if (f && fclose(f) == 0)
+                add(r, "settings.conf", text, len);
+        add_checks(r, &options);
         mount_options_release(&options);
 }
 
@@ -247,7 +270,7 @@ static void add_mount(struct report *r, const char *target, size_t number)
 static void collect(struct report *r, const struct mounts *mounts)
 {
         add_versions(r);
-        add_doctor(r);
+        add_settings(r);
         for (size_t i = 0; i < mounts->n; i++)
                 add_mount(r, mounts->targets[i], i + 1);
         add_fstab(r);
@@ -296,18 +319,15 @@ static void default_name(char buf[64])
 
 int command_bugreport(int argc, char **argv)
 {
-        static const struct option options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
         const char *file = NULL;
         struct mounts mounts;
         char name[64];
         int opt, result;
 
-        while ((opt = getopt_long(argc, argv, "o:", options, NULL)) == 'o')
+        while ((opt = getopt(argc, argv, "o:")) == 'o')
                 file = optarg;
-        if (opt == 'h' || opt != -1 || argc - optind > 1) {
-                fputs(usage, opt == 'h' ? stdout : stderr);
-                return opt == 'h' ? 0 : EXIT_USAGE;
-        }
+        if (opt != -1 || argc - optind > 1)
+                return command_usage("bugreport");
         default_name(name);
         if (mounts_get(argv[optind], &mounts) < 0)
                 return 1;

@@ -7,11 +7,6 @@
 
 #define FOLLOW_MAX 5 /* how often a file that the master replaces is begun anew */
 
-static const char usage[] =
-        "usage: fsyncfs cat [-o OPTIONS] SOURCE/PATH\n"
-        "  Writes a file of a master's workspace to standard output, without a mount.\n"
-        "  OPTIONS as for a mount: token_file=, tls, ca=, cert=, key=, timeout=, cache=\n";
-
 struct output {
         uint64_t bytes;
 };
@@ -45,7 +40,7 @@ int command_cat(int argc, char **argv)
         struct remote *remote;
         int r, code = 0;
 
-        if (!remote_call_parse(argc, argv, usage, "", &call, &code) ||
+        if (!remote_call_parse(argc, argv, "", &call, &code) ||
             !remote_call_open(&call, false, false, &remote, &file, &code))
                 return code;
         r = file.kind == ENTRY_FILE ? print(remote, &file) : file.kind == ENTRY_DIRECTORY ? -EISDIR : -ELOOP;

@@ -36,8 +36,8 @@ struct command_option {
 /** The options of COMMAND in their order, and how many they are; of letters that stand together, "[-lR]", each is one. */
 size_t command_options(const struct command *command, struct command_option ret[COMMAND_OPTIONS_MAX]);
 
-/** What OPTION ("--json") does, in one line; NULL: nothing is known. */
-const char *command_option_help(const char *option);
+/** What OPTION does, in one line; NULL: nothing is known. */
+const char *command_option_help(const struct command_option *option);
 
 /** The command that the words after `fsyncfs` begin with; NULL: none. A group's row if no word names one of the group. */
 const struct command *command_find(int n, char *const *words);

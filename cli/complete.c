@@ -137,11 +137,13 @@ static void offer_pins(char *typed)
         const struct mount_call call = { .list = "" };
         struct mount_settings settings;
         struct mount_options options;
+        struct failure failure = { 0 };
         struct store *store;
 
         if (mount_options_init(&options) < 0)
                 return;
         (void)mount_settings_read(&options, &call, ignore_fault, NULL, &settings);
+        (void)mount_options_finish(&options, &failure);
         /* To look at a store must not make one. */
         if (access(options.cache_dir, R_OK | W_OK) == 0 && store_open(options.cache_dir, &store) == 0) {
                 (void)store_list_pins(store, offer_pin, typed);
@@ -165,8 +167,9 @@ static void offer_operands(const struct command *command, char *typed)
 {
         const char *arguments = command->arguments;
 
-        if (command->run == command_mount) {
-                puts(":dirs");
+        if (strstr(arguments, "SOURCE")) { /* which nobody can guess */
+                if (strstr(arguments, " DIR"))
+                        puts(":dirs");
                 return;
         }
         if (strncmp(arguments, "DIR", 3) == 0 || strncmp(arguments, "[DIR]", 5) == 0)
@@ -183,7 +186,7 @@ static void offer_options(const struct command *command, const char *typed)
         size_t n = command_options(command, options);
 
         for (size_t i = 0; i < n; i++)
-                offer(typed, options[i].name, command_option_help(options[i].name));
+                offer(typed, options[i].name, command_option_help(&options[i]));
         offer(typed, "--help", "what it does");
 }
 

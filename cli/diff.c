@@ -8,10 +8,6 @@
 #include "base/path.h"
 #include "fs/control.h"
 
-static const char usage[] = "usage: fsyncfs diff DIR [--json]\n"
-                            "  What a refresh of the mount would change: + added, - removed, ~ modified, "
-                            "with sizes. Nothing changes.\n";
-
 struct shown {
         json_t **lines; /* owned, each of them: what changes */
         size_t n, capacity;
@@ -152,9 +148,7 @@ static void print_all(const struct shown *shown, bool json)
 
 int command_diff(int argc, char **argv)
 {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 { 0 } };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
         struct failure failure = { 0 };
         struct shown shown = { 0 };
         bool json = false;
@@ -162,10 +156,8 @@ int command_diff(int argc, char **argv)
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) == 'j')
                 json = true;
-        if (opt == 'h' || opt != -1 || argc - optind != 1) {
-                fputs(usage, opt == 'h' ? stdout : stderr);
-                return opt == 'h' ? 0 : EXIT_USAGE;
-        }
+        if (opt != -1 || argc - optind != 1)
+                return command_usage("diff");
         r = control_follow(argv[optind], "diff", take_line, &shown, &failure);
         if (r < 0)
                 fprintf(stderr, "fsyncfs: %s\n", failure_text(&failure, r));

@@ -24,12 +24,6 @@
 #define FREE_LEAST      ((uint64_t)1 << 30)
 #define FILES_LEAST     4096
 
-static const char usage[] = "usage: fsyncfs doctor [SOURCE] [-o OPTIONS] [--json]\n"
-                            "  Looks at what a mount of SOURCE on this machine needs, or at the machine and "
-                            "its mounts: each line is ok, "
-                            "warn or FAIL, with what to do.\n"
-                            "  OPTIONS are those of the mount.\n";
-
 static const char *const verdict_names[VERDICTS] = { "ok", "warn", "fail" };
 
 /* ---- the list ---- */
@@ -341,7 +335,7 @@ int command_doctor(int argc, char **argv)
         struct doctor doctor;
         int code;
 
-        if (!remote_call_parse(argc, argv, usage, "j?", &call, &code))
+        if (!remote_call_parse(argc, argv, "j?", &call, &code))
                 return code;
         doctor_look(&doctor, &(struct doctor_options){ .source = call.n_operands ? call.operands[0] : NULL,
                                                        .mount = &call.mount,

@@ -8,11 +8,6 @@
 #include "cli/mounts.h"
 #include "fs/control.h"
 
-static const char usage[] = "usage: fsyncfs explain PID|CGROUP [DIR] [--json]\n"
-                            "  What a process, or those of a control group, waited for in a mount: the last "
-                            "256 processes that waited are known.\n"
-                            "  CGROUP as in /proc/PID/cgroup (\"/system.slice/task.service\").\n";
-
 /* What people are told of several tasks together. */
 struct total {
         double blocked, wait, unlisted;
@@ -175,19 +170,15 @@ static int explain(const struct mounts *mounts, const char *who, bool json)
 
 int command_explain(int argc, char **argv)
 {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 { 0 } };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
         struct mounts mounts;
         bool json = false;
         int opt, result;
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) == 'j')
                 json = true;
-        if (opt == 'h' || opt != -1 || argc - optind < 1 || argc - optind > 2 || strchr(argv[optind], '\n')) {
-                fputs(usage, opt == 'h' ? stdout : stderr);
-                return opt == 'h' ? 0 : EXIT_USAGE;
-        }
+        if (opt != -1 || argc - optind < 1 || argc - optind > 2 || strchr(argv[optind], '\n'))
+                return command_usage("explain");
         if (mounts_get(argv[optind + 1], &mounts) < 0 || mounts.n == 0) {
                 fputs("fsyncfs: nothing is mounted\n", stderr);
                 return 1;

@@ -19,15 +19,6 @@
 #define FOLLOW_MAX      5  /* how often a file that the master replaces is begun anew */
 #define SAID_MAX        20 /* failures that are told one by one */
 
-static const char usage[] =
-        "usage: fsyncfs export [--json] [-o OPTIONS] SOURCE[/PATH] DIR\n"
-        "       fsyncfs export [-o OPTIONS] SOURCE[/PATH] - >FILE.tar\n"
-        "  Copies what a master has at PATH into a folder, or to standard output as a tar stream, without a "
-        "mount. Every byte is\n"
-        "  verified; a file that is there already, with the same content, is not fetched; what else is in "
-        "DIR stays.\n"
-        "  OPTIONS as for a mount: token_file=, tls, ca=, cert=, key=, timeout=, cache=\n";
-
 struct item {
         struct catalog_entry entry;
         char *path; /* owned */
@@ -297,7 +288,7 @@ static void print_summary(const struct export *x, const struct remote_call *call
                        format_bytes(fetched.bytes, came), seconds);
                 return;
         }
-        hex_encode(version.digest, HASH_BYTES, hex);
+        hex_encode(version.digest, hash_len(version.hash), hex);
         object = json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "source",
                            status_path_json(call->operands[0]), "target", status_path_json(call->operands[1]),
                            "version", hex, "revision", (json_int_t)version.revision, "files",
@@ -350,7 +341,7 @@ int command_export(int argc, char **argv)
         struct catalog_entry top;
         int r, code = 0;
 
-        if (!remote_call_parse(argc, argv, usage, "j2", &call, &code))
+        if (!remote_call_parse(argc, argv, "j2", &call, &code))
                 return code;
         if (strcmp(call.operands[1], "-") == 0 && (call.json || isatty(STDOUT_FILENO))) {
                 fprintf(stderr,

@@ -9,28 +9,39 @@
 #include "fs/options.h"
 
 #define NAME_WIDTH   10
-#define OPTION_WIDTH 16
+#define OPTION_WIDTH 19
 #define LINE_WIDTH   80
 
-/* The same everywhere. */
+/* The same everywhere, but for those with the name of their value. */
 static const struct {
         const char *name, *help;
 } option_helps[] = {
+        { "-o FILE.tar.gz", "the archive (fsyncfs-bugreport-TIME.tar.gz)" },
+        { "-o", "options of a mount, separated by commas" },
+        { "-l", "mode, size and time of each" },
+        { "-R", "everything below" },
         { "--json", "print JSON" },
         { "--cache", "the cache folder (the default of mounts)" },
         { "--config", "read FILE, not " MOUNT_CONFIG_DEFAULT },
-        { "--check-config", "mount nothing; say what is wrong and what would be in force" },
+        { "--check-config", "mount nothing; say what is wrong and what is in force" },
         { "--stat-pass", "have the master look at all its files" },
         { "--repair", "remove damaged catalogs that no mount uses; mend `format`" },
         { "--to", "until SIZE is left: 500M, 20G (0)" },
-        { "-o", "options, separated by commas" },
+        { "--domain", "the part of it that this trust domain has" },
+        { "--all", "its own part, then each domain's" },
+        { "--batch", "N times, as lines, then end" },
+        { "--interval", "how often (1)" },
         { "-f", "stay in the foreground, log to stderr" },
 };
 
-const char *command_option_help(const char *option)
+const char *command_option_help(const struct command_option *option)
 {
+        char whole[sizeof(*option) + 1];
+
+        snprintf(whole, sizeof(whole), "%s %s", option->name, option->argument);
         for (size_t i = 0; i < ARRAY_SIZE(option_helps); i++)
-                if (strcmp(option_helps[i].name, option) == 0)
+                if (strcmp(option_helps[i].name, option->name) == 0 ||
+                    strcmp(option_helps[i].name, whole) == 0)
                         return option_helps[i].help;
         return NULL;
 }
@@ -160,7 +171,7 @@ static void print_options(const struct command *command)
         size_t n = command_options(command, options);
 
         for (size_t i = 0; i < n; i++) {
-                const char *help = command_option_help(options[i].name);
+                const char *help = command_option_help(&options[i]);
                 char left[80];
 
                 snprintf(left, sizeof(left), "%s%s%s", options[i].name, options[i].argument[0] ? " " : "",

@@ -7,11 +7,6 @@
 #include "cli/remote_call.h"
 #include "fs/status.h"
 
-static const char usage[] =
-        "usage: fsyncfs ls [-lR] [--json] [-o OPTIONS] SOURCE[/PATH]\n"
-        "  Lists a folder of a master's workspace, without a mount. -l: mode, size, time; -R: all below.\n"
-        "  OPTIONS as for a mount: token_file=, tls, ca=, cert=, key=, timeout=, cache=\n";
-
 struct listing {
         struct remote *remote;
         const struct remote_call *call;
@@ -138,7 +133,7 @@ int command_ls(int argc, char **argv)
         struct catalog_entry top;
         int r, code = 0;
 
-        if (!remote_call_parse(argc, argv, usage, "lRj", &call, &code) ||
+        if (!remote_call_parse(argc, argv, "lRj", &call, &code) ||
             !remote_call_open(&call, true, call.recursive, &l.remote, &top, &code))
                 return code;
         r = list(&l, &top);

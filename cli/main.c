@@ -19,7 +19,7 @@ const struct command command_table[] = {
         { "diff", "DIR [--json]", "what a refresh would change; nothing does", command_diff, 0 },
         { "ls", "[-lR] SOURCE[/PATH] [-o OPTIONS] [--json]", "list a master's folder, without a mount", command_ls, 0 },
         { "cat", "SOURCE/PATH [-o OPTIONS]", "write a master's file to standard output", command_cat, 0 },
-        { "export", "SOURCE[/PATH] DIR|- [-o OPTIONS]", "copy a master's tree into a folder, or as a tar", command_export, 0 },
+        { "export", "SOURCE[/PATH] DIR|- [-o OPTIONS] [--json]", "copy a master's tree into a folder, or as a tar", command_export, 0 },
         { "top", "[DIR] [--batch N] [--interval SECONDS] [--json]", "what mounts are doing, until q is pressed", command_top, 0 },
         { "trace", "[DIR] [--json]", "each request that waits, as it happens, and why", command_trace, 0 },
         { "explain", "PID|CGROUP [DIR] [--json]", "what a task waited for", command_explain, 0 },

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "fs/mount_settings.h"
 
 int remote_exit_code(int error)
 {
@@ -25,77 +26,86 @@ int remote_exit_code(int error)
         }
 }
 
-static int add_options(struct remote_call *call, const char *list)
-{
-        const char *before = call->mount.cache_dir;
-        struct failure failure = { 0 };
-        int r = mount_options_parse(&call->mount, list, &failure);
+/* ---- settings ---- */
 
+/* One line is enough: `fsyncfs mount --check-config` has all. */
+static void tell(void *arg, const char *fault)
+{
+        bool *told = arg;
+
+        if (!*told)
+                fprintf(stderr, "fsyncfs: %s\n", fault);
+        *told = true;
+}
+
+static int read_settings(struct remote_call *call, const char *list)
+{
+        const struct mount_call mount = { .source = call->n_operands ? call->operands[0] : NULL,
+                                          .list = list };
+        struct mount_settings settings;
+        struct failure failure = { 0 };
+        bool told = false;
+        int r = mount_settings_read(&call->mount, &mount, tell, &told, &settings) > 0 ? -EINVAL : 0;
+
+        if (r == 0)
+                call->cache_named = settings_have(&settings.settings, "cache");
+        mount_settings_release(&settings);
+        if (r == 0)
+                r = mount_options_finish(&call->mount, &failure);
         if (r < 0)
-                fprintf(stderr, "fsyncfs: %s\n", failure_text(&failure, r));
-        call->cache_named = call->cache_named || call->mount.cache_dir != before;
+                tell(&told, failure_text(&failure, r));
         return r;
 }
 
-static int check_options(struct remote_call *call)
+/* ---- the call ---- */
+
+/* LIST gets what is after each -o. 0; -EINVAL: a wrong call; -ENOMEM. */
+static int read_options(int argc, char **argv, const char *letters, struct remote_call *call,
+                        struct buffer *list)
 {
-        struct failure failure = { 0 };
-        int r = mount_options_finish(&call->mount, &failure);
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+        int opt, r = buffer_printf(list, "%s", "");
 
-        if (r == 0 && call->mount.offline)
-                r = failure_set(&failure, -EINVAL, "'offline' is for mounts: this asks the master");
-        if (r < 0)
-                fprintf(stderr, "fsyncfs: %s\n", failure_text(&failure, r));
-        return r;
-}
-
-/* 0; -EINVAL: a wrong call, said or to be answered by the usage; 1: only help was wanted. */
-static int read_options(int argc, char **argv, const char *usage, const char *letters,
-                        struct remote_call *call)
-{
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 { 0 } };
-        int opt;
-
-        while ((opt = getopt_long(argc, argv, "lRo:", options, NULL)) != -1) {
-                if (opt == 'h') {
-                        fputs(usage, stdout);
-                        return 1;
-                }
-                if (opt == '?' || ((opt == 'l' || opt == 'R' || opt == 'j') && !strchr(letters, opt)) ||
-                    (opt == 'o' && add_options(call, optarg) < 0))
+        while (r == 0 && (opt = getopt_long(argc, argv, "lRo:", options, NULL)) != -1) {
+                if (opt == '?' || (opt != 'o' && !strchr(letters, opt)))
                         return -EINVAL;
+                if (opt == 'o')
+                        r = buffer_printf(list, "%s%s", list->len > 0 ? "," : "", optarg);
                 call->json = call->json || opt == 'j';
                 call->detailed = call->detailed || opt == 'l';
                 call->recursive = call->recursive || opt == 'R';
         }
         call->operands = argv + optind;
         call->n_operands = argc - optind;
-        return check_options(call);
+        return r;
 }
 
-bool remote_call_parse(int argc, char **argv, const char *usage, const char *letters, struct remote_call *ret,
-                       int *ret_code)
+static int read_call(int argc, char **argv, const char *letters, struct remote_call *call)
 {
         const int most = strchr(letters, '2') ? 2 : 1, least = strchr(letters, '?') ? 0 : most;
-        int r;
+        _cleanup_buffer_ struct buffer list = { 0 };
+        int r = read_options(argc, argv, letters, call, &list);
 
-        *ret = (struct remote_call){ 0 };
-        r = mount_options_init(&ret->mount);
+        if (r == -EINVAL || (r == 0 && (call->n_operands < least || call->n_operands > most)))
+                return command_usage(argv[0]);
         if (r == 0)
-                r = read_options(argc, argv, usage, letters, ret);
-        if (r == 0 && (ret->n_operands < least || ret->n_operands > most)) {
-                fputs(usage, stderr);
-                r = -EINVAL;
+                r = mount_options_init(&call->mount);
+        if (r == 0)
+                return read_settings(call, list.data) < 0 ? EXIT_USAGE : 0;
+        fprintf(stderr, "fsyncfs: %s\n", strerror(-r));
+        return 1;
+}
+
+bool remote_call_parse(int argc, char **argv, const char *letters, struct remote_call *ret, int *ret_code)
+{
+        *ret = (struct remote_call){ 0 };
+        *ret_code = read_call(argc, argv, letters, ret);
+        if (*ret_code != 0) {
+                mount_options_release(&ret->mount);
+                return false;
         }
-        if (r == 0) {
-                log_setup("fsyncfs", LOG_LEVEL_ERROR);
-                return true;
-        }
-        mount_options_release(&ret->mount);
-        *ret_code = r > 0 ? 0 : EXIT_USAGE;
-        return false;
+        log_setup("fsyncfs", LOG_LEVEL_ERROR);
+        return true;
 }
 
 bool remote_call_open(struct remote_call *call, bool folder, bool whole, struct remote **ret,
@@ -109,7 +119,9 @@ bool remote_call_open(struct remote_call *call, bool folder, bool whole, struct 
                 .whole = whole,
         };
         struct failure failure = { 0 };
-        int r = remote_open(&options, ret, ret_top, &failure);
+        int r = call->mount.offline
+                        ? failure_set(&failure, -EINVAL, "'offline' is for mounts: this asks the master")
+                        : remote_open(&options, ret, ret_top, &failure);
 
         if (r == 0)
                 return true;

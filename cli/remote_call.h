@@ -10,16 +10,17 @@
 #define EXIT_NO_MASTER 4 /* no master answers, or it lets nobody in */
 
 struct remote_call {
-        struct mount_options mount; /* of -o */
-        bool cache_named, json, detailed, recursive;
+        struct mount_options mount; /* of configuration, environment and -o */
+        bool cache_named;           /* in any of them */
+        bool json, detailed, recursive;
         char **operands;
         int n_operands;
 };
 
-/** Reads ARGV; LETTERS: those of "lR" and j (--json) that are taken, and 2 if there are two operands, not one, or ? if
- * there may be none. True: all is well. Otherwise RET_CODE is the exit code, and everything was said and released. */
-bool remote_call_parse(int argc, char **argv, const char *usage, const char *letters, struct remote_call *ret,
-                       int *ret_code);
+/** Reads ARGV, whose first is the command's name, and settings as for a mount of its first operand; LETTERS: those of "lR" and j (--json) that are taken,
+ * and 2 if there are two operands, not one, or ? if there may be none. True: all is well. Otherwise RET_CODE is the exit code, and everything was said and
+ * released. */
+bool remote_call_parse(int argc, char **argv, const char *letters, struct remote_call *ret, int *ret_code);
 
 /** As remote_open, of the first operand. What fails is said, and RET_CODE is the exit code. */
 bool remote_call_open(struct remote_call *call, bool folder, bool whole, struct remote **ret,

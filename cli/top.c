@@ -12,10 +12,6 @@
 #define ANSWER_MS       3000 /* how long a batch waits for those that do not answer */
 #define INTERVAL_MIN_MS 100
 
-static const char usage[] = "usage: fsyncfs top [DIR] [--batch N] [--interval SECONDS] [--json]\n"
-                            "  What mounts are doing, on a terminal until q is pressed; otherwise, and with "
-                            "--batch, N times as lines.\n";
-
 struct top_call {
         const char *dir;
         unsigned batch; /* 0: until q */
@@ -109,20 +105,19 @@ static int run_batch(struct top *top, const struct top_call *call)
 
 /* ---- the command ---- */
 
-/* 0; 1: only help was wanted; -1: a wrong call, said. */
+/* 0, or the exit code of a wrong call, which was said. */
 static int parse(int argc, char **argv, struct top_call *call)
 {
         static const struct option options[] = { { "batch", required_argument, NULL, 'b' },
                                                  { "interval", required_argument, NULL, 'i' },
                                                  { "json", no_argument, NULL, 'j' },
-                                                 { "help", no_argument, NULL, 'h' },
                                                  { 0 } };
         bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
         double seconds = 1;
         long batch = 0;
         int opt;
 
-        while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1 && opt != '?' && opt != 'h') {
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1 && opt != '?') {
                 call->json = call->json || opt == 'j';
                 if (opt == 'b')
                         batch = strtol(optarg, NULL, 10);
@@ -131,10 +126,8 @@ static int parse(int argc, char **argv, struct top_call *call)
                 if ((opt == 'b' && (batch < 1 || batch > 1000000)) || !(seconds > 0 && seconds <= 3600))
                         break;
         }
-        if (opt != -1 || argc - optind > 1) {
-                fputs(usage, opt == 'h' ? stdout : stderr);
-                return opt == 'h' ? 1 : -1;
-        }
+        if (opt != -1 || argc - optind > 1)
+                return command_usage("top");
         call->dir = argv[optind];
         call->batch = batch > 0 ? (unsigned)batch : terminal && !call->json ? 0 : 1;
         call->interval_ms = MAX((unsigned)(seconds * 1000), INTERVAL_MIN_MS);
@@ -149,7 +142,7 @@ int command_top(int argc, char **argv)
         int r = parse(argc, argv, &call);
 
         if (r != 0)
-                return r > 0 ? 0 : EXIT_USAGE;
+                return r;
         if (mounts_get(call.dir, &mounts) < 0 || mounts.n == 0) {
                 fputs("fsyncfs: nothing is mounted\n", stderr);
                 return 1;

@@ -10,10 +10,6 @@
 #include "cli/mounts.h"
 #include "fs/control.h"
 
-static const char usage[] = "usage: fsyncfs trace [DIR] [--json]\n"
-                            "  Shows each request of a task that has to wait, as it ends: when, who, what, "
-                            "how long, why. Ctrl-C ends it.\n";
-
 /* One mount that is followed, on a thread of its own. */
 struct follow {
         const char *dir;
@@ -125,19 +121,15 @@ static int follow_all(const struct mounts *mounts, bool json)
 
 int command_trace(int argc, char **argv)
 {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-                                                 { "help", no_argument, NULL, 'h' },
-                                                 { 0 } };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
         struct mounts mounts;
         bool json = false;
         int opt, result;
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) == 'j')
                 json = true;
-        if (opt == 'h' || opt != -1 || argc - optind > 1) {
-                fputs(usage, opt == 'h' ? stdout : stderr);
-                return opt == 'h' ? 0 : EXIT_USAGE;
-        }
+        if (opt != -1 || argc - optind > 1)
+                return command_usage("trace");
         if (mounts_get(argv[optind], &mounts) < 0 || mounts.n == 0) {
                 fputs("fsyncfs: nothing is mounted\n", stderr);
                 return 1;

@@ -10,6 +10,7 @@
 #include "proto/wire.h"
 #include "server/control.h"
 #include "server/options.h"
+#include "server/status.h"
 
 #define CONNECT_MS 5000
 #define WAIT_MAX   (24 * 3600)
@@ -60,14 +61,23 @@ static int take_wait(struct fence *f, const char *value)
         return -1;
 }
 
+/* Of XXH3-128 or of SHA-256: the length tells. */
+static int take_version(struct fence *f, const char *value)
+{
+        const size_t len = strlen(value) / 2;
+
+        f->given = true;
+        if (hash_of_len(len) == HASH_NONE || hex_decode(value, strlen(value), f->digest, len) < 0)
+                return wrong("--version needs 32 or 64 hexadecimal digits, not", value);
+        memset(f->digest + len, 0, HASH_BYTES - len);
+        return -1;
+}
+
 static int take_option(struct fence *f, int option, const char *value)
 {
         switch (option) {
         case 'v':
-                f->given = true;
-                return hex_decode(value, strlen(value), f->digest, HASH_BYTES) < 0
-                               ? wrong("--version needs 32 hexadecimal digits, not", value)
-                               : -1;
+                return take_version(f, value);
         case 'w':
                 return take_wait(f, value);
         case 'i':
@@ -81,16 +91,17 @@ static int take_option(struct fence *f, int option, const char *value)
         }
 }
 
+static const struct option options[] = {
+        { "version", required_argument, NULL, 'v' },
+        { "wait", optional_argument, NULL, 'w' },
+        { "index", required_argument, NULL, 'i' },
+        { "help", no_argument, NULL, 'h' },
+        { 0 },
+};
+
 /* An exit code, or -1: go on. */
 static int parse(int argc, char **argv, struct fence *f)
 {
-        static const struct option options[] = {
-                { "version", required_argument, NULL, 'v' },
-                { "wait", optional_argument, NULL, 'w' },
-                { "index", required_argument, NULL, 'i' },
-                { "help", no_argument, NULL, 'h' },
-                { 0 },
-        };
         int option;
 
         opterr = 0;
@@ -114,7 +125,7 @@ static void print_mount(const Fsyncfs__V1__FenceMount *m)
         char hex[2 * HASH_BYTES + 1] = "", line[1024];
 
         if (m->digest.len == HASH_BYTES)
-                hex_encode(m->digest.data, HASH_BYTES, hex);
+                status_format_version(m->digest.data, hex);
         snprintf(line, sizeof(line), "%.*s (%.*s)", (int)m->node.len, (const char *)m->node.data,
                  (int)m->address.len, (const char *)m->address.data);
         log_make_printable(line);
@@ -132,7 +143,7 @@ static void print_reply(const struct fence *f, const Fsyncfs__V1__FenceReply *re
         char hex[2 * HASH_BYTES + 1] = "";
 
         if (reply->digest.len == HASH_BYTES)
-                hex_encode(reply->digest.data, HASH_BYTES, hex);
+                status_format_version(reply->digest.data, hex);
         printf("%s: version %s: %u mounts show it, %u do not\n", f->spider, hex, reply->showing,
                reply->n_behind_in_all);
         for (size_t i = 0; i < reply->n_behind; i++)
@@ -276,6 +287,19 @@ static int run(const struct fence *f)
         code = r < 0 ? EXIT_TROUBLE : ask(f, channel);
         rpc_channel_free(channel);
         return code;
+}
+
+void fence_complete(int n, char *const *words)
+{
+        const char *typed = words[n - 1], *last = n > 1 ? words[n - 2] : "";
+
+        if (strcmp(last, "--index") == 0)
+                puts(":dirs");
+        else
+                for (const struct option *o = options; o->name; o++)
+                        if (strncmp(typed, "--", 2) == 0 &&
+                            strncmp(o->name, typed + 2, strlen(typed + 2)) == 0)
+                                printf("--%s\t\n", o->name);
 }
 
 int fence_main(int argc, char **argv)

@@ -333,6 +333,10 @@ int main(int argc, char **argv)
         log_setup("fsyncfs-server", LOG_LEVEL_INFO);
         if (argc > 1 && strcmp(argv[1], "fence") == 0)
                 return fence_main(argc - 1, argv + 1);
+        if (argc > 3 && strcmp(argv[1], "--complete") == 0 && strcmp(argv[2], "fence") == 0) {
+                fence_complete(argc - 3, argv + 3);
+                return 0;
+        }
         result = options_parse(argc, argv, &s.source, &s.options);
         if (result != OPTIONS_RUN) {
                 options_source_release(&s.source);

@@ -515,6 +515,8 @@ enum options_result options_parse(int argc, char **argv, struct options_source *
                 .journal_max = from_environment("FSYNCFS_TEST_JOURNAL_MAX"),
         };
         if (argc > 1 && strcmp(argv[1], "--complete") == 0) { /* for the shells' completions */
+                if (argc == 3 && strncmp("fence", argv[2], strlen(argv[2])) == 0)
+                        puts("fence\twhether every worker shows a version");
                 setting_complete(&server_option_table, argc - 2, argv + 2, stdout);
                 return OPTIONS_DONE;
         }

@@ -94,14 +94,17 @@ static int take_presence(struct attend_call *a, const uint8_t *data, size_t len)
 {
         const Fsyncfs__V1__Presence *m = (const Fsyncfs__V1__Presence *)wire_unpack(
                 &fsyncfs__v1__presence__descriptor, &a->arena.allocator, data, len);
+        uint8_t digest[HASH_BYTES];
         int r = 0;
 
-        if (!m || (m->digest.len != 0 && m->digest.len != HASH_BYTES))
+        if (!m || (m->digest.len != 0 && hash_of_len(m->digest.len) == HASH_NONE))
                 return -EINVAL;
         if (!a->member)
                 r = join(a, m);
-        if (r == 0 && m->digest.len > 0)
-                fleet_show(a->master->fleet, a->member, m->digest.data, m->revision);
+        if (r == 0 && m->digest.len > 0) {
+                hash_take(digest, m->digest.data, m->digest.len);
+                fleet_show(a->master->fleet, a->member, digest, m->revision);
+        }
         return r;
 }
 

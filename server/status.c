@@ -23,11 +23,21 @@ static json_t *text(const char *hostile)
         return json_string(copy);
 }
 
+/* A longer hash has zeros there once in 2^128. */
+void status_format_version(const uint8_t digest[HASH_BYTES], char ret[2 * HASH_BYTES + 1])
+{
+        static const uint8_t zeros[HASH_BYTES];
+        const size_t shorter = hash_len(HASH_XXH3);
+
+        hex_encode(digest, memcmp(digest + shorter, zeros, HASH_BYTES - shorter) == 0 ? shorter : HASH_BYTES,
+                   ret);
+}
+
 static json_t *digest_text(const uint8_t digest[HASH_BYTES])
 {
         char hex[2 * HASH_BYTES + 1];
 
-        hex_encode(digest, HASH_BYTES, hex);
+        status_format_version(digest, hex);
         return json_string(hex);
 }
 

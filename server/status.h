@@ -16,3 +16,6 @@ void status_sample(void);
 
 /** All of it. NULL: out of memory. The caller's. Looks into workspaces' trees. Any thread. */
 json_t *status_json(const struct master *master, const struct rpc_server *rpc);
+
+/** A version's digest as `fsyncfs version` prints it: as long as the hash that it is of. */
+void status_format_version(const uint8_t digest[HASH_BYTES], char ret[2 * HASH_BYTES + 1]);

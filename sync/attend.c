@@ -46,7 +46,7 @@ static int send_presence(struct attend *a, struct rpc_stream *stream)
         message.node_name = (char *)session_get_node_name(a->session);
         message.version = (char *)FSYNCFS_VERSION;
         if (version.valid && !version.loading) {
-                message.digest = (ProtobufCBinaryData){ HASH_BYTES, version.digest };
+                message.digest = (ProtobufCBinaryData){ hash_len(version.hash), version.digest };
                 message.revision = version.revision;
         }
         len = fsyncfs__v1__presence__get_packed_size(&message);

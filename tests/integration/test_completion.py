@@ -75,7 +75,12 @@ LINES = [
     ("fsyncfs mount a:/b /mnt -o tls,passthrough=of\t", "fsyncfs mount a:/b /mnt -o tls,passthrough=off "),
     ("fsyncfs mount a:/b /mnt -o cache=FOLDER/fold\t", "fsyncfs mount a:/b /mnt -o cache=FOLDER/folder/"),
     ("fsyncfs stat FOLDER/fi\t", "fsyncfs stat FOLDER/file "),
+    ("fsyncfs ls a:/b -o hash=s\t", "fsyncfs ls a:/b -o hash=sha256 "),
+    ("fsyncfs top --int\t", "fsyncfs top --interval "),
+    ("fsyncfs export a:/b FOLDER/fo\t", "fsyncfs export a:/b FOLDER/folder/"),
     ("fsyncfs-server --token\t", "fsyncfs-server --token-file "),
+    ("fsyncfs-server fen\t", "fsyncfs-server fence "),
+    ("fsyncfs-server fence quotes --ver\t", "fsyncfs-server fence quotes --version "),
     ("fsyncfs-server --watch fa\t", "fsyncfs-server --watch fanotify "),
     ("fsyncfs-server --workspace FOLDER/fo\t", "fsyncfs-server --workspace FOLDER/folder/"),
 ]

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import tarfile
 
 from harness import SOURCE, SPIDER, case, check, equal, is_mounted, main, one_line, program, run, run_ok, wait_until
 
@@ -201,6 +202,39 @@ def secrets(w):
     done = run([program("fsyncfs"), "mount", server.source(), w.path("mnt"), "--config", config, "-o", f"cache={w.path('cache')}"])
     check("hush-hush" not in done.stderr, "nor the one in the file")
     equal(done.returncode, 32, "there is no such folder")
+
+
+@case("ls, cat, export, doctor and bugreport have the settings that a mount of their source has")
+def without_mount(w):
+    w.tree.mkdir(parents=True)
+    (w.tree / "f").write_text("content" * 100)
+    write(w.path("token"), "secret-word")
+    w.path("token").chmod(0o600)
+    server = w.server(options=["--token-file", w.path("token")])
+    config = write(w.path("c.conf"), "[mount]", f"cache = {w.path('cache')}", "domain = own", "[mount it]", f"match = {server.source()}*",
+                   f"token_file = {w.path('token')}")
+
+    def fsyncfs(*words, **more):
+        return run([program("fsyncfs"), *words], env={**os.environ, "FSYNCFS_CONFIG": str(config), **more})
+    one_line(fsyncfs("ls", server.source(), FSYNCFS_CONFIG="/dev/null"), 4, "token")
+    equal(fsyncfs("ls", server.source()).stdout, "f\n", "ls")
+    equal(fsyncfs("cat", server.source(path="/f")).stdout, "content" * 100, "cat")
+    check(w.path("cache", "domains", "own", "format").exists(), "the cache of the file, which was not there, is made and used")
+    equal(fsyncfs("export", server.source(), w.path("out")).returncode, 0, "export")
+    equal((w.path("out") / "f").read_text(), "content" * 100, "what was exported")
+    done = fsyncfs("doctor", server.source())
+    for line in (f"ok    token file: '{w.path('token')}'", f"ok    cache folder: '{w.path('cache')}/domains/own'", "ok    workspace: "):
+        check(line in done.stdout, f"{line!r} is not in {done.stdout}")
+    one_line(fsyncfs("cat", server.source(path="/f"), "-o", f"config={w.path('absent')}"), 2, "absent")
+    write(config, "[mount]", "timeot = 1", "tls = perhaps")
+    for words in (["ls", server.source()], ["doctor"]):
+        one_line(fsyncfs(*words), 2, f"{config}:2: ")
+    equal(fsyncfs("bugreport", "-o", w.path("b.tar.gz"), FSYNCFS_REFRESH="off").returncode, 0, "a report, whatever is wrong with the settings")
+    with tarfile.open(w.path("b.tar.gz")) as tar:
+        member = next(one for one in tar.getmembers() if one.name.endswith("/settings.conf"))
+        text = tar.extractfile(member).read().decode()
+    for words in (f"# {config}:2: unknown key 'timeot'", f"# {config}:3: tls = perhaps", "\nrefresh = off ; FSYNCFS_REFRESH"):
+        check(words in text, f"{words!r} is not in {text}")
 
 
 main()

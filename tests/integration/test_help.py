@@ -75,6 +75,8 @@ def nearest(w):
             ([fsyncfs, "refresh", "/", "--statpass"], 2, ["'--statpass'", "'--stat-pass'"]),
             ([fsyncfs, "version", "/", "--stat-pass"], 2, ["--stat-pass", "fsyncfs version --help"]),
             ([fsyncfs, "mount", "--check-confg"], 1, ["'--check-config'"]),
+            ([fsyncfs, "top", "--intervall=2"], 2, ["'--intervall'", "'--interval'"]),
+            ([fsyncfs, "cat", "a:/b/c", "-o", "timeot=1"], 2, ["'timeot'", "'timeout'"]),
             ([fsyncfs, "mount", "a:/b", "/mnt", "-o", "chache=/x"], 1, ["'chache'", "'cache'"]),
             ([fsyncfs, "mount", "a:/b", "/mnt", "-o", "nosiud"], 1, ["'nosiud'", "'nosuid'"]),
             ([server, "--workspaces", "/x"], 2, ["'--workspaces'", "'--workspace'"]),
@@ -87,7 +89,10 @@ def nearest(w):
 @case("a wrong call says the right one")
 def usage(w):
     for argv, words in ((["refresh"], "refresh DIR"), (["cache"], "cache COMMAND"), (["cache", "pin"], "cache pin PATH|HASH..."),
-                        (["version", "a", "b"], "version DIR")):
+                        (["version", "a", "b"], "version DIR"), (["ls"], "ls [-lR] SOURCE"), (["cat", "a:/b/c", "d"], "cat SOURCE/PATH"),
+                        (["export", "a:/b"], "export SOURCE[/PATH] DIR|-"), (["doctor", "a:/b", "c"], "doctor [SOURCE]"), (["diff"], "diff DIR"),
+                        (["top", "--batch", "0"], "top [DIR]"), (["trace", "a", "b"], "trace [DIR]"), (["explain"], "explain PID|CGROUP"),
+                        (["bugreport", "a", "b"], "bugreport [DIR]")):
         one_line(run([program("fsyncfs"), *argv]), 2, f"usage: fsyncfs {words}")
     done = run([program("fsyncfs")])
     equal((done.returncode, done.stdout), (2, ""), "without a word")
