@@ -247,9 +247,8 @@ static int die_in_between(struct fixture *f)
         struct store *own;
         char path[256];
 
-        if (store_open(f->dir, &own) < 0)
+        if (store_open(f->dir, &own) < 0 || !usage_begin(own, usage_shard_of(&id)).locked)
                 return 1;
-        usage_begin(own, usage_shard_of(&id));
         blob_path(f, &id, path);
         if (unlink(path) < 0)
                 return 2;
@@ -682,6 +681,8 @@ static void *read_and_write(void *arg)
                 if (r == STORE_MISS) {
                         reader->misses++;
                         r = put_number(reader->store, number, BLOB);
+                        if (r == -EBUSY) /* who writes the same has had no time for seconds */
+                                continue;
                         assert_true(r == STORE_OK || r == STORE_HAVE);
                         r = store_get(reader->store, &id, &fd);
                         if (r == STORE_MISS) /* evicted by the other seven: asked for again */
