@@ -78,9 +78,9 @@ struct opening {
         struct part_layout layout;
         int dirfd, fd;  /* FD: owned */
         int64_t charge; /* what is to be added to the count */
-        bool counted;   /* the count is right */
-        bool made;      /* it was not there */
-        bool revived;   /* the cache folder was made anew */
+        struct usage_turn turn;
+        bool made;    /* it was not there */
+        bool revived; /* the cache folder was made anew */
         char path[PART_PATH_MAX];
 };
 
@@ -90,31 +90,59 @@ static int finish_publication(struct opening *o)
         char blob[STORE_BLOB_PATH_MAX];
 
         store_blob_path(o->id, blob);
-        o->counted = false;
+        o->turn.counted = false;
         if (fchmod(o->fd, 0400) < 0 || renameat(o->dirfd, o->path, o->dirfd, blob) < 0)
                 return -errno;
         return STORE_HAVE;
 }
 
-static int open_existing(struct opening *o)
+static int throw_away(struct opening *o)
 {
-        const int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC;
-        struct part_info info;
-        int r;
+        o->turn.counted = false;
+        return unlinkat(o->dirfd, o->path, 0) < 0 ? -errno : STORE_MISS;
+}
+
+static int open_file(struct opening *o, int more_flags)
+{
+        const int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | more_flags;
 
         o->fd = openat(o->dirfd, o->path, flags | O_NOATIME);
         if (o->fd < 0 && errno == EPERM) /* another user's */
                 o->fd = openat(o->dirfd, o->path, flags);
-        if (o->fd < 0)
-                return errno == ENOENT ? STORE_MISS : -errno;
+        return o->fd < 0 ? -errno : 0;
+}
+
+static int block_in_open(void *arg)
+{
+        return open_file(arg, 0);
+}
+
+/* Another process may just be looking whether the part is open (store_is_open_elsewhere): 0, -EBUSY if that does not end, and so on. */
+static int open_in_time(struct opening *o)
+{
+        int r = open_file(o, O_NONBLOCK);
+
+        return r == -EWOULDBLOCK ? store_wait_bounded(&o->store->patience, block_in_open, o) : r;
+}
+
+static int open_existing(struct opening *o)
+{
+        struct part_info info;
+        int r = open_in_time(o);
+
+        if (r == -ENOENT)
+                return STORE_MISS;
+        if (r == -EBUSY)
+                return throw_away(o); /* that process was about to do it */
+        if (r < 0)
+                return r;
         r = part_read_info(o->fd, o->id->algorithm, o->layout.size, &info);
         if (r == 0)
                 return info.whole ? finish_publication(o) : STORE_OK;
         if (r != -ENODATA)
                 return r;
         close(take_fd(&o->fd));
-        o->counted = false;
-        return unlinkat(o->dirfd, o->path, 0) < 0 ? -errno : STORE_MISS;
+        return throw_away(o);
 }
 
 static int make(struct opening *o)
@@ -148,11 +176,11 @@ static int open_part(struct opening *o, bool may_make)
         int r;
 
         o->charge = 0;
-        o->counted = usage_begin(o->store, shard);
+        o->turn = usage_begin(o->store, shard);
         r = store_has(o->store, o->id) ? STORE_HAVE : open_existing(o);
         if (r == STORE_MISS && may_make)
                 r = make(o);
-        usage_end(o->store, shard, o->counted, o->charge, 0);
+        usage_end(o->store, shard, o->turn, o->charge, 0);
         if (r != STORE_OK)
                 cleanup_close(&(int){ take_fd(&o->fd) });
         return r;
@@ -192,7 +220,8 @@ static int open_new(struct store *store, const struct content_id *id, uint64_t s
         part_path(id, o.path);
         do
                 r = open_part(&o, may_make);
-        while ((r == -ENOSPC && store_make_room(store, PIECES_MAKE_BYTES) == 0) ||
+        while (r == -EEXIST || /* it was made meanwhile, by who has not got the lock either */
+               (r == -ENOSPC && store_make_room(store, PIECES_MAKE_BYTES) == 0) ||
                (r == -ENOENT && !o.revived && (o.revived = store_revive(store) == 0)));
         if (r != STORE_OK)
                 return r;
@@ -314,13 +343,15 @@ void pieces_lose(struct store_pieces *pieces)
         unsigned shard = usage_shard_of(&pieces->id);
         char path[PART_PATH_MAX], text[HASH_TEXT_MAX];
         bool first = !atomic_exchange(&pieces->lost, true);
+        struct usage_turn turn;
 
         take_out(pieces);
-        usage_begin(store, shard);
         part_path(&pieces->id, path);
+        turn = usage_begin(store, shard);
+        turn.counted = false;
         if (pieces_is_current(pieces))
                 (void)unlinkat(store_blob_dir(store, &pieces->id), path, 0);
-        usage_end(store, shard, false, 0, 0);
+        usage_end(store, shard, turn, 0, 0);
         if (first)
                 log_limited(LOG_LEVEL_WARNING, "store", "what is here of %s was damaged: it is fetched anew",
                             content_id_format(&pieces->id, text));

@@ -81,7 +81,7 @@ ssize_t store_pieces_read(struct store_pieces *pieces, void *data, size_t len, u
 /**
  * Claims piece INDEX for who is about to bring it (P3): STORE_OK; STORE_HAVE: it is PIECE_HERE; STORE_BUSY: another process (or another thread of this
  * one) has claimed it. With MAY_WAIT instead of STORE_BUSY it waits until that one has brought it (STORE_HAVE) or given up (STORE_OK); -EINTR after
- * store_interrupt. -EINVAL: there is no such piece. The list need not be here, and may be afterwards. The claim ends with put or give_up, by any thread.
+ * store_interrupt; -EBUSY: another process has claimed it, and does neither for ten seconds. -EINVAL: there is no such piece. The list need not be here, and may be afterwards. The claim ends with put or give_up, by any thread.
  */
 int store_pieces_claim(struct store_pieces *pieces, uint64_t index, bool may_wait);
 

@@ -98,7 +98,7 @@ int store_pieces_set_list(struct store_pieces *pieces, const uint8_t *list, size
 static int write_and_count(struct store_pieces *pieces)
 {
         unsigned shard = usage_shard_of(&pieces->id);
-        bool counted = usage_begin(pieces->store, shard);
+        struct usage_turn turn = usage_begin(pieces->store, shard);
         struct part_info info;
         int64_t charge = 0;
         int r = part_read_info(pieces->fd, pieces->id.algorithm, pieces->layout.size, &info);
@@ -107,7 +107,7 @@ static int write_and_count(struct store_pieces *pieces)
                 r = part_write_list(pieces->fd, &pieces->layout, pieces->list);
         if (r == 0 && !info.whole && !info.listed && pieces_is_current(pieces))
                 charge = (int64_t)part_list_charge(&pieces->layout);
-        usage_end(pieces->store, shard, counted, charge, 0);
+        usage_end(pieces->store, shard, turn, charge, 0);
         return r;
 }
 

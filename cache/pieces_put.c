@@ -38,12 +38,12 @@ static int mark_and_count(struct store_pieces *pieces, uint64_t index, uint64_t 
 {
         int64_t charge = (int64_t)part_piece_charge(&pieces->layout, index);
         unsigned shard = usage_shard_of(&pieces->id);
-        bool counted = usage_begin(pieces->store, shard);
+        struct usage_turn turn = usage_begin(pieces->store, shard);
         int r = part_write_mark(pieces->fd, &pieces->layout, index, mark);
 
         if (r < 0 || !pieces_is_current(pieces))
                 charge = 0;
-        usage_end(pieces->store, shard, counted, mark == PART_MARK_NONE ? -charge : charge, 0);
+        usage_end(pieces->store, shard, turn, mark == PART_MARK_NONE ? -charge : charge, 0);
         return r;
 }
 
@@ -236,12 +236,13 @@ static void become_blob(struct store_pieces *pieces)
         struct store *store = pieces->store;
         int64_t trailer = (int64_t)(part_tail_charge() + part_list_charge(&pieces->layout));
         unsigned shard = usage_shard_of(&pieces->id);
-        bool counted = usage_begin(store, shard);
+        struct usage_turn turn = usage_begin(store, shard);
         int r = -ESTALE;
 
         if (pieces_is_current(pieces) && !store_has(store, &pieces->id))
                 r = cut_and_rename(pieces);
-        usage_end(store, shard, counted && (r == 0 || r == -ESTALE), r == 0 ? -trailer : 0, r == 0);
+        turn.counted &= r == 0 || r == -ESTALE;
+        usage_end(store, shard, turn, r == 0 ? -trailer : 0, r == 0);
 }
 
 static void publish(struct store_pieces *pieces)

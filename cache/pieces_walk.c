@@ -8,7 +8,7 @@
 
 uint64_t pieces_charge(const struct store_found *found, const struct stat *st, bool *exact)
 {
-        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name);
+        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name, false);
 
         if (fd >= 0)
                 return part_charge(fd, found->id.algorithm, st, exact);
@@ -27,7 +27,11 @@ int64_t pieces_drop_part(struct store *store, const struct content_id *id, bool 
         if (!hash_by_pieces(id->algorithm))
                 return 0;
         part_path(id, path);
-        fd = store_open_blob(dirfd, path);
+        fd = store_open_blob(dirfd, path, false);
+        if (fd == -EWOULDBLOCK) {
+                *exact = false;
+                (void)unlinkat(dirfd, path, 0);
+        }
         if (fd < 0 || fstat(fd, &st) < 0)
                 return 0;
         bytes = part_charge(fd, id->algorithm, &st, exact);
@@ -51,7 +55,7 @@ static int verify_piece(struct store_pieces *pieces, uint64_t index)
 
 int pieces_verify_part(struct store *store, const struct store_found *found, uint64_t *ret_wrong)
 {
-        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name);
+        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name, true);
         struct store_pieces *pieces;
         struct part_info info;
         uint64_t wrong = 0;
@@ -94,23 +98,23 @@ static bool is_useful(int fd, enum hash_algorithm algorithm)
 
 int pieces_collect_part(struct store *store, const struct store_found *found, struct store_evicted *ret)
 {
-        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name);
+        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name, true);
         unsigned shard = usage_shard_of(&found->id);
         uint64_t bytes = 0;
         struct stat st;
-        bool counted;
+        struct usage_turn turn;
         int r = 0;
 
         if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
                 return 0;
-        counted = usage_begin(store, shard);
-        if (store_is_current(fd, found->dirfd, found->name) && !is_useful(fd, found->id.algorithm) &&
-            !store_is_open_elsewhere(fd)) {
-                bytes = part_charge(fd, found->id.algorithm, &st, &counted);
+        turn = usage_begin(store, shard);
+        if (turn.locked && store_is_current(fd, found->dirfd, found->name) &&
+            !is_useful(fd, found->id.algorithm) && !store_is_open_elsewhere(fd)) {
+                bytes = part_charge(fd, found->id.algorithm, &st, &turn.counted);
                 r = unlinkat(found->dirfd, found->name, 0) < 0 ? -errno : 0;
                 ret->blobs += r == 0;
                 ret->bytes += r == 0 ? bytes : 0;
         }
-        usage_end(store, shard, counted, r == 0 ? -(int64_t)bytes : 0, 0);
+        usage_end(store, shard, turn, r == 0 ? -(int64_t)bytes : 0, 0);
         return r;
 }

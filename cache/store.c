@@ -139,7 +139,7 @@ static int check_format(struct store *store)
         return probe_and_format(store, text.len == 0);
 }
 
-/* One opener at a time, so that two that begin the same store do not see each other's half. */
+/* One opener at a time, so that two that begin the same store do not see each other's half. -EBUSY: that one does not get on. */
 static int set_up(struct store *store, const char *dir)
 {
         _cleanup_close_ int lock = -1;
@@ -155,7 +155,11 @@ static int set_up(struct store *store, const char *dir)
         store->dir = realpath(dir, NULL);
         if (!store->dir)
                 return -errno;
-        r = store_flock(lock, LOCK_EX);
+        r = store_wait_setup();
+        if (r == 0)
+                r = store_flock(lock, LOCK_EX | LOCK_NB);
+        if (r == -EWOULDBLOCK)
+                r = store_wait_bounded(&store->patience, store_block_in_flock, &lock);
         if (r == 0)
                 r = check_format(store);
         if (r == 0)
@@ -170,8 +174,6 @@ static int set_up(struct store *store, const char *dir)
                 r = room_new(store);
         if (r == 0)
                 r = pieces_table_new(store);
-        if (r == 0)
-                r = store_wait_setup();
         return r;
 }
 
@@ -211,6 +213,7 @@ int store_open(const char *dir, struct store **ret)
         mutex_init(&store->mutex);
         mutex_init(&store->revive_lock);
         condition_init(&store->waiter_left);
+        store->patience.most_ns = STORE_OWNER_MAX_NS;
         r = set_up(store, dir);
         if (r < 0) {
                 store_free(store);
@@ -270,15 +273,16 @@ static int quarantine(struct store *store, const struct content_id *id, int fd)
         char path[STORE_BLOB_PATH_MAX], name[STORE_NAME_MAX], text[HASH_TEXT_MAX];
         int dirfd = store_blob_dir(store, id), r;
         unsigned shard = usage_shard_of(id);
+        struct usage_turn turn;
 
         store_blob_path(id, path);
         store_flat_name(id, name);
         if (fd >= 0 && !store_is_current(fd, dirfd, path))
                 return STORE_MISS; /* somebody else moved it, and may have put a good one there */
-        usage_begin(store, shard);
+        turn = usage_begin(store, shard);
         r = renameat(dirfd, path, store->quarantine_fd, name) < 0 && errno != ENOENT ? -errno : 0;
-        /* It may not have the size any more that it was counted with. */
-        usage_end(store, shard, false, 0, 0);
+        turn.counted = false; /* it may not have the size any more that it was counted with */
+        usage_end(store, shard, turn, 0, 0);
         if (r < 0)
                 return r;
         log_limited(LOG_LEVEL_WARNING, "store",
@@ -303,9 +307,9 @@ int store_check_blob(struct store *store, const struct content_id *id, int fd)
         return STORE_OK;
 }
 
-int store_open_blob(int dirfd, const char *path)
+int store_open_blob(int dirfd, const char *path, bool may_wait)
 {
-        const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC;
+        const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (may_wait ? 0 : O_NONBLOCK);
         int fd = openat(dirfd, path, flags | O_NOATIME);
 
         if (fd < 0 && errno == EPERM) /* another user's: then every read counts as a use */
@@ -351,11 +355,13 @@ static int get(struct store *store, const struct content_id *id, bool may_read, 
         if (dirfd < 0)
                 return dirfd;
         store_blob_path(id, path);
-        fd = store_open_blob(dirfd, path);
+        fd = store_open_blob(dirfd, path, may_read);
         if (fd == -EMFILE || fd == -ENFILE) {
                 room_drop_held(store);
-                fd = store_open_blob(dirfd, path);
+                fd = store_open_blob(dirfd, path, may_read);
         }
+        if (fd == -EWOULDBLOCK)
+                return STORE_UNVERIFIED;  /* for who may wait */
         if (fd == -EIO || fd == -EUCLEAN) /* damage of the file system's own */
                 return quarantine(store, id, fd);
         if (fd < 0)

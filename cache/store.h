@@ -12,7 +12,8 @@
  *  S6 Eviction takes the least recently used blobs first, and none that a process has open or that is pinned. A blob that is evicted
  *     while somebody opens it stays readable for who has it: eviction removes names, never bytes.
  *  S7 A folder of blobs whose count in DIR/usage bears the mark of the running boot is counted right. The mark is off while a
- *     blob comes or goes; if its process dies meanwhile it stays off, and the folder is counted anew before it matters.
+ *     blob comes or goes; if its process dies meanwhile, or a blob comes without the folder's lock, because a process that is stopped
+ *     has it, it stays off, and the folder is counted anew before it matters.
  *  S8 A quota fails no write: room is made before, and where none can be made the write goes on beyond the quota. -ENOSPC means that the disk
  *     is full although all that may go has gone.
  *
@@ -95,8 +96,8 @@ bool store_has(struct store *store, const struct content_id *id);
 
 /**
  * Starts writing a content of SIZE bytes. Blocks while another thread or process is writing the same one (and then usually
- * returns STORE_HAVE), and while room is made for it (S8). STORE_OK with a writer, STORE_HAVE, -ENOSPC, -EINTR (store_interrupt), and so
- * on.
+ * returns STORE_HAVE), and while room is made for it (S8). STORE_OK with a writer, STORE_HAVE, -ENOSPC, -EINTR (store_interrupt), -EBUSY (who is writing it
+ * has brought nothing for ten seconds), and so on.
  */
 int store_write_begin(struct store *store, const struct content_id *id, uint64_t size,
                       struct store_writer **ret);
@@ -175,7 +176,7 @@ struct store_evicted {
 /** Evicts until the blobs are TO_BYTES or less (as counted by store_usage), or no more may go (S6). Adds to RET. */
 int store_evict(struct store *store, uint64_t to_bytes, struct store_evicted *ret);
 
-/** From now on the content is not evicted; it need not be here yet. 0 or negative errno. */
+/** From now on the content is not evicted; it need not be here yet. 0 or negative errno; -EBUSY: an eviction that another process has begun, and does not end, may still take it. */
 int store_pin(struct store *store, const struct content_id *id);
 
 /** STORE_OK; STORE_MISS: there was no pin. */

@@ -108,8 +108,8 @@ static int64_t to_ns(const struct timespec *ts)
 
 static bool is_open_at(int dirfd, const char *name)
 {
-        int fd = store_open_blob(dirfd, name);
-        bool open = fd >= 0 && store_is_open_elsewhere(fd);
+        int fd = store_open_blob(dirfd, name, false);
+        bool open = fd >= 0 ? store_is_open_elsewhere(fd) : fd == -EWOULDBLOCK;
 
         if (fd >= 0)
                 close(fd);
@@ -137,12 +137,20 @@ static bool is_stopped(const struct evict_pass *pass)
         return pass->stop && atomic_load(pass->stop);
 }
 
+/* What another process keeps locked is left to another pass. */
+static int count_if_free(struct round *round, unsigned shard)
+{
+        int r = usage_count(round->store, shard, consider, round);
+
+        return r == -EBUSY ? 0 : r;
+}
+
 static int find_oldest(struct round *round)
 {
         int r = pins_load(round->store, &round->pins);
 
         for (unsigned i = 0; r == 0 && i < USAGE_SHARDS; i++)
-                r = is_stopped(round->pass) ? -ECANCELED : usage_count(round->store, i, consider, round);
+                r = is_stopped(round->pass) ? -ECANCELED : count_if_free(round, i);
         pins_release(&round->pins);
         return r < 0 ? r : round->oldest.error;
 }
@@ -155,15 +163,16 @@ static uint64_t unlink_found(struct store *store, const struct candidate *candid
 {
         int dirfd = store_blob_dir(store, &candidate->id);
         unsigned shard = usage_shard_of(&candidate->id);
-        bool counted = usage_begin(store, shard), gone;
+        struct usage_turn turn = usage_begin(store, shard);
         uint64_t bytes = candidate->bytes;
         struct stat st;
+        bool gone;
 
         if (candidate->part && fstat(fd, &st) == 0)
-                bytes = part_charge(fd, candidate->id.algorithm, &st, &counted);
-        gone = store_is_current(fd, dirfd, path) && !pins_has(store, &candidate->id) &&
+                bytes = part_charge(fd, candidate->id.algorithm, &st, &turn.counted);
+        gone = turn.locked && store_is_current(fd, dirfd, path) && !pins_has(store, &candidate->id) &&
                !(candidate->part && store_is_open_elsewhere(fd)) && unlinkat(dirfd, path, 0) == 0;
-        usage_end(store, shard, counted, gone ? -(int64_t)bytes : 0, gone && !candidate->part ? -1 : 0);
+        usage_end(store, shard, turn, gone ? -(int64_t)bytes : 0, gone && !candidate->part ? -1 : 0);
         return gone ? bytes : 0;
 }
 
@@ -178,11 +187,12 @@ static void evict_one(struct store *store, const struct candidate *candidate, st
                 part_path(&candidate->id, path);
         else
                 store_blob_path(&candidate->id, path);
-        fd = store_open_blob(store_blob_dir(store, &candidate->id), path);
+        fd = store_open_blob(store_blob_dir(store, &candidate->id), path, false);
         if (fd < 0)
                 return;
-        /* Used since it was chosen, or put there anew: not the least recently used any more. */
-        if (fstat(fd, &st) == 0 && to_ns(&st.st_atim) == candidate->used_ns && !store_is_open_elsewhere(fd)) {
+        /* Used since it was chosen, or put there anew: not the least recently used any more. Whether a part is open is looked at under the lock alone: who is stopped at that then holds up nobody. */
+        if (fstat(fd, &st) == 0 && to_ns(&st.st_atim) == candidate->used_ns &&
+            (candidate->part || !store_is_open_elsewhere(fd))) {
                 gone = unlink_found(store, candidate, fd, path);
                 evicted->blobs += gone > 0;
                 evicted->bytes += gone;

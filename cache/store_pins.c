@@ -89,7 +89,7 @@ int store_pin(struct store *store, const struct content_id *id)
 {
         char name[STORE_NAME_MAX];
         unsigned shard;
-        bool counted;
+        struct usage_turn turn;
         int fd;
 
         if (store_blob_dir(store, id) < 0)
@@ -101,9 +101,9 @@ int store_pin(struct store *store, const struct content_id *id)
         close(fd);
         /* An eviction under way has either seen the pin, or is over once its lock can be had. */
         shard = usage_shard_of(id);
-        counted = usage_begin(store, shard);
-        usage_end(store, shard, counted, 0, 0);
-        return 0;
+        turn = usage_begin(store, shard);
+        usage_end(store, shard, turn, 0, 0);
+        return turn.locked ? 0 : -EBUSY;
 }
 
 int store_unpin(struct store *store, const struct content_id *id)

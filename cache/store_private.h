@@ -16,6 +16,14 @@ struct store_waiter {
         struct store_waiter *next;
 };
 
+/* How long to wait for a lock of another process. The next waits after one in vain are short: who is away is away for all. */
+struct store_patience {
+        int64_t most_ns;
+        _Atomic int64_t vain_ns; /* when a wait was in vain last; 0: none since one that was not */
+};
+
+#define STORE_OWNER_MAX_NS (10 * NSEC_PER_SEC) /* for who brings a content, and is not seen to */
+
 #define STORE_SIZE_LIMIT ((uint64_t)INT64_MAX / 2) /* of a content, so that sums of sizes do not wrap */
 
 struct usage;
@@ -37,7 +45,8 @@ struct store {
         struct condition waiter_left;
         struct store_waiter *waiters TSA_GUARDED(mutex); /* threads blocked in flock(2) */
         bool interrupted TSA_GUARDED(mutex);
-        struct mutex revive_lock; /* held over store_revive: one thread makes the folders */
+        struct store_patience patience; /* for who brings a content */
+        struct mutex revive_lock;       /* held over store_revive: one thread makes the folders */
 };
 
 #define STORE_BLOB_PATH_MAX (2 * HASH_BYTES + 2)
@@ -90,13 +99,24 @@ void store_touch(int fd, const struct stat *st);
 /** Unblocks the waiting threads' signal; once per process. */
 int store_wait_setup(void);
 
-/** Calls BLOCK, which waits in the kernel, until it returns anything but -EINTR, and returns that; -EINTR after store_interrupt. */
+/**
+ * Calls BLOCK, which waits in the kernel for a lock, until it returns anything but -EINTR, and returns that; -EINTR after store_interrupt; -EBUSY when it has waited for as long as the store's
+ * patience allows.
+ */
 int store_wait(struct store *store, int (*block)(void *arg), void *arg);
+
+/** The same by a PATIENCE of its own, and whatever is interrupted. */
+int store_wait_bounded(struct store_patience *patience, int (*block)(void *arg), void *arg);
+
+/** A BLOCK for the two above: flock(2) of the descriptor that ARG points at. */
+int store_block_in_flock(void *arg);
 
 bool store_is_interrupted(struct store *store);
 
-/** The blob for reading, without moving its atime: the descriptor or negative errno. */
-int store_open_blob(int dirfd, const char *path);
+/**
+ * The blob for reading, without moving its atime: the descriptor or negative errno. -EWOULDBLOCK, if not MAY_WAIT: another process just looks whether it is open (store_is_open_elsewhere), which it may be stopped at.
+ */
+int store_open_blob(int dirfd, const char *path, bool may_wait);
 
 /**
  * Whether anybody but FD has the file open or mapped. The kernel grants a lease for writing to the only opener of a file and to
@@ -141,20 +161,34 @@ uint64_t usage_charge(uint64_t size);
 
 unsigned usage_shard_of(const struct content_id *id);
 
-/** Locks the shard and takes its mark off; returns whether it had one: usage_end wants to know. */
-bool usage_begin(struct store *store, unsigned shard);
+/* A change of a shard, from usage_begin to usage_end. */
+struct usage_turn {
+        bool locked; /* false: another process has the lock, and has not given it back for two seconds: it is stopped, or its disk is stuck */
+        bool counted; /* the count was right; who does something else than it says to usage_end sets it to false */
+};
 
-/** Applies the change, puts the mark back if COUNTED, unlocks. */
-void usage_end(struct store *store, unsigned shard, bool counted, int64_t bytes, int64_t blobs);
+/**
+ * Locks the shard and takes its mark off. Not locked, a change that is one step of the file system may be made nevertheless, and is counted later: the shard is left without a mark, whatever who has the lock does. Only
+ * what is of use must not be evicted then: that it is not just being opened, or pinned, is what the lock is for.
+ */
+struct usage_turn usage_begin(struct store *store, unsigned shard);
+
+/** Applies the change, puts the mark back if TURN is counted, unlocks. */
+void usage_end(struct store *store, unsigned shard, struct usage_turn turn, int64_t bytes, int64_t blobs);
 
 /* BYTES: what it counts for. */
 typedef void (*usage_found_fn)(const struct store_found *found, const struct stat *st, uint64_t bytes,
                                void *arg);
 
-/** Counts the shard and marks it, unless a part could not be read; EACH (optional) hears of every blob and part, under the shard's lock. */
+/**
+ * Counts the shard and marks it, unless a part could not be read; EACH (optional) hears of every blob and part, under the shard's lock. -EBUSY: another process has that, as above.
+ */
 int usage_count(struct store *store, unsigned shard, usage_found_fn each, void *arg);
 
-/** Counts those that have no mark, unless *STOP. */
+/** As usage_count; a shard that another process keeps locked is walked nevertheless, and not marked. */
+int usage_look(struct store *store, unsigned shard, usage_found_fn each, void *arg);
+
+/** Counts those that have no mark and can be locked, unless *STOP. */
 int usage_count_missing(struct store *store, const atomic_bool *stop);
 
 /** Notes what is about to be written, or, negative, no longer is; UNWRITTEN is the part that takes no disk yet. */

@@ -11,12 +11,16 @@
 #define USAGE_NAME  "usage"
 #define USAGE_MAGIC UINT64_C(0x3320656761737566) /* "fusage 3" */
 #define SLOTS       64u
-#define SLOT_LOCK   USAGE_SHARDS /* the byte of the first slot's lock; below are those of the shards */
+#define LOCK_MAX_NS (2 * NSEC_PER_SEC) /* a FUSE thread may be waiting */
+#define SLOT_LOCK   USAGE_SHARDS       /* the byte of the first slot's lock; below are those of the shards */
+#define MARK_TAKEN  UINT64_C(0)        /* who has the lock is changing the shard */
+#define MARK_PASSED                                                                                          \
+        UINT64_C(1) /* somebody changed it without the lock: who has it must not put the mark back */
 
 struct usage_shard {
         _Atomic uint64_t
                 mark; /* S7: the running boot's, or anything else: not counted, BYTES and BLOBS are a guess */
-        _Atomic uint64_t bytes, blobs; /* changed under the shard's lock, read by anybody */
+        _Atomic uint64_t bytes, blobs;
 };
 
 /* One for each process that has the store open, which holds the lock of the slot's byte as long as it lives. */
@@ -38,21 +42,29 @@ struct usage {
                 *file; /* mapped; if somebody truncates it, zeros of this process alone, and counted anew */
         struct usage_slot *_Atomic own; /* in FILE, or FALLBACK; changed by usage_move alone */
         struct usage_slot fallback;
+        struct store_patience patience;   /* for a shard's lock in another process */
         struct mutex locks[USAGE_SHARDS]; /* of the shards, among this process's threads */
 };
 
-/* A lock of one byte, which dies with the process. 0 or negative errno; what cannot be locked at all is not shared. */
-static int lock_byte(const struct usage *u, unsigned byte, short type, bool wait)
+/* A lock of one byte, which dies with the process. 0 or negative errno, -EAGAIN if another process has it. */
+static int lock_byte(const struct usage *u, unsigned byte, short type)
 {
         struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
-        int r;
 
-        if (u->fd < 0)
-                return 0;
-        do
-                r = fcntl(u->fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
-        while (r < 0 && errno == EINTR);
-        return r < 0 ? -errno : 0;
+        return u->fd >= 0 && fcntl(u->fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+struct byte_wait {
+        int fd;
+        unsigned byte;
+};
+
+static int wait_for_byte(void *arg)
+{
+        const struct byte_wait *wait = arg;
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = wait->byte, .l_len = 1 };
+
+        return fcntl(wait->fd, F_OFD_SETLKW, &lock) < 0 ? -errno : 0;
 }
 
 /* Written out in full before it gets its name: a mapped hole on a full disk is a SIGBUS. */
@@ -99,7 +111,7 @@ static void take_slot(struct usage *u)
 {
         u->own = &u->fallback;
         for (unsigned i = 0; u->fd >= 0 && i < SLOTS; i++)
-                if (lock_byte(u, SLOT_LOCK + i, F_WRLCK, false) == 0) {
+                if (lock_byte(u, SLOT_LOCK + i, F_WRLCK) == 0) {
                         u->own = &u->file->slots[i];
                         break;
                 }
@@ -118,6 +130,7 @@ int usage_open(struct store *store)
         store->usage = u;
         u->fd = -1;
         u->mark = store_boot_mark(store);
+        u->patience.most_ns = LOCK_MAX_NS;
         for (unsigned i = 0; i < USAGE_SHARDS; i++)
                 mutex_init(&u->locks[i]);
         r = open_file(store, &u->fd);
@@ -194,45 +207,67 @@ static bool is_counted(const struct usage *u, unsigned shard)
         return atomic_load(&u->file->shards[shard].mark) == u->mark;
 }
 
-static void lock_shard(struct usage *u, unsigned shard) TSA_NONE
+/* 0 or -EBUSY. */
+static int lock_shard(struct usage *u, unsigned shard) TSA_NONE
 {
+        struct byte_wait wait = { .fd = u->fd, .byte = shard };
+        int r;
+
         mutex_lock(&u->locks[shard]);
-        (void)lock_byte(u, shard, F_WRLCK, true);
+        r = lock_byte(u, shard, F_WRLCK);
+        if (r == -EAGAIN || r == -EACCES)
+                r = store_wait_bounded(&u->patience, wait_for_byte, &wait);
+        if (r == -EBUSY)
+                mutex_unlock(&u->locks[shard]);
+        return r == -EBUSY ? r : 0; /* any other error: what cannot be locked at all is not shared */
 }
 
 static void unlock_shard(struct usage *u, unsigned shard) TSA_NONE
 {
-        (void)lock_byte(u, shard, F_UNLCK, true);
+        (void)lock_byte(u, shard, F_UNLCK);
         mutex_unlock(&u->locks[shard]);
 }
 
-bool usage_begin(struct store *store, unsigned shard)
+struct usage_turn usage_begin(struct store *store, unsigned shard)
 {
         struct usage *u = store->usage;
-        bool counted;
+        const bool locked = lock_shard(u, shard) == 0;
+        uint64_t before = atomic_exchange(&u->file->shards[shard].mark, locked ? MARK_TAKEN : MARK_PASSED);
 
-        lock_shard(u, shard);
-        counted = is_counted(u, shard);
-        atomic_store(&u->file->shards[shard].mark, 0);
-        return counted;
+        return (struct usage_turn){ .locked = locked, .counted = locked && before == u->mark };
 }
 
 /* What is not counted may be any number: it must not wrap. */
 static void add(_Atomic uint64_t *where, int64_t delta)
 {
-        uint64_t now = atomic_load(where);
+        uint64_t now = atomic_load(where), next;
 
-        atomic_store(where, delta < 0 && now < (uint64_t)-delta ? 0 : now + (uint64_t)delta);
+        do
+                next = delta < 0 && now < (uint64_t)-delta ? 0 : now + (uint64_t)delta;
+        while (!atomic_compare_exchange_weak(where, &now, next));
 }
 
-void usage_end(struct store *store, unsigned shard, bool counted, int64_t bytes, int64_t blobs)
+/* Unless somebody has changed the shard without the lock since it was MARK_TAKEN. */
+static void put_mark_back(struct usage *u, unsigned shard)
+{
+        uint64_t taken = MARK_TAKEN;
+
+        (void)atomic_compare_exchange_strong(&u->file->shards[shard].mark, &taken, u->mark);
+}
+
+void usage_end(struct store *store, unsigned shard, struct usage_turn turn, int64_t bytes, int64_t blobs)
 {
         struct usage *u = store->usage;
 
         add(&u->file->shards[shard].bytes, bytes);
         add(&u->file->shards[shard].blobs, blobs);
-        if (counted)
-                atomic_store(&u->file->shards[shard].mark, u->mark);
+        if (!turn.locked) {
+                /* Once more, and last: who counted since usage_begin may have seen the change or not. */
+                atomic_store(&u->file->shards[shard].mark, MARK_PASSED);
+                return;
+        }
+        if (turn.counted)
+                put_mark_back(u, shard);
         unlock_shard(u, shard);
 }
 
@@ -261,31 +296,48 @@ static int count_found(const struct store_found *found, void *arg)
         return 0;
 }
 
+static int walk(struct store *store, unsigned shard, struct count_state *state)
+{
+        return store_walk_folder(store, HASH_XXH3 + shard / 256, (uint8_t)(shard % 256), count_found, state);
+}
+
 static int count_locked(struct store *store, unsigned shard, usage_found_fn each, void *arg)
 {
         struct usage_shard *s = &store->usage->file->shards[shard];
         struct count_state state = { .exact = true, .each = each, .arg = arg };
-        int r = store_walk_folder(store, HASH_XXH3 + shard / 256, (uint8_t)(shard % 256), count_found,
-                                  &state);
+        int r;
 
+        if (!is_counted(store->usage, shard))
+                atomic_store(&s->mark, MARK_TAKEN);
+        r = walk(store, shard, &state);
         if (r < 0)
                 return r;
-        atomic_store(&s->mark, 0);
         atomic_store(&s->bytes, state.bytes);
         atomic_store(&s->blobs, state.blobs);
         if (state.exact)
-                atomic_store(&s->mark, store->usage->mark);
+                put_mark_back(store->usage, shard);
+        else
+                atomic_store(&s->mark, MARK_TAKEN);
         return 0;
 }
 
 int usage_count(struct store *store, unsigned shard, usage_found_fn each, void *arg)
 {
-        int r;
+        int r = lock_shard(store->usage, shard);
 
-        lock_shard(store->usage, shard);
+        if (r < 0)
+                return r;
         r = count_locked(store, shard, each, arg);
         unlock_shard(store->usage, shard);
         return r;
+}
+
+int usage_look(struct store *store, unsigned shard, usage_found_fn each, void *arg)
+{
+        struct count_state state = { .each = each, .arg = arg };
+        int r = usage_count(store, shard, each, arg);
+
+        return r == -EBUSY ? walk(store, shard, &state) : r;
 }
 
 int usage_count_missing(struct store *store, const atomic_bool *stop)
@@ -294,9 +346,8 @@ int usage_count_missing(struct store *store, const atomic_bool *stop)
         int r = 0;
 
         for (unsigned i = 0; r == 0 && i < USAGE_SHARDS && !atomic_load(stop); i++) {
-                if (is_counted(u, i))
+                if (is_counted(u, i) || lock_shard(u, i) < 0)
                         continue;
-                lock_shard(u, i);
                 if (!is_counted(u, i)) /* it may have been in the middle of a change */
                         r = count_locked(store, i, NULL, NULL);
                 unlock_shard(u, i);
@@ -352,12 +403,12 @@ void usage_drop_dead(struct store *store)
                 if (slot == u->own || (atomic_load(&slot->reserved) == 0 &&
                                        atomic_load(&slot->unwritten) == 0 && atomic_load(&slot->quota) == 0))
                         continue;
-                if (lock_byte(u, SLOT_LOCK + i, F_WRLCK, false) < 0)
+                if (lock_byte(u, SLOT_LOCK + i, F_WRLCK) < 0)
                         continue; /* alive */
                 atomic_store(&slot->reserved, 0);
                 atomic_store(&slot->unwritten, 0);
                 atomic_store(&slot->quota, 0);
-                (void)lock_byte(u, SLOT_LOCK + i, F_UNLCK, false);
+                (void)lock_byte(u, SLOT_LOCK + i, F_UNLCK);
         }
 }
 

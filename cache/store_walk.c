@@ -192,7 +192,7 @@ int store_stat(struct store *store, struct store_stats *ret)
         int r = pins_load(store, &state.pins);
 
         for (unsigned i = 0; r == 0 && i < USAGE_SHARDS; i++)
-                r = usage_count(store, i, stat_found, &state);
+                r = usage_look(store, i, stat_found, &state);
         pins_release(&state.pins);
         if (r == 0)
                 r = store_walk_names(store->partial_fd, stat_partial, &state);
@@ -221,7 +221,7 @@ static void note_damaged(struct verify_state *state, const struct content_id *id
 
 static int verify_blob(const struct store_found *found, struct verify_state *state)
 {
-        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name);
+        _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name, true);
         int r;
 
         if (fd < 0)

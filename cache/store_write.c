@@ -1,16 +1,13 @@
 #include "cache/store.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 
 #include "base/io.h"
 #include "cache/store_private.h"
 
-#define WAKE_SIGNAL   SIGUSR2
-#define WAKE_AGAIN_NS (10 * NSEC_PER_MSEC)
-#define MAKE_BYTES    (1 << 20) /* evicted at least, when the disk is full */
+#define MAKE_BYTES (1 << 20) /* evicted at least, when the disk is full */
 
 struct store_writer {
         struct store *store;
@@ -24,97 +21,18 @@ struct store_writer {
         char name[STORE_NAME_MAX];
 };
 
-static void on_wake(int signal_number)
+/* Until the owner of the lock has finished or died. But not for one that brings nothing: -EBUSY. */
+static int outwait_owner(struct store *store, int fd)
 {
-        /* Only there so that flock(2) returns EINTR. */
-}
-
-static void install_wake(void)
-{
-        struct sigaction action = { .sa_handler = on_wake };
-
-        sigemptyset(&action.sa_mask);
-        sigaction(WAKE_SIGNAL, &action, NULL);
-}
-
-int store_wait_setup(void)
-{
-        static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-        return -pthread_once(&once, install_wake);
-}
-
-bool store_is_interrupted(struct store *store)
-{
-        bool interrupted;
-
-        mutex_lock(&store->mutex);
-        interrupted = store->interrupted;
-        mutex_unlock(&store->mutex);
-        return interrupted;
-}
-
-static void unlink_waiter(struct store *store, struct store_waiter *waiter)
-{
-        struct store_waiter **p;
-
-        mutex_lock(&store->mutex);
-        for (p = &store->waiters; *p != waiter; p = &(*p)->next)
-                ;
-        *p = waiter->next;
-        condition_broadcast(&store->waiter_left);
-        mutex_unlock(&store->mutex);
-}
-
-int store_wait(struct store *store, int (*block)(void *arg), void *arg)
-{
-        struct store_waiter self = { .thread = pthread_self() };
-        sigset_t wake, saved;
+        struct stat before, now;
         int r;
 
-        mutex_lock(&store->mutex);
-        if (store->interrupted) {
-                mutex_unlock(&store->mutex);
-                return -EINTR;
-        }
-        self.next = store->waiters;
-        store->waiters = &self;
-        mutex_unlock(&store->mutex);
-
-        sigemptyset(&wake);
-        sigaddset(&wake, WAKE_SIGNAL);
-        pthread_sigmask(SIG_UNBLOCK, &wake, &saved);
-        do
-                r = block(arg);
-        while (r == -EINTR && !store_is_interrupted(store));
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-
-        unlink_waiter(store, &self);
+        do {
+                if (fstat(fd, &before) < 0)
+                        return -errno;
+                r = store_wait(store, store_block_in_flock, &fd);
+        } while (r == -EBUSY && fstat(fd, &now) == 0 && now.st_size != before.st_size);
         return r;
-}
-
-void store_interrupt(struct store *store)
-{
-        mutex_lock(&store->mutex);
-        store->interrupted = true;
-        /* A thread just about to enter the kernel misses its signal: so again, until all have left. */
-        while (store->waiters) {
-                for (struct store_waiter *w = store->waiters; w; w = w->next)
-                        pthread_kill(w->thread, WAKE_SIGNAL);
-                condition_wait_until(&store->waiter_left, &store->mutex,
-                                     clock_monotonic_ns() + WAKE_AGAIN_NS);
-        }
-        mutex_unlock(&store->mutex);
-        pieces_interrupt(store);
-        room_interrupt(store);
-}
-
-/* Until the owner of the lock has finished or died. */
-static int wait_for_owner(void *arg)
-{
-        const int *fd = arg;
-
-        return flock(*fd, LOCK_EX) < 0 ? -errno : 0;
 }
 
 /*
@@ -131,7 +49,7 @@ static int own_partial(struct store *store, const char *name, bool may_wait, int
                 return -errno;
         r = store_flock(fd, LOCK_EX | LOCK_NB);
         if (r == -EWOULDBLOCK)
-                r = may_wait ? store_wait(store, wait_for_owner, &fd) : STORE_BUSY;
+                r = may_wait ? outwait_owner(store, fd) : STORE_BUSY;
         if (r != 0)
                 return r;
         if (!store_is_current(fd, store->partial_fd, name))
@@ -310,14 +228,14 @@ static int rename_into_place(struct store_writer *writer)
 static int name_and_count(struct store_writer *writer)
 {
         unsigned shard = usage_shard_of(&writer->id);
-        bool counted = usage_begin(writer->store, shard);
-        int r = rename_into_place(writer);
+        struct usage_turn turn = usage_begin(writer->store, shard);
         int64_t bytes = 0;
+        int r = rename_into_place(writer);
 
         if (r == 0)
                 bytes = (int64_t)usage_charge(writer->size) -
-                        pieces_drop_part(writer->store, &writer->id, &counted);
-        usage_end(writer->store, shard, counted, bytes, r == 0);
+                        pieces_drop_part(writer->store, &writer->id, &turn.counted);
+        usage_end(writer->store, shard, turn, bytes, r == 0);
         return r;
 }
 

@@ -92,14 +92,13 @@ static int find_path(struct fetch *f, const struct fetch_job *job, struct buffer
 
 static int lock_content(struct fetch *f, struct fetch_job *job)
 {
-        return job->writer || job->unstored
-                       ? STORE_OK
-                       : store_write_try(f->options.store, &job->key.content, job->size, &job->writer);
+        return job->writer ? STORE_OK
+                           : store_write_try(f->options.store, &job->key.content, job->size, &job->writer);
 }
 
 static int lock(struct fetch *f, struct fetch_job *job)
 {
-        int r = job->large ? fetch_claim_piece(job, false) : lock_content(f, job);
+        int r = job->unstored ? STORE_OK : job->large ? fetch_claim_piece(job, false) : lock_content(f, job);
 
         if (r == STORE_OK)
                 return ASK_SENT;

@@ -74,9 +74,9 @@ struct fetch_job {
         int64_t rest_until_ns; /* guarded by fetch->lock */
 
         /* The store's part; owned by whom the state names. */
-        struct store_writer *writer;   /* owned; for what is no piece; kept when the stream breaks */
-        bool claimed;                  /* the piece; likewise */
-        bool unstored;                 /* the store cannot take it: it comes without a writer */
+        struct store_writer *writer; /* owned; for what is no piece; kept when the stream breaks */
+        bool claimed;                /* the piece; likewise */
+        int unstored; /* why the store cannot take it, a negative errno: it comes without a writer or claim; 0: it can */
         struct fetch_content *content; /* a reference, when it has come */
         int64_t kept_ns;               /* since when; guarded by fetch->lock */
 

@@ -67,8 +67,6 @@ static int write_small(struct fetch_job *job)
         struct store_writer *writer = TAKE_PTR(job->writer);
         int r;
 
-        if (!writer) /* it was known that there is no room */
-                return -ENOSPC;
         r = store_write(writer, job->content->data, job->content->len);
         if (r == 0)
                 return store_write_commit(writer);
@@ -85,7 +83,7 @@ static int write_piece(struct fetch_job *job)
 static int write_content(struct fetch_job *job)
 {
         char name[HASH_TEXT_MAX];
-        int r = job->large ? write_piece(job) : write_small(job);
+        int r = job->unstored ? job->unstored : job->large ? write_piece(job) : write_small(job);
 
         if (r != 0)
                 log_limited(LOG_LEVEL_WARNING, "fetch-store", "cannot keep %s in the cache: %s",

@@ -126,7 +126,7 @@ static int try_content(struct fetch *f, struct fetch_job *job, const struct buff
         if (r == STORE_HAVE)
                 return 0;
         if (can_go_by_channel(f, job, r)) {
-                job->unstored = r < 0;
+                job->unstored = MIN(r, 0);
                 job->writer = r < 0 ? NULL : writer;
                 return TRIED_CHANNEL;
         }
@@ -194,10 +194,14 @@ static int try_piece(struct fetch *f, struct fetch_job *job, const struct buffer
                         return 0;
                 forget_local(job);
         }
-        r = fetch_claim_piece(job, true);
+        r = job->unstored ? STORE_OK : fetch_claim_piece(job, true);
+        if (r == -EBUSY && is_read(f, job)) {
+                job->unstored = r; /* who has claimed it may be stopped: no reason to wait for it */
+                r = STORE_OK;
+        }
         if (r != STORE_OK)
                 return r < 0 ? store_failed(r, failure) : 0;
-        if (store_pieces_listed(pieces) && fetch_may_adopt(job)) {
+        if (job->claimed && store_pieces_listed(pieces) && fetch_may_adopt(job)) {
                 r = fetch_adopt(f, job);
                 if (r != STORE_MISS)
                         return r < 0 ? store_failed(r, failure) : 0;

@@ -5,16 +5,30 @@ import contextlib
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import time
 
-from harness import SPIDER, case, check, equal, fail, is_mounted, main, program, run, run_ok, skip, wait_until
+from faultlab import calls, read_all
+from harness import BUILD, FULL, SPIDER, case, check, equal, fail, is_mounted, main, program, run, run_ok, skip, wait_until
 from trees import make_tree
 
 TIMEOUT_SEC = 4   # of a read that needs the master
 PROMPT_SEC = 20   # for what asks no master: far more than it takes, far less than for ever
 FILES = 12
+STOPS = 10 if FULL else 2
+
+# Reads all of a tree for ever, each time from the daemon.
+READER = r'''
+import os, sys
+while True:
+    for folder, _, names in os.walk(sys.argv[1]):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as f:
+                f.read()
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+'''
 
 
 def tree(w):
@@ -224,4 +238,36 @@ def half_open(w):
         run_ok(["umount", m.point], timeout=PROMPT_SEC)
 
 
-main(at_a_time=4)  # they wait for time-outs
+@case("a mount that is stopped at any moment does not hang another one of the same cache, which reads and evicts")
+def stopped_sibling(w):
+    make_tree(w.tree, 100, 2_000_000)
+    for number in range(4):
+        (w.tree / f"large{number}.bin").write_bytes(os.urandom(2_000_000))
+    server = w.server()
+    options = ["prefetch=off", "passthrough=off", "quota=6M", "timeout=80"]
+    w.path("cache").mkdir()
+    faults = calls.Faults(w.path("faults"), BUILD, w.path("cache"))
+    slowed = ["env", *(f"{name}={value}" for name, value in faults.environment.items())]
+    other = w.mount(server, options=options, prefix=slowed)
+    m = w.mount(server, options=options)
+    faults.slow(calls.NAMES | calls.WRITE, 0.01)  # most of its time it holds a lock, or has claimed something
+    stopped, serving = other.serving_pid(), m.serving_pid()
+    dice = random.Random(7)
+    evict = [program("fsyncfs"), "cache", "evict", "--to", "0", "--cache", m.cache]
+    reader = w.spawn(["/usr/bin/python3", "-c", READER, other.point], "reader.log")
+    for _ in range(STOPS):
+        run_ok(evict)
+        time.sleep(dice.random() / 5)  # so that each stop is at another moment
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            right, _ = read_all(m, w.tree)
+            check(right > 100, f"{right} files were right")
+            run_ok(evict)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+    check(reader.running(), f"the other mount's reader goes on: {reader.output()[-500:]}")
+    reader.stop()
+    equal((m.serving_pid(), other.serving_pid()), (serving, stopped), "the daemons that serve")
+
+
+main(at_a_time=5)  # they wait for time-outs

@@ -227,6 +227,178 @@ static void test_killed_claimer(void **state)
         store_pieces_unref(pieces);
 }
 
+/* Stopped, for all that anybody can see. */
+static void test_claimer_that_does_nothing(void **state)
+{
+        struct fixture *f = *state;
+        struct child child = start_child(f, claim_and_bring);
+        struct store_pieces *pieces;
+
+        await_child(&child);
+        f->store->patience.most_ns = 100 * NSEC_PER_MSEC;
+        pieces = open_pieces(f->store, content_of(1));
+        assert_int_equal(store_pieces_claim(pieces, 0, true), -EBUSY);
+        f->store->patience.most_ns = INT64_MAX / 2;
+        assert_int_equal(store_pieces_claim(pieces, 0, true), -EBUSY); /* it is not waited for again */
+        f->store->patience.vain_ns = 0;
+        let_go(&child);
+        assert_int_equal(store_pieces_claim(pieces, 0, true), STORE_HAVE);
+        await_child(&child);
+        let_go(&child);
+        end_child(&child, 0, 0);
+        store_pieces_unref(pieces);
+}
+
+static int keep_count_locked(const struct child_call *call)
+{
+        const unsigned shard = usage_shard_of(&content_of(1)->id);
+        struct usage_turn turn = usage_begin(call->store, shard);
+
+        if (!turn.locked)
+                return 1;
+        say_and_wait(call);
+        usage_end(call->store, shard, turn, 0, 0);
+        say_and_wait(call);
+        return 0;
+}
+
+static struct store_usage usage_of(struct store *store)
+{
+        struct store_usage usage;
+
+        store_get_usage(store, &usage);
+        return usage;
+}
+
+static void count_missing(struct store *store)
+{
+        static const atomic_bool never = false;
+
+        assert_int_equal(usage_count_missing(store, &never), 0);
+}
+
+/* What comes is kept, and counted when the lock can be had: who had it does not say that nothing has changed. */
+static void test_count_that_stays_locked(void **state)
+{
+        struct fixture *f = *state;
+        const struct content *c = content_of(1);
+        struct store_pieces *pieces;
+        struct child child;
+
+        count_missing(f->store);
+        child = start_child(f, keep_count_locked);
+        await_child(&child);
+        pieces = open_listed(f->store, c);
+        for (uint64_t i = 0; i + 1 < PIECES; i++)
+                assert_int_equal(bring(pieces, c, i), STORE_OK);
+        store_pieces_unref(pieces);
+        assert_true(has_part(f, c));
+        let_go(&child);
+        await_child(&child);
+        assert_false(usage_of(f->store).counted);
+        count_missing(f->store);
+        assert_counted(f->store);
+        let_go(&child);
+        end_child(&child, 0, 0);
+}
+
+/* The last piece makes it a blob, which is not evicted as long as the lock cannot be had. */
+static void test_count_that_stays_locked_over_a_part(void **state)
+{
+        struct fixture *f = *state;
+        const struct content *c = content_of(1);
+        struct store_pieces *pieces = open_listed(f->store, c);
+        struct store_evicted evicted = { 0 };
+        struct child child;
+
+        for (uint64_t i = 0; i + 1 < PIECES; i++)
+                assert_int_equal(bring(pieces, c, i), STORE_OK);
+        store_pieces_unref(pieces);
+        child = start_child(f, keep_count_locked);
+        await_child(&child);
+        pieces = open_pieces(f->store, c);
+        assert_piece(pieces, c, 0);
+        assert_int_equal(bring(pieces, c, PIECES - 1), STORE_OK);
+        store_pieces_unref(pieces);
+        assert_false(has_part(f, c));
+        assert_int_equal(store_pin(f->store, &c->id), -EBUSY);
+        assert_int_equal(store_unpin(f->store, &c->id), STORE_OK);
+        assert_int_equal(store_evict(f->store, 0, &evicted), 0);
+        assert_int_equal(stats_of(f->store).blobs, 1);
+        assert_blob(f->store, c);
+        let_go(&child);
+        await_child(&child);
+        assert_int_equal(store_evict(f->store, 0, &evicted), 0);
+        assert_false(store_has(f->store, &c->id));
+        let_go(&child);
+        end_child(&child, 0, 0);
+        assert_counted(f->store);
+}
+
+/* Who counts, and is overtaken by a change that it may have seen or not. */
+static void test_count_that_is_passed(void **state)
+{
+        struct fixture *f = *state;
+        const unsigned shard = usage_shard_of(&content_of(1)->id);
+        struct usage_turn turn;
+        struct child child;
+
+        count_missing(f->store);
+        child = start_child(f, keep_count_locked);
+        await_child(&child);
+        turn = usage_begin(f->store, shard);
+        assert_false(turn.locked || turn.counted);
+        let_go(&child);
+        await_child(&child);
+        count_missing(f->store);
+        assert_true(usage_of(f->store).counted);
+        usage_end(f->store, shard, turn, 4096, 1);
+        assert_false(usage_of(f->store).counted);
+        count_missing(f->store);
+        assert_int_equal(usage_of(f->store).bytes, 0);
+        assert_int_equal(usage_of(f->store).blobs, 0);
+        let_go(&child);
+        end_child(&child, 0, 0);
+        assert_counted(f->store);
+}
+
+static int look_whether_open(const struct child_call *call)
+{
+        char path[256];
+        int fd;
+
+        path_of_part(call->fixture, content_of(1), path);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        signal(SIGIO, SIG_IGN);
+        if (fd < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+                return 1;
+        say_and_wait(call);
+        return 0;
+}
+
+/* Who evicts, and is stopped right before, has the part taken away by who wants it. */
+static void test_look_that_does_not_end(void **state)
+{
+        struct fixture *f = *state;
+        const struct content *c = content_of(1);
+        struct store_pieces *pieces = open_listed(f->store, c);
+        struct child child;
+
+        assert_int_equal(bring(pieces, c, 0), STORE_OK);
+        store_pieces_unref(pieces);
+        child = start_child(f, look_whether_open);
+        await_child(&child);
+        f->store->patience.most_ns = 100 * NSEC_PER_MSEC;
+        pieces = open_listed(f->store, c);
+        assert_int_equal(store_pieces_state(pieces, 0), PIECE_MISSING);
+        let_go(&child);
+        end_child(&child, 0, 0);
+        for (uint64_t i = 0; i < PIECES; i++)
+                assert_int_equal(bring(pieces, c, i), STORE_OK);
+        store_pieces_unref(pieces);
+        assert_blob(f->store, c);
+}
+
 static void test_interrupt(void **state)
 {
         struct fixture *f = *state;
@@ -553,6 +725,11 @@ int main(void)
                 TEST(test_claims_of_processes),
                 TEST(test_list_of_another_process),
                 TEST(test_killed_claimer),
+                TEST(test_claimer_that_does_nothing),
+                TEST(test_count_that_stays_locked),
+                TEST(test_count_that_stays_locked_over_a_part),
+                TEST(test_count_that_is_passed),
+                TEST(test_look_that_does_not_end),
                 TEST(test_interrupt),
                 TEST(test_interrupted_wait_for_thread),
                 TEST(test_in_use_elsewhere),
