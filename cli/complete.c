@@ -10,6 +10,7 @@
 
 #include "base/util.h"
 #include "cache/store.h"
+#include "fs/foreign_options.h"
 #include "fs/mount_settings.h"
 #include "fs/mountinfo.h"
 
@@ -49,12 +50,13 @@ struct option_word {
         size_t before; /* bytes up to its last comma, and that */
 };
 
+/* Of a pattern what is before its `*`. */
 static void offer_option(void *arg, const char *name)
 {
         const struct option_word *word = arg;
 
         if (strncmp(name, word->list + word->before, strlen(word->list + word->before)) == 0)
-                printf("%.*s%s\t\n", (int)word->before, word->list, name);
+                printf("%.*s%.*s\t\n", (int)word->before, word->list, (int)strcspn(name, "*"), name);
 }
 
 static void offer_choices(const struct option_word *word, const char *name, size_t name_len,
@@ -108,7 +110,7 @@ static void offer_mount_options(const char *list)
                         printf("%.*s%s%s\t%s\n", (int)word.before, list, row->name, row->argument ? "=" : "",
                                row->help);
         }
-        mount_options_each_foreign(offer_option, &word);
+        foreign_options_each(offer_option, &word);
 }
 
 /* ---- what commands are about ---- */

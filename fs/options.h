@@ -61,9 +61,6 @@ int mount_options_parse(struct mount_options *options, const char *list, struct 
 /** The same, with SETTINGS of mount_option_table keeping what was said. */
 int mount_options_take(struct settings *settings, const char *list, struct failure *failure);
 
-/** Calls EACH for each word that may stand after -o and is not fsyncfs's own: NAME, or NAME= where a value follows. */
-void mount_options_each_foreign(void (*each)(void *arg, const char *word), void *arg);
-
 /** What can be said and done only of all lists together, once: -EINVAL with a line in FAILURE; -ENOMEM. */
 int mount_options_finish(struct mount_options *options, struct failure *failure);
 
