@@ -76,7 +76,9 @@ def cold_crowd(w):
     want = expected(w.tree)
     server = w.server()
     equal(run_tasks(w, server.source(), 50, 1), [want] * 50, "what they saw")
-    equal(server.counter("fsyncfs_bytes_sent_total"), want[1], "content bytes sent")
+    # A claim whose owner brings nothing for ten seconds is not waited for any longer: what it is of comes twice then, and no more than that.
+    sent = server.counter("fsyncfs_bytes_sent_total")
+    check(want[1] <= sent <= want[1] * 1.1, f"{sent} content bytes were sent, for {want[1]}")
 
 
 @case("spiders that hold the same content share it on a worker")
