@@ -250,9 +250,11 @@ static int publish(struct store_writer *writer)
         r = name_and_count(writer);
         if (r == -ENOSPC && store_make_room(writer->store, MAKE_BYTES) == 0)
                 r = name_and_count(writer);
-        if (r == 0)
-                room_hold(writer->store, &writer->id, take_fd(&writer->fd));
-        return r;
+        if (r < 0)
+                return r;
+        (void)store_flock(writer->fd, LOCK_UN); /* it may stay open: who waits for it must not wait for that */
+        room_hold(writer->store, &writer->id, take_fd(&writer->fd));
+        return 0;
 }
 
 int store_write_commit(struct store_writer *writer)

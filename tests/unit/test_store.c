@@ -466,9 +466,9 @@ static void test_two_processes(void **state)
         assert_int_equal(stats_of(f->store).partials, 0);
 }
 
-static void test_two_threads(void **state)
+/* One thread waits for what another one publishes. */
+static void publish_for_waiter(struct fixture *f)
 {
-        struct fixture *f = *state;
         struct content_id id = id_of_text("shared");
         struct begin_thread waiter;
         struct store_writer *writer;
@@ -480,6 +480,20 @@ static void test_two_threads(void **state)
         assert_int_equal(store_write_commit(writer), STORE_OK);
         pthread_join(waiter.thread, NULL);
         assert_int_equal(waiter.result, STORE_HAVE);
+}
+
+static void test_two_threads(void **state)
+{
+        publish_for_waiter(*state);
+}
+
+/* A store with limits keeps open what it has just published: that must not keep anybody waiting. */
+static void test_two_threads_and_a_quota(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_int_equal(store_limit(f->store, &(struct store_limits){ .quota = { .bytes = 1 << 20 } }), 0);
+        publish_for_waiter(f);
 }
 
 /* The owner gives up: the one who waits starts over from nothing. */
@@ -658,6 +672,7 @@ int main(void)
                 TEST(test_failed_write),
                 TEST(test_two_processes),
                 TEST(test_two_threads),
+                TEST(test_two_threads_and_a_quota),
                 TEST(test_waiter_after_abort),
                 TEST(test_killed_writer),
                 TEST(test_open_removes_dead_partials_only),
