@@ -5,11 +5,14 @@
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
 
 #include "base/io.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "fs/child.h"
 #include "fs/keeper.h"
@@ -22,8 +25,85 @@
 #define MALLOC_MAP_BYTES  (32 << 20)
 
 #define MAX_FUSE_THREADS 8
+#define REPEAT_NS        (10 * NSEC_PER_MSEC)
+
+/* ---- signals that end it ---- */
+
+/*
+ * Libfuse's loop looks whether it is to end, and then sleeps until a signal wakes it: one that comes in between is lost. So a thread of our own repeats it until the
+ * loop has ended.
+ */
+static struct {
+        struct fuse_session *fuse;
+        pthread_t server; /* in the loop */
+        sem_t wanted;
+        atomic_bool over; /* the loop has ended */
+        pthread_t thread;
+} ending;
+
+static const int ending_signals[] = { SIGTERM, SIGINT, SIGHUP };
+
+/* On whichever thread. */
+static void on_signal(int number)
+{
+        fuse_session_exit(ending.fuse);
+        sem_post(&ending.wanted);
+}
+
+static void *ending_main(void *arg)
+{
+        const struct timespec pause = clock_timespec(REPEAT_NS);
+
+        thread_name("signals");
+        while (sem_wait(&ending.wanted) < 0)
+                continue;
+        while (!atomic_load(&ending.over)) {
+                pthread_kill(ending.server, SIGTERM);
+                nanosleep(&pause, NULL);
+        }
+        return NULL;
+}
+
+static void handle_signals(void (*handler)(int number))
+{
+        const struct sigaction action = { .sa_handler = handler };
+
+        for (size_t i = 0; i < ARRAY_SIZE(ending_signals); i++)
+                sigaction(ending_signals[i], &action, NULL);
+}
+
+static int begin_ending(struct fuse_session *fuse)
+{
+        int r;
+
+        ending.fuse = fuse;
+        ending.server = pthread_self();
+        sem_init(&ending.wanted, 0, 0);
+        r = -pthread_create(&ending.thread, NULL, ending_main, NULL);
+        if (r == 0)
+                handle_signals(on_signal);
+        return r;
+}
+
+static void end_ending(void)
+{
+        atomic_store(&ending.over, true);
+        sem_post(&ending.wanted);
+        pthread_join(ending.thread, NULL);
+        handle_signals(SIG_DFL);
+}
 
 /* ---- serving ---- */
+
+/* Whoever waits for the mount may go. */
+static void tell_ready(struct filesystem *fs)
+{
+        if (fs->ready_fd < 0)
+                return;
+        if (write(fs->ready_fd, "", 1) < 0)
+                log_debug("nobody waits for the mount: %s", strerror(errno));
+        close(take_fd(&fs->ready_fd));
+}
 
 static int serve(struct filesystem *fs)
 {
@@ -35,20 +115,15 @@ static int serve(struct filesystem *fs)
         /* A descriptor of each thread's own would not outlive the daemon, nor would what was asked through it. */
         fuse_loop_cfg_set_clone_fd(config, !mount_can_be_taken_over(fs));
         fuse_loop_cfg_set_max_threads(config, MAX_FUSE_THREADS);
-        r = fuse_session_loop_mt(fs->fuse, config);
+        r = begin_ending(fs->fuse);
+        if (r == 0) {
+                tell_ready(fs);
+                r = fuse_session_loop_mt(fs->fuse, config);
+                end_ending();
+        }
         fuse_loop_cfg_destroy(config);
         /* How the kernel says that the mount is gone if it was in the middle of handing over a request; otherwise ENODEV, libfuse's end. */
         return r == -ECONNABORTED ? 0 : r;
-}
-
-/* Whoever waits for the mount may go. */
-static void tell_ready(struct filesystem *fs)
-{
-        if (fs->ready_fd < 0)
-                return;
-        if (write(fs->ready_fd, "", 1) < 0)
-                log_debug("nobody waits for the mount: %s", strerror(errno));
-        close(take_fd(&fs->ready_fd));
 }
 
 struct daemon_request {
@@ -95,10 +170,7 @@ static int run_daemon(struct takeover *takeover, void *arg)
                 keeper_leave_terminal();
         else if (!request->foreground && chdir("/") < 0)
                 log_warning("cannot leave the working folder: %s", strerror(errno));
-        fuse_set_signal_handlers(fs.fuse);
-        tell_ready(&fs);
         r = serve(&fs);
-        fuse_remove_signal_handlers(fs.fuse);
         mount_take_down(&fs);
         rpc_shutdown();
         takeover_tell(takeover, TAKEOVER_ENDING);
