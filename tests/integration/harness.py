@@ -34,7 +34,7 @@ FULL = os.environ.get("FSYNCFS_TEST_FULL") == "1"
 SPIDER = "spider"
 for variable in ("FSYNCFS_CONFIG", "FSYNCFS_SERVER_CONFIG"):
     os.environ[variable] = "/dev/null"  # not what this machine's own say
-WAIT_SEC = 30      # for something that happens at once unless it is broken
+WAIT_SEC = 60      # for something that happens at once unless it is broken
 COMMAND_SEC = 120  # for a command that ends
 
 

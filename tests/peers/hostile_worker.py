@@ -19,7 +19,7 @@ LEARNED = "/fsyncfs.v1.Workspace/Learned"
 SYNC = "/grpc.SyncService/SyncFiles"
 FETCH = "/fsyncfs.v1.Workspace/Fetch"
 ATTEND = "/fsyncfs.v1.Workspace/Attend"
-DEADLINE_SEC = 20
+DEADLINE_SEC = 60
 REPLIES = {SCAN: sync.FileScanChunk, DOWNLOAD: sync.FileDownloadChunk, HANDSHAKE: workspace.HandshakeReply,
            WATCH: sync.FileScanChunk, LIST_FOLDER: sync.FileScanChunk, REPORT: workspace.ReportReply,
            LEARNED: workspace.LearnedReply, SYNC: sync.FileScanChunk, FETCH: workspace.FetchReply,
