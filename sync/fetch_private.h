@@ -69,6 +69,9 @@ struct fetch {
 /** Puts JOB, which is in no queue, where it goes on: to the channel or to the threads. */
 void fetch_place(struct fetch *f, struct fetch_job *job) TSA_REQUIRES(f->lock);
 
+/** Whether what JOB brings is here and has to be looked at, or may be: not the sending thread's work. */
+bool fetch_is_for_thread(const struct fetch_job *job);
+
 /** Whether KEY, of SIZE bytes, is one that the channel brings: small contents, and pieces. */
 bool fetch_goes_by_channel(const struct fetch *f, const struct fetch_key *key, uint64_t size);
 

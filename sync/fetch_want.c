@@ -20,8 +20,7 @@ bool fetch_is_listable(const struct fetch_large *large)
                 atomic_load(&large->list_failures) < FETCH_LIST_FAILURES_MAX);
 }
 
-/* What is here and has to be looked at, or may be: not the sending thread's work. */
-static bool is_for_thread(const struct fetch_job *job)
+bool fetch_is_for_thread(const struct fetch_job *job)
 {
         if (atomic_load(&job->local) || job->refused)
                 return true;
@@ -33,7 +32,7 @@ static bool is_for_thread(const struct fetch_job *job)
 
 void fetch_place(struct fetch *f, struct fetch_job *job)
 {
-        if (fetch_goes_by_channel(f, &job->key, job->size) && !is_for_thread(job))
+        if (fetch_goes_by_channel(f, &job->key, job->size) && !fetch_is_for_thread(job))
                 fetch_enqueue(f, job);
         else
                 fetch_hand_over(f, job);

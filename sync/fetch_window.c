@@ -85,6 +85,10 @@ struct fetch_job *fetch_take_batch(struct fetch *f)
                                 fetch_free_job(f, job);
                                 continue;
                         }
+                        if (fetch_is_for_thread(job)) { /* the list has come while it was in the queue */
+                                fetch_hand_over(f, job);
+                                continue;
+                        }
                         job->urgent = class == FETCH_READ;
                         if (!pass_gate(f, job))
                                 continue;
