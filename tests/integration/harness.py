@@ -4,6 +4,7 @@ All servers listen on 127.0.0.1 only. Whatever a case starts lives in a Work; le
 removes the folder, also after a failure, a signal or a time-out. After a failure the logs are printed.
 """
 
+import collections
 import ctypes
 import errno
 import json
@@ -52,6 +53,29 @@ def program(name):
         if path.is_file() and os.access(path, os.X_OK):
             return str(path)
     fail(f"{name} is not built in {BUILD}")
+
+
+def holders(point):
+    """The processes in whose namespaces of mounts POINT is mounted."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            if f" {point} " in path.read_text():
+                found.append(f"{path.parent.name} {(path.parent / 'comm').read_text().strip()}")
+        except OSError:
+            pass
+    return found
+
+
+def waits(pid):
+    """How many threads of PID wait in what of the kernel's."""
+    found = collections.Counter()
+    for path in Path(f"/proc/{pid}/task").glob("*/wchan"):
+        try:
+            found[path.read_text()] += 1
+        except OSError:
+            pass
+    return dict(found)
 
 
 def wait_until(condition, what, timeout=WAIT_SEC):
@@ -312,7 +336,11 @@ class Mount:
 
     def unmount(self):
         run_ok(["umount", self.point])
-        equal(self.daemon.wait(), 0, "the daemon's exit code after umount")
+        try:
+            equal(self.daemon.wait(), 0, "the daemon's exit code after umount")
+        except Failure:
+            say(f"the mount is still there for {holders(self.point)}; the daemon's threads wait in {waits(self.serving_pid())}")
+            raise
 
     def serving_pid(self):
         """The process that serves, not its keeper; None: there is none just now."""
