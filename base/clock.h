@@ -25,6 +25,14 @@ static inline int64_t clock_coarse_ns(void)
         return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
 }
 
+/** Milliseconds since the epoch, by the wall clock. */
+static inline int64_t clock_wall_ms(void)
+{
+        struct timespec ts;
+        clock_gettime(CLOCK_REALTIME, &ts);
+        return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / NSEC_PER_MSEC;
+}
+
 /** Seconds since the epoch. */
 static inline int64_t clock_wall_sec(void)
 {

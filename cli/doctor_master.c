@@ -9,9 +9,10 @@
 #include "base/io.h"
 #include "cli/remote.h"
 
-#define CONNECT_SEC 5
-#define RTT_SLOW_MS 100
-#define DAYS_SHORT  14
+#define CONNECT_SEC    5
+#define RTT_SLOW_MS    100
+#define DAYS_SHORT     14
+#define CLOCK_APART_MS 2000
 
 /* HOST:PORT or [HOST]:PORT in two, in place. */
 static void split(char *address, const char **ret_host, const char **ret_port)
@@ -143,6 +144,22 @@ static void look_at_own_certificate(struct doctor *d, const char *path)
                            r == -EINVAL ? "no certificate in it" : strerror(-r));
 }
 
+static void look_at_its_clock(struct doctor *d, const struct session *session)
+{
+        int64_t ahead_ms;
+
+        if (!session_get_clock(session, &ahead_ms))
+                return;
+        if (llabs(ahead_ms) > CLOCK_APART_MS)
+                doctor_say(d, VERDICT_WARN, "master's clock",
+                           "chrony or systemd-timesyncd on both: certificates are judged by it, and times of "
+                           "files shown",
+                           "%.1f s %s this machine's", (double)llabs(ahead_ms) / 1000,
+                           ahead_ms > 0 ? "ahead of" : "behind");
+        else
+                doctor_say(d, VERDICT_OK, "master's clock", NULL, "in step with this machine's");
+}
+
 /* The whole way, as a mount goes it: connection, TLS, token, spider, path. */
 static void look_at_spider(struct doctor *d, const struct doctor_options *o)
 {
@@ -169,6 +186,7 @@ static void look_at_spider(struct doctor *d, const struct doctor_options *o)
         else
                 doctor_say(d, VERDICT_OK, "workspace", NULL, "'%s' can be read: %lu files", o->source,
                            (unsigned long)version.files);
+        look_at_its_clock(d, remote_session(remote));
         (void)remote_close(remote, 0);
 }
 

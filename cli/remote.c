@@ -369,6 +369,11 @@ struct catalog *remote_catalog(struct remote *remote)
         return remote->catalog;
 }
 
+struct session *remote_session(struct remote *remote)
+{
+        return remote->session;
+}
+
 void remote_get_stats(struct remote *remote, struct fetch_stats *ret)
 {
         fetch_get_stats(remote->fetch, ret);

@@ -37,6 +37,7 @@ int remote_close(struct remote *remote, int code);
 bool remote_is_interrupted(const struct remote *remote);
 
 struct catalog *remote_catalog(struct remote *remote);
+struct session *remote_session(struct remote *remote);
 
 /** What all exchanges since the beginning have brought. */
 void remote_get_stats(struct remote *remote, struct fetch_stats *ret);

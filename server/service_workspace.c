@@ -1,5 +1,6 @@
 #include "server/service_workspace.h"
 
+#include "base/clock.h"
 #include "base/util.h"
 #include "proto/wire.h"
 #include "proto/workspace.pb-c.h"
@@ -32,6 +33,7 @@ static void send_reply(struct rpc_call *call, const struct master *master, uint3
         reply.n_capabilities = ARRAY_SIZE(capabilities);
         reply.masters = masters;
         reply.n_masters = master->address[0] ? ARRAY_SIZE(masters) : 0;
+        reply.time_ms = clock_wall_ms();
         len = fsyncfs__v1__handshake_reply__get_packed_size(&reply);
         data = malloc(len);
         if (!data) {

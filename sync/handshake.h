@@ -9,7 +9,10 @@
 struct handshake {
         uint32_t protocol;    /* what it speaks; 0: nothing sensible */
         bool learns, fetches; /* see session_learns, session_fetches */
+        int64_t ahead_ms;     /* see session_get_clock; HANDSHAKE_NO_CLOCK: it does not say */
 };
+
+#define HANDSHAKE_NO_CLOCK INT64_MIN
 
 /**
  * Says that we are NODE, for people NAME, over STREAM, just opened, and waits for the reply; the stream is its owner's to finish. 0; -EPIPE: there was none, and

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "proto/wire.h"
+#include "sync/handshake.h"
 #include "sync/session_private.h"
 
 #define STOCK_SCAN_FACTOR                                                                                    \
@@ -218,6 +219,12 @@ bool session_learns(const struct session *session)
 bool session_fetches(const struct session *session)
 {
         return session_get_dialect(session) == SESSION_OWN && atomic_load(&session->fetches);
+}
+
+bool session_get_clock(const struct session *session, int64_t *ret_ahead_ms)
+{
+        *ret_ahead_ms = atomic_load(&session->ahead_ms);
+        return session_get_dialect(session) == SESSION_OWN && *ret_ahead_ms != HANDSHAKE_NO_CLOCK;
 }
 
 void session_note_heard(struct session *session)

@@ -98,6 +98,9 @@ bool session_learns(const struct session *session);
 /** Whether the master gives contents over one stream (Workspace.Fetch). */
 bool session_fetches(const struct session *session);
 
+/** True: *RET_AHEAD_MS is by how much the clock of the master in use was ahead of this machine's when it was connected to, to half a round trip. False: it does not say. */
+bool session_get_clock(const struct session *session, int64_t *ret_ahead_ms);
+
 /** A message has come over a stream that stays open: the master is there, whatever became of earlier exchanges. Cheap. */
 void session_note_heard(struct session *session);
 

@@ -207,6 +207,7 @@ static void use_master(struct session *s, size_t i, enum session_dialect dialect
         atomic_store(&s->dialect, dialect);
         atomic_store(&s->learns, h->learns);
         atomic_store(&s->fetches, h->fetches);
+        atomic_store(&s->ahead_ms, h->ahead_ms);
         before = masters_use(s->health, i);
         atomic_store(&s->online, true);
         if (before == MASTERS_NONE || before == i)
@@ -223,7 +224,7 @@ static void use_master(struct session *s, size_t i, enum session_dialect dialect
 static int try_master(struct session *s, size_t i, int timeout_ms, struct failure *failure)
         TSA_REQUIRES(s->connecting)
 {
-        struct handshake h = { 0 };
+        struct handshake h = { .ahead_ms = HANDSHAKE_NO_CLOCK };
         int r;
 
         s->masters[i].address = s->source->masters[i];

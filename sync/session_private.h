@@ -45,6 +45,7 @@ struct session {
         struct masters *health;               /* owned */
         _Atomic enum session_dialect dialect; /* written under connecting, once */
         _Atomic bool learns, fetches; /* as session_learns, session_fetches; written under connecting */
+        _Atomic int64_t ahead_ms;     /* as struct handshake; written under connecting */
         _Atomic bool online;          /* the outcome of the last exchange; any thread */
         struct mutex lock;            /* innermost */
         struct live_stream *streams TSA_GUARDED(lock); /* owned */

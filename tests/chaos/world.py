@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
 from harness import BUILD, PEERS, Failure, check, fail, is_mounted, program, run, run_ok, wait_until  # noqa: E402
 import peers  # noqa: E402,F401 (tests/peers on the path)
 from changing_files import Master  # noqa: E402
+from shifted_clock import Clock  # noqa: E402
 from random_reader import RECORD, THREADS  # noqa: E402
 
 # Whether a mount lives on when its daemon is killed; otherwise (an older kernel) it answers ENOTCONN until it is mounted anew.
@@ -46,26 +46,6 @@ class Proxy:
             s.connect(str(self.control))
             s.sendall(json.dumps(what).encode() + b"\n")
             return json.loads(lines.readline())
-
-
-class Clock:
-    """The wall clock of a process that is started within shown()."""
-
-    def __init__(self, w, name):
-        self.path = w.path(f"{name}.clock")
-        self.set(0)
-
-    def set(self, seconds):
-        with open(self.path, "r+b" if self.path.exists() else "wb") as f:
-            f.write(struct.pack("=q", seconds * 10**9))
-
-    @contextlib.contextmanager
-    def shown(self):
-        os.environ.update(LD_PRELOAD=str(BUILD / "tests" / "chaos" / "clock_shim.so"), FSYNCFS_CLOCK=str(self.path))
-        try:
-            yield
-        finally:
-            del os.environ["LD_PRELOAD"], os.environ["FSYNCFS_CLOCK"]
 
 
 class Disk:

@@ -14,6 +14,7 @@ import termios
 from certs import Authority
 from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until
 from peers import stock_master
+from shifted_clock import Clock
 from trees import make_odd_tree, make_tree, same_snapshot, set_times, settle, snapshot
 
 NOT_THERE, NO_MASTER = 3, 4  # exit codes
@@ -299,6 +300,21 @@ def doctor_of_master(w):
     code, shown = on_terminal(["env", "NO_COLOR=1", program("fsyncfs"), "doctor", "127.0.0.1:1:/spider"])
     check(code == 1 and "\033" not in shown and "FAIL" in shown, shown)
     check("\033[" in on_terminal([program("fsyncfs"), "doctor", "127.0.0.1:1:/spider"])[1], "colour on a terminal")
+    nothing_left(w)
+
+
+@case("doctor: a master whose clock is not in step")
+def doctor_of_clock(w):
+    make_tree(w.tree, 3, 3000)
+    clock = Clock(w, "server")
+    with clock.shown():
+        server = w.server()
+    told = {}
+    for seconds, state in ((0, "ok"), (30, "warn"), (-3600, "warn")):
+        clock.set(seconds)
+        told[seconds] = doctor(w, server.source(), "-o", f"cache={w.path('cache')}")["master's clock"]
+        equal(told[seconds][0], state, f"a clock that is {seconds} s ahead: {told[seconds]}")
+    check("ahead of" in told[30][1] and "behind" in told[-3600][1], f"which way: {told}")
     nothing_left(w)
 
 

@@ -17,6 +17,8 @@
 
 #define SEC INT64_C(1000000000)
 
+#pragma GCC visibility push(default) /* the project's own code is hidden, and nothing here may be */
+
 static const volatile int64_t *shift;
 
 __attribute__((constructor)) static void map_shift(void)
