@@ -252,7 +252,8 @@ static int publish(struct store_writer *writer)
                 r = name_and_count(writer);
         if (r < 0)
                 return r;
-        (void)store_flock(writer->fd, LOCK_UN); /* it may stay open: who waits for it must not wait for that */
+        (void)store_flock(writer->fd,
+                          LOCK_UN); /* it may stay open: who waits for it must not wait for that */
         room_hold(writer->store, &writer->id, take_fd(&writer->fd));
         return 0;
 }
