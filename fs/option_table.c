@@ -337,6 +337,13 @@ static int set_xattr(void *target, const char *value)
         return 0;
 }
 
+static int set_log_format(void *target, const char *value)
+{
+        struct mount_options *o = target;
+
+        return log_format_parse(value, &o->log_format);
+}
+
 static int set_kernel(void *target, const char *value)
 {
         struct mount_options *o = target;
@@ -495,6 +502,13 @@ static const struct setting own_options[] = {
           .set = set_offline,
           .help = "mount the last version, ask no master" },
         { .name = "xattr", .kind = SETTING_FLAG, .set = set_xattr, .help = "show user.fsyncfs.* attributes" },
+        { .name = "log_format",
+          .argument = "text|json",
+          .expects = "text or json",
+          .choices = "text json",
+          .set = set_log_format,
+          .fallback = "text",
+          .help = "how the daemon logs: text (default) or json" },
         { .name = "options",
           .kind = SETTING_LIST,
           .not_in = SETTING_IN(SETTING_COMMAND),

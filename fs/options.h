@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "base/buffer.h"
+#include "base/log.h"
 #include "base/setting.h"
 #include "cache/store.h"
 
@@ -43,8 +44,9 @@ struct mount_options {
         enum passthrough_mode passthrough;
         uid_t uid; /* shown as owner of everything */
         gid_t gid;
-        mode_t umask;         /* permission bits taken away */
-        struct buffer kernel; /* comma-separated, for libfuse */
+        mode_t umask;               /* permission bits taken away */
+        enum log_format log_format; /* of the daemon's log */
+        struct buffer kernel;       /* comma-separated, for libfuse */
 };
 
 /** The options that are fsyncfs's own, as a table; its target is a struct mount_options. */

@@ -343,6 +343,7 @@ int main(int argc, char **argv)
                 return result == OPTIONS_DONE ? 0 : result == OPTIONS_FAULT ? 1 : 2;
         }
         log_setup("fsyncfs-server", s.options.log_level);
+        log_set_format(s.options.log_format);
         recent_begin();
         status_sample();
         block_signals(&signals);

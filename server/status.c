@@ -16,10 +16,7 @@ static json_t *text(const char *hostile)
 
         snprintf(copy, sizeof(copy), "%s", hostile);
         log_make_printable(copy);
-        if (!path_is_utf8(copy, strlen(copy)))
-                for (char *p = copy; *p; p++)
-                        if (*p & 0x80)
-                                *p = '?';
+        log_make_utf8(copy);
         return json_string(copy);
 }
 
