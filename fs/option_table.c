@@ -159,6 +159,17 @@ static int set_timeout(void *target, const char *value)
         return 0;
 }
 
+static int set_retry(void *target, const char *value)
+{
+        struct mount_options *o = target;
+        unsigned long n;
+
+        if (parse_number(value, 10, SECONDS_MAX, &n) < 0)
+                return -EINVAL;
+        o->retry_sec = (unsigned)n;
+        return 0;
+}
+
 static int set_refresh(void *target, const char *value)
 {
         struct mount_options *o = target;
@@ -445,6 +456,12 @@ static const struct setting own_options[] = {
           .set = set_timeout,
           .fallback = "30",
           .help = "how long a read waits without progress (30)" },
+        { .name = "retry",
+          .argument = "SECONDS",
+          .expects = "seconds, from 0 to 86400",
+          .set = set_retry,
+          .fallback = "0",
+          .help = "how long to try again where no master is (0)" },
         { .name = "refresh",
           .argument = "WHEN",
           .expects = "push, seconds from 1 to 86400, or off",

@@ -33,6 +33,7 @@ struct mount_options {
         bool tls;
         enum hash_algorithm hash; /* by which contents must be named; HASH_NONE: by any */
         unsigned timeout_sec;     /* of a read that needs the master, and of the mount's connection */
+        unsigned retry_sec;       /* how long a mount that finds no master asks again */
         unsigned refresh_sec;     /* 0: not by the clock */
         bool prefetch_off;        /* nothing is brought before it is read */
         uint64_t prefetch_rate;   /* bytes a second, of what is prefetched in bulk; 0: no limit */
