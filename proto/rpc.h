@@ -246,6 +246,12 @@ void rpc_server_free(struct rpc_server *server);
 /** Calls under way now. Thread-safe. */
 unsigned rpc_server_calls(const struct rpc_server *server);
 
+/**
+ * For how long the event thread that is worst off has not come back for its next event: about a second at most while all is well, as they turn also
+ * when there is nothing to do. Thread-safe, after rpc_server_start.
+ */
+int64_t rpc_server_stall_ns(const struct rpc_server *server);
+
 /** Asks for the next request message (or half-close); one at a time. */
 void rpc_call_receive(struct rpc_call *call);
 

@@ -195,6 +195,23 @@ static json_t *log_json(void)
         return rows;
 }
 
+/* ---- in short ---- */
+
+bool status_line(const struct master *master, char ret[STATUS_LINE_MAX])
+{
+        char reason[HEALTH_REASON_MAX];
+        size_t spiders = 0;
+
+        if (!health_get(master->health, reason)) {
+                snprintf(ret, STATUS_LINE_MAX, "not ready: %s", reason);
+                return false;
+        }
+        versions_list(master->versions, NULL, 0, &spiders);
+        snprintf(ret, STATUS_LINE_MAX, "serving; spiders in use: %zu, workers: %u", spiders,
+                 workers_count(master->workers));
+        return true;
+}
+
 /* ---- all of it ---- */
 
 static json_t *server_json(const struct master *master)
