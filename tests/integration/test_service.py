@@ -47,7 +47,8 @@ def use(w, server, mount_options):
     """A day in a server's life."""
     m = w.mount(server, options=mount_options)
     same_snapshot(snapshot(m.point), snapshot(w.tree), "the tree")
-    (w.tree / "new").write_text("new")
+    w.path("new").write_text("new")
+    w.path("new").rename(w.tree / "new")
     wait_until(lambda: (m.point / "new").exists(), "a push")
     equal((m.point / "new").read_text(), "new", "what was pushed")
     check(server.counter("fsyncfs_workers") == 1, "metrics")
