@@ -1,9 +1,16 @@
 #include "base/log.h"
 
+#include <jansson.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
+#include <time.h>
+
+#include "base/path.h"
 
 #define LIMIT_LINES     10
 #define LIMIT_WINDOW_NS (10 * NSEC_PER_SEC)
@@ -11,18 +18,45 @@
 static const char *log_program = "fsyncfs";                         /* set before threads start */
 static enum log_level log_max = LOG_LEVEL_INFO;                     /* set before threads start */
 static void (*log_watcher)(enum log_level level, const char *line); /* set before threads start */
-static int log_syslog;                                              /* set before threads start */
+static bool log_syslog, log_journal;                                /* set before threads start */
+static enum log_format log_format = LOG_FORMAT_TEXT;                /* set before threads start */
+static const char *log_context_name, *log_context;                  /* set before threads start */
+
+static const char *const level_names[] = { "error", "warning", "info", "debug" };
+
+/* As systemd.exec(5) says: of a program further down, which has its standard error elsewhere, it is not true any more. */
+static bool is_journal(int fd)
+{
+        const char *text = getenv("JOURNAL_STREAM");
+        unsigned long long device, inode;
+        struct stat st;
+
+        return text && sscanf(text, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &st) == 0 &&
+               st.st_dev == device && st.st_ino == inode;
+}
 
 void log_setup(const char *program, enum log_level max_level)
 {
         log_program = program;
         log_max = max_level;
+        log_journal = is_journal(STDERR_FILENO);
+}
+
+void log_set_format(enum log_format format)
+{
+        log_format = format;
+}
+
+void log_set_context(const char *name, const char *value)
+{
+        log_context_name = name;
+        log_context = value;
 }
 
 void log_to_syslog(void)
 {
         openlog(log_program, LOG_PID, LOG_DAEMON);
-        log_syslog = 1;
+        log_syslog = true;
 }
 
 void log_watch(void (*watch)(enum log_level level, const char *line))
@@ -32,14 +66,22 @@ void log_watch(void (*watch)(enum log_level level, const char *line))
 
 int log_level_parse(const char *text, enum log_level *ret_level)
 {
-        static const char *const names[] = { "error", "warning", "info", "debug" };
-
-        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                if (strcmp(text, names[i]) == 0) {
+        for (size_t i = 0; i < ARRAY_SIZE(level_names); i++)
+                if (strcmp(text, level_names[i]) == 0) {
                         *ret_level = (enum log_level)i;
                         return 0;
                 }
         return -EINVAL;
+}
+
+int log_format_parse(const char *text, enum log_format *ret_format)
+{
+        bool json = strcmp(text, "json") == 0;
+
+        if (!json && strcmp(text, "text") != 0)
+                return -EINVAL;
+        *ret_format = json ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
+        return 0;
 }
 
 void log_make_printable(char *line)
@@ -49,10 +91,66 @@ void log_make_printable(char *line)
                         *p = '?';
 }
 
-void log_write(enum log_level level, const char *format, ...)
+void log_make_utf8(char *line)
+{
+        if (path_is_utf8(line, strlen(line)))
+                return;
+        for (char *p = line; *p; p++)
+                if (*p & 0x80)
+                        *p = '?';
+}
+
+/* RFC 3339, in UTC. */
+static void format_time(char ret[64])
+{
+        struct timespec now;
+        struct tm tm;
+        size_t n;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        gmtime_r(&now.tv_sec, &tm);
+        n = strftime(ret, 64, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(ret + n, 64 - n, ".%03ldZ", now.tv_nsec / NSEC_PER_MSEC);
+}
+
+/* LINE as an object in one line, for free(3). It becomes UTF-8, which JSON is. NULL: no memory. */
+static char *make_json(enum log_level level, char *line)
+{
+        char at[64], thread[16] = "", *text;
+        json_t *j;
+
+        format_time(at);
+        pthread_getname_np(pthread_self(), thread, sizeof(thread));
+        log_make_utf8(thread);
+        log_make_utf8(line);
+        j = json_pack("{s:s, s:s, s:s, s:i, s:s, s:s}", "time", at, "level", level_names[level], "program",
+                      log_program, "pid", (int)getpid(), "thread", thread, "message", line);
+        if (j && log_context)
+                json_object_set_new(j, log_context_name, json_string(log_context)); /* if it is UTF-8 */
+        text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+        json_decref(j);
+        return text;
+}
+
+static void put(enum log_level level, char *line)
 {
         static const char *const prefix[] = { "error: ", "warning: ", "", "debug: " };
         static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+        _cleanup_free_ char *json = log_format == LOG_FORMAT_JSON ? make_json(level, line) : NULL;
+        const char *word = json ? "" : prefix[level], *text = json ?: line;
+
+        if (log_syslog)
+                syslog(priority[level], "%s%s", word, text);
+        else if (log_journal)
+                fprintf(stderr, "<%d>%s%s\n", priority[level], word, text);
+        else if (json)
+                fprintf(stderr, "%s\n", json);
+        else
+                fprintf(stderr, "%s: %s%s\n", log_program, word, text);
+}
+
+void log_write(enum log_level level, const char *format, ...)
+{
         int saved = errno;
         char line[4096];
         va_list ap;
@@ -65,12 +163,8 @@ void log_write(enum log_level level, const char *format, ...)
         log_make_printable(line);
         if (log_watcher && level <= LOG_LEVEL_WARNING)
                 log_watcher(level, line);
-        if (level > log_max)
-                ; /* not for the log */
-        else if (log_syslog)
-                syslog(priority[level], "%s%s", prefix[level], line);
-        else
-                fprintf(stderr, "%s: %s%s\n", log_program, prefix[level], line);
+        if (level <= log_max)
+                put(level, line);
         errno = saved;
 }
 

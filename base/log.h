@@ -1,5 +1,5 @@
 /*
- * The log: lines to standard error or the system log. Library code returns errors; only the boundary (a FUSE
+ * The log: lines to standard error or the system log; where standard error is the journal, with their priority as sd-daemon(3) has it. Library code returns errors; only the boundary (a FUSE
  * operation, an RPC handler, a thread's main loop, main) logs, once. Never a token, never a file's contents.
  * Thread-safe; a line is written whole.
  */
@@ -15,8 +15,19 @@ enum log_level {
         LOG_LEVEL_DEBUG,
 };
 
-/** Sets the program name that starts each line and the highest level that is written. */
+enum log_format {
+        LOG_FORMAT_TEXT,
+        LOG_FORMAT_JSON, /* an object a line: time, level, program, pid, thread, message */
+};
+
+/** Sets the program's name, borrowed, and the highest level that is written; and looks where standard error leads. */
 void log_setup(const char *program, enum log_level max_level);
+
+/** From now on lines are written as FORMAT, also to syslog(3). Before threads start. */
+void log_set_format(enum log_format format);
+
+/** From now on each JSON object has a member NAME as well: what all lines of this process are about. Borrowed; before threads start. */
+void log_set_context(const char *name, const char *value);
 
 /** From now on lines go to syslog(3) (facility daemon): for a daemon that has left its terminal. */
 void log_to_syslog(void);
@@ -26,6 +37,9 @@ void log_watch(void (*watch)(enum log_level level, const char *line));
 
 /** Reads "error", "warning", "info" or "debug"; -EINVAL for anything else, *ret_level untouched. */
 int log_level_parse(const char *text, enum log_level *ret_level);
+
+/** Reads "text" or "json"; -EINVAL for anything else, *ret_format untouched. */
+int log_format_parse(const char *text, enum log_format *ret_format);
 
 /** Writes one line. LEVEL above the limit is dropped. errno is kept. */
 void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);
@@ -39,6 +53,9 @@ void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);
  * Replaces control characters by '?': what a peer says must not break the line or drive the terminal. In place.
  */
 void log_make_printable(char *line);
+
+/** If LINE is not UTF-8: replaces all bytes beyond ASCII by '?'. In place. */
+void log_make_utf8(char *line);
 
 /** State of one rate-limited place in the code: at most 10 lines in 10 seconds, then a count of what was left
  * out. */

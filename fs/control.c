@@ -58,14 +58,16 @@ static int socket_address(const char *device, bool make_folder, struct sockaddr_
                 n = snprintf(dir, sizeof(dir), "/tmp/fsyncfs-%u", geteuid());
         if (n < 0 || (size_t)n >= sizeof(dir))
                 return -ENAMETOOLONG;
+        *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+        n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s.sock", dir, device);
+        if (n < 0 || (size_t)n >= sizeof(ret->sun_path))
+                return -ENAMETOOLONG;
         if (make_folder && mkdir(dir, 0700) < 0 && errno != EEXIST)
                 return -errno;
         /* In /tmp somebody else may have been quicker. */
         if (lstat(dir, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022)))
                 return -EPERM;
-        *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
-        n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s.sock", dir, device);
-        return n < 0 || (size_t)n >= sizeof(ret->sun_path) ? -ENAMETOOLONG : 0;
+        return 0;
 }
 
 /* ---- the daemon's side ---- */

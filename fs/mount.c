@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "base/backoff.h"
 #include "base/log.h"
 #include "cache/place.h"
 #include "fs/ahead.h"
@@ -16,10 +17,15 @@
 #include "fs/passthrough.h"
 #include "fs/trace.h"
 #include "sync/attend.h"
+#include "sync/masters.h"
 
 #define FETCH_THREADS  16 /* downloads at the same time; docs/performance.md */
 #define BLOBS_MAX      512u
 #define BLOB_UNUSED_NS NSEC_PER_SEC /* open without need, where the cache is full */
+
+#define RETRY_MS                                                                                             \
+        500 /* about so long before a master is asked again that was away at the mount; then twice as long each time */
+#define RETRY_MAX_MS 8000
 
 /* ---- bringing it up, in the order of struct filesystem ---- */
 
@@ -123,6 +129,26 @@ static int check_hash(const struct filesystem *fs, const struct catalog_version 
                            fs->options.cache_dir, fs->source.text, hash_algorithm_name(fs->options.hash));
 }
 
+/* When a machine starts, its network or the master may be up a moment later than the mount. Whoever refuses us will do so again. */
+static int sync_first(struct filesystem *fs, const struct syncer_wait *wait, struct failure *failure)
+{
+        const int64_t until_ns = clock_monotonic_ns() + fs->options.retry_sec * NSEC_PER_SEC;
+        unsigned pause_ms = RETRY_MS;
+
+        for (;;) {
+                int r = syncer_first(fs->syncer, wait, failure);
+                int64_t again_ns = backoff_next_ns(&pause_ms, RETRY_MAX_MS);
+                struct timespec again = clock_timespec(again_ns);
+
+                if (!masters_is_away(r) || again_ns >= until_ns)
+                        return r;
+                /* Why was said already, as of any sync. */
+                log_info("%s: not mounted yet, trying again for %u s", fs->source.text,
+                         fs->options.retry_sec);
+                clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &again, NULL);
+        }
+}
+
 static int first_version(struct filesystem *fs, struct failure *failure)
 {
         bool terminal = isatty(STDERR_FILENO);
@@ -137,7 +163,7 @@ static int first_version(struct filesystem *fs, struct failure *failure)
         if (takeover_is_due(fs->takeover))
                 return 0;
         if (!fs->options.offline) {
-                r = syncer_first(fs->syncer, &wait, failure);
+                r = sync_first(fs, &wait, failure);
                 if (terminal)
                         fputs("\r\033[K", stderr);
                 catalog_get_version(fs->catalog, &version);

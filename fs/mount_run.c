@@ -233,6 +233,8 @@ int mount_run(const struct mount_request *request)
         int fds[2], r = source_parse(request->source, &source, &failure);
         pid_t pid;
 
+        log_set_format(request->options->log_format);
+        log_set_context("mount", request->target);
         if (r < 0) {
                 fprintf(stderr, "mount.fsyncfs: %s\n", failure_text(&failure, r));
                 return MOUNT_EXIT_USAGE;

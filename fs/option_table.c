@@ -159,6 +159,17 @@ static int set_timeout(void *target, const char *value)
         return 0;
 }
 
+static int set_retry(void *target, const char *value)
+{
+        struct mount_options *o = target;
+        unsigned long n;
+
+        if (parse_number(value, 10, SECONDS_MAX, &n) < 0)
+                return -EINVAL;
+        o->retry_sec = (unsigned)n;
+        return 0;
+}
+
 static int set_refresh(void *target, const char *value)
 {
         struct mount_options *o = target;
@@ -337,6 +348,13 @@ static int set_xattr(void *target, const char *value)
         return 0;
 }
 
+static int set_log_format(void *target, const char *value)
+{
+        struct mount_options *o = target;
+
+        return log_format_parse(value, &o->log_format);
+}
+
 static int set_kernel(void *target, const char *value)
 {
         struct mount_options *o = target;
@@ -438,6 +456,12 @@ static const struct setting own_options[] = {
           .set = set_timeout,
           .fallback = "30",
           .help = "how long a read waits without progress (30)" },
+        { .name = "retry",
+          .argument = "SECONDS",
+          .expects = "seconds, from 0 to 86400",
+          .set = set_retry,
+          .fallback = "0",
+          .help = "how long to try again where no master is (0)" },
         { .name = "refresh",
           .argument = "WHEN",
           .expects = "push, seconds from 1 to 86400, or off",
@@ -495,6 +519,13 @@ static const struct setting own_options[] = {
           .set = set_offline,
           .help = "mount the last version, ask no master" },
         { .name = "xattr", .kind = SETTING_FLAG, .set = set_xattr, .help = "show user.fsyncfs.* attributes" },
+        { .name = "log_format",
+          .argument = "text|json",
+          .expects = "text or json",
+          .choices = "text json",
+          .set = set_log_format,
+          .fallback = "text",
+          .help = "how the daemon logs: text (default) or json" },
         { .name = "options",
           .kind = SETTING_LIST,
           .not_in = SETTING_IN(SETTING_COMMAND),

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "base/buffer.h"
+#include "base/log.h"
 #include "base/setting.h"
 #include "cache/store.h"
 
@@ -32,6 +33,7 @@ struct mount_options {
         bool tls;
         enum hash_algorithm hash; /* by which contents must be named; HASH_NONE: by any */
         unsigned timeout_sec;     /* of a read that needs the master, and of the mount's connection */
+        unsigned retry_sec;       /* how long a mount that finds no master asks again */
         unsigned refresh_sec;     /* 0: not by the clock */
         bool prefetch_off;        /* nothing is brought before it is read */
         uint64_t prefetch_rate;   /* bytes a second, of what is prefetched in bulk; 0: no limit */
@@ -43,8 +45,9 @@ struct mount_options {
         enum passthrough_mode passthrough;
         uid_t uid; /* shown as owner of everything */
         gid_t gid;
-        mode_t umask;         /* permission bits taken away */
-        struct buffer kernel; /* comma-separated, for libfuse */
+        mode_t umask;               /* permission bits taken away */
+        enum log_format log_format; /* of the daemon's log */
+        struct buffer kernel;       /* comma-separated, for libfuse */
 };
 
 /** The options that are fsyncfs's own, as a table; its target is a struct mount_options. */

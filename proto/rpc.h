@@ -81,7 +81,7 @@ void rpc_channel_free(struct rpc_channel *channel);
 /**
  * Waits until the channel is connected. 0; -ETIMEDOUT after TIMEOUT_MS (also if somebody accepts and stays silent); or, as soon
  * as the first attempt failed: -ECONNREFUSED (nobody listens there), -EPROTO (something answers that is not gRPC, or hangs up),
- * -EHOSTUNREACH (also a host whose name is not known), -EKEYREJECTED (a certificate is not accepted, theirs or ours), or what else
+ * -EHOSTUNREACH (also a host whose name is not known, or no network), -EKEYREJECTED (a certificate is not accepted, theirs or ours), or what else
  * connect(2) says. If it is TLS that stands in the way, WHY gets what they do, without their name ("shows a certificate that …"). Retrying goes on in
  * the background, a later call can succeed. A name server that does not answer may take longer than TIMEOUT_MS. Thread-safe.
  */
@@ -245,6 +245,12 @@ void rpc_server_free(struct rpc_server *server);
 
 /** Calls under way now. Thread-safe. */
 unsigned rpc_server_calls(const struct rpc_server *server);
+
+/**
+ * For how long the event thread that is worst off has not come back for its next event: about a second at most while all is well, as they turn also
+ * when there is nothing to do. Thread-safe, after rpc_server_start.
+ */
+int64_t rpc_server_stall_ns(const struct rpc_server *server);
 
 /** Asks for the next request message (or half-close); one at a time. */
 void rpc_call_receive(struct rpc_call *call);

@@ -285,6 +285,8 @@ int rpc_diagnose(const char *target, struct rpc_tls *tls, int64_t deadline_ns, s
                 return -ECONNREFUSED;
         if (fd == -EAGAIN) /* a unix socket whose queue is full: somebody is there, and does not answer */
                 return -ETIMEDOUT;
+        if (fd == -ENETUNREACH || fd == -ENETDOWN || fd == -EHOSTDOWN || fd == -EADDRNOTAVAIL)
+                return -EHOSTUNREACH; /* there is no way to it, wherever that ends: already here, if no network is up */
         if (fd < 0)
                 return fd;
         r = tls ? greet_tls(fd, &address, tls, deadline_ns, why) : greet_plain(fd, deadline_ns);

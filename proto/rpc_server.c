@@ -23,6 +23,7 @@
 #define METADATA_BYTES  8192  /* of one request */
 #define UNREAD_BYTES    32768 /* of a request that nobody has asked for yet */
 #define STREAMS_MAX     1024  /* calls at a time on one connection; further ones wait at the client */
+#define TURN_MS         1000  /* an event thread comes round at least so often */
 #define ACCEPTORS       8     /* calls that one queue can take in while its thread is at work */
 
 /* A place where gRPC puts the next call. */
@@ -38,7 +39,8 @@ struct server_queue {
         struct rpc_server *server;
         grpc_completion_queue *cq;
         pthread_t thread;
-        bool running; /* owned by whoever starts and stops the server */
+        _Atomic int64_t turned_ns; /* when it last came for an event */
+        bool running;              /* owned by whoever starts and stops the server */
         struct acceptor acceptors[ACCEPTORS];
 };
 
@@ -277,6 +279,15 @@ void rpc_server_body_released(struct rpc_server *server)
         mutex_unlock(&server->mutex);
 }
 
+int64_t rpc_server_stall_ns(const struct rpc_server *server)
+{
+        int64_t now = clock_monotonic_ns(), worst = 0;
+
+        for (unsigned i = 0; i < server->options.threads; i++)
+                worst = MAX(worst, now - atomic_load(&server->queues[i].turned_ns));
+        return worst;
+}
+
 unsigned rpc_server_calls(const struct rpc_server *server)
 {
         return atomic_load(&server->calls);
@@ -288,12 +299,14 @@ unsigned rpc_server_calls(const struct rpc_server *server)
 static void queue_run(struct server_queue *queue)
 {
         for (;;) {
-                grpc_event event =
-                        grpc_completion_queue_next(queue->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+                grpc_event event;
 
+                atomic_store_explicit(&queue->turned_ns, clock_monotonic_ns(), memory_order_relaxed);
+                event = grpc_completion_queue_next(queue->cq, rpc_deadline(TURN_MS * NSEC_PER_MSEC), NULL);
                 if (event.type == GRPC_QUEUE_SHUTDOWN)
                         return;
-                ((struct rpc_event *)event.tag)->done(event.tag, event.success);
+                if (event.type == GRPC_OP_COMPLETE)
+                        ((struct rpc_event *)event.tag)->done(event.tag, event.success);
         }
 }
 
@@ -460,7 +473,10 @@ int rpc_server_start(struct rpc_server *server)
         grpc_server_start(server->server);
         for (unsigned i = 0; i < server->options.threads; i++) {
                 struct server_queue *queue = &server->queues[i];
-                int r = pthread_create(&queue->thread, NULL, queue_thread, queue);
+                int r;
+
+                atomic_store(&queue->turned_ns, clock_monotonic_ns());
+                r = pthread_create(&queue->thread, NULL, queue_thread, queue);
 
                 if (r != 0)
                         return -r;

@@ -22,6 +22,7 @@
 #include "server/options.h"
 #include "server/recent.h"
 #include "server/status.h"
+#include "server/supervisor.h"
 
 #define GRACE_MS 10000 /* streams get so long to end after SIGTERM */
 #define IDLE_MS                                                                                              \
@@ -49,6 +50,7 @@ struct server {
         struct http *http;
         struct buffer address; /* master.address */
         struct buffer index;   /* the folder of all that is kept */
+        struct supervisor supervisor;
         char name[HOST_NAME_MAX + 1];
 };
 
@@ -268,26 +270,56 @@ static int server_start(struct server *s)
 
 /* ---- running and stopping ---- */
 
+static void tell_supervisor(struct server *s)
+{
+        char line[STATUS_LINE_MAX];
+        bool ready = status_line(&s->master, line);
+
+        supervisor_tell(&s->supervisor, ready, line);
+        supervisor_watch(&s->supervisor, (struct rpc_server *[]){ s->rpc, s->control }, 2);
+}
+
+static void reload(struct server *s)
+{
+        supervisor_reloading(&s->supervisor);
+        credentials_reload(&s->options, &s->credentials);
+        supervisor_reloaded(&s->supervisor);
+}
+
+/* What has to be looked at now and then. */
+static void look_after(struct server *s)
+{
+        versions_expire(s->master.versions, MAX(IDLE_MS, s->master.scan_ttl_ms));
+        spools_expire(s->master.spools);
+        content_cache_expire(s->master.contents, CONTENT_IDLE_MS);
+        status_sample();
+        check_health(s);
+        fleet_wake(s->master.fleet); /* stock workers are forgotten as time goes by */
+}
+
 /* Until a signal says stop. */
 static void server_run(struct server *s, const sigset_t *signals)
 {
-        const struct timespec tick = { .tv_sec = TICK_SEC };
+        const int64_t tick_ns = TICK_SEC * NSEC_PER_SEC;
+        const struct timespec wait = clock_timespec(supervisor_tick_ns(&s->supervisor, tick_ns));
+        int64_t due_ns = clock_monotonic_ns() + tick_ns;
 
         for (;;) {
-                int signo = sigtimedwait(signals, NULL, &tick);
+                int signo;
+
+                tell_supervisor(s);
+                signo = sigtimedwait(signals, NULL, &wait);
                 if (signo == SIGTERM || signo == SIGINT) {
                         log_info("%s: stopping, %u calls under way", strsignal(signo),
                                  rpc_server_calls(s->rpc));
                         return;
                 }
                 if (signo == SIGHUP)
-                        credentials_reload(&s->options, &s->credentials);
-                versions_expire(s->master.versions, MAX(IDLE_MS, s->master.scan_ttl_ms));
-                spools_expire(s->master.spools);
-                content_cache_expire(s->master.contents, CONTENT_IDLE_MS);
-                status_sample();
-                check_health(s);
-                fleet_wake(s->master.fleet); /* stock workers are forgotten as time goes by */
+                        reload(s);
+                if (signo < 0 && clock_monotonic_ns() < due_ns)
+                        continue;
+                look_after(s);
+                due_ns = clock_monotonic_ns() + tick_ns;
         }
 }
 
@@ -343,6 +375,7 @@ int main(int argc, char **argv)
                 return result == OPTIONS_DONE ? 0 : result == OPTIONS_FAULT ? 1 : 2;
         }
         log_setup("fsyncfs-server", s.options.log_level);
+        log_set_format(s.options.log_format);
         recent_begin();
         status_sample();
         block_signals(&signals);
@@ -352,8 +385,10 @@ int main(int argc, char **argv)
         if (r >= 0)
                 r = server_start(&s);
         if (r >= 0) {
+                supervisor_init(&s.supervisor);
                 check_health(&s);
                 server_run(&s, &signals);
+                supervisor_stopping(&s.supervisor, rpc_server_calls(s.rpc));
                 health_stop(s.master.health);
                 rpc_server_free(TAKE_PTR(s.control));
                 watches_stop(s.master.watches);

@@ -158,6 +158,13 @@ static int set_log_level(void *target, const char *value)
         return log_level_parse(value, &o->log_level);
 }
 
+static int set_log_format(void *target, const char *value)
+{
+        struct options *o = target;
+
+        return log_format_parse(value, &o->log_format);
+}
+
 /* ---- the table ---- */
 
 static const struct setting rows[] = {
@@ -259,6 +266,13 @@ static const struct setting rows[] = {
           .set = set_log_level,
           .fallback = "info",
           .help = "error, warning, info (default) or debug" },
+        { .name = "log-format",
+          .argument = "FORMAT",
+          .expects = "text or json",
+          .choices = "text json",
+          .set = set_log_format,
+          .fallback = "text",
+          .help = "text (default), or json: an object a line" },
         { .name = "config",
           .kind = SETTING_PATH,
           .not_in = SETTING_IN(SETTING_FILE),
@@ -495,9 +509,9 @@ static enum options_result settle(const struct command_line *line, struct option
 
 static enum options_result print_help(void)
 {
-        puts("usage: fsyncfs-server --workspace DIR [OPTION]...");
+        puts("usage: fsyncfs-server --workspace DIR [OPTION]...\n"
+             "       fsyncfs-server fence SPIDER: does every worker show a version?");
         setting_print_help(&server_option_table, stdout);
-        puts("\nfsyncfs-server fence SPIDER asks a server whether every worker shows a version.");
         return OPTIONS_DONE;
 }
 

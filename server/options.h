@@ -32,6 +32,7 @@ struct options {
         unsigned watch_drop_percent; /* these two from the environment, for tests */
         uint64_t journal_max;
         enum log_level log_level;
+        enum log_format log_format;
 };
 
 /** All options; the target is a struct options. */

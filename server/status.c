@@ -16,10 +16,7 @@ static json_t *text(const char *hostile)
 
         snprintf(copy, sizeof(copy), "%s", hostile);
         log_make_printable(copy);
-        if (!path_is_utf8(copy, strlen(copy)))
-                for (char *p = copy; *p; p++)
-                        if (*p & 0x80)
-                                *p = '?';
+        log_make_utf8(copy);
         return json_string(copy);
 }
 
@@ -196,6 +193,23 @@ static json_t *log_json(void)
                                                 list[i].level == LOG_LEVEL_ERROR ? "error" : "warning",
                                                 "text", text(list[i].text)));
         return rows;
+}
+
+/* ---- in short ---- */
+
+bool status_line(const struct master *master, char ret[STATUS_LINE_MAX])
+{
+        char reason[HEALTH_REASON_MAX];
+        size_t spiders = 0;
+
+        if (!health_get(master->health, reason)) {
+                snprintf(ret, STATUS_LINE_MAX, "not ready: %s", reason);
+                return false;
+        }
+        versions_list(master->versions, NULL, 0, &spiders);
+        snprintf(ret, STATUS_LINE_MAX, "serving; spiders in use: %zu, workers: %u", spiders,
+                 workers_count(master->workers));
+        return true;
 }
 
 /* ---- all of it ---- */

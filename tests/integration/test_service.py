@@ -1,20 +1,23 @@
-"""The server as an operator runs it: an unprivileged user, without capabilities, within what the example's unit allows."""
+"""The server as an operator runs it: an unprivileged user, without capabilities, within what the example's unit allows; what it tells systemd; the example's units."""
 
+import json
 import os
 import re
 import shutil
 import signal
-import subprocess
+import socket
+import time
 from pathlib import Path
 
 from certs import Authority
-from harness import SOURCE, Work, case, check, equal, main, program, run, run_ok, skip, wait_until
+from harness import SOURCE, WAIT_SEC, Work, case, check, equal, fail, free_port, main, program, run, run_ok, say, skip, wait_until
 from trees import make_tree, same_snapshot, snapshot
 
-UNIT = SOURCE / "examples" / "fsyncfs-server.service"
+EXAMPLES = SOURCE / "examples"
+UNIT = EXAMPLES / "fsyncfs-server.service"
 NOBODY = 65534
 DROP = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
-EXPOSURE_MAX = 20  # of 100
+EXPOSURE_MAX = 15  # of 100
 DONE_WITHOUT = {"fanotify_init", "fanotify_mark"}  # refused, as they are to this user anyway: inotify does
 
 
@@ -44,7 +47,8 @@ def use(w, server, mount_options):
     """A day in a server's life."""
     m = w.mount(server, options=mount_options)
     same_snapshot(snapshot(m.point), snapshot(w.tree), "the tree")
-    (w.tree / "new").write_text("new")
+    w.path("new").write_text("new")
+    w.path("new").rename(w.tree / "new")
     wait_until(lambda: (m.point / "new").exists(), "a push")
     equal((m.point / "new").read_text(), "new", "what was pushed")
     check(server.counter("fsyncfs_workers") == 1, "metrics")
@@ -118,21 +122,135 @@ def system_calls(w):
     equal(sorted(calls - allowed() - DONE_WITHOUT), [], "system calls beyond the filter")
 
 
-@case("the unit is one that systemd takes, and leaves little open")
-def unit(w):
+def known_options():
+    return run_ok([program("fsyncfs-server"), "--help"]).stdout
+
+
+def verify(folder, unit):
+    """systemd takes it without a word. Its manual pages are not installed."""
+    done = run(["systemd-analyze", "verify", "--man=no", folder / unit])
+    equal((done.returncode, done.stdout, done.stderr), (0, "", ""), f"systemd-analyze verify {unit}")
+
+
+def copy_units(w):
+    folder = w.path("units")
+    folder.mkdir()
+    for path in EXAMPLES.iterdir():
+        if path.suffix in (".service", ".mount", ".automount"):
+            (folder / path.name).write_text(path.read_text().replace("/usr/bin/fsyncfs-server", program("fsyncfs-server")))
+    return folder
+
+
+@case("the units are such as systemd takes, and the server's leaves little open")
+def units(w):
     need("systemd-analyze")
-    text = UNIT.read_text()
-    w.path("units").mkdir()
-    w.path("units", UNIT.name).write_text(text.replace("/usr/bin/fsyncfs-server", program("fsyncfs-server")))
-    done = subprocess.run(["systemd-analyze", "verify", w.path("units", UNIT.name)], capture_output=True, text=True)
-    equal((done.returncode, done.stdout, done.stderr), (0, "", ""), "systemd-analyze verify")
-    done = run(["systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", w.path("units", UNIT.name)])
+    folder = copy_units(w)
+    names = sorted(path.name for path in folder.iterdir())
+    equal({Path(name).suffix for name in names}, {".service", ".mount", ".automount"}, "kinds of units")
+    for name in names:
+        verify(folder, name)
+    done = run(["systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", folder / UNIT.name])
     equal(done.returncode, 0, done.stdout[-200:])
     # Every option that it starts the server with is one that the server knows.
-    known = run_ok([program("fsyncfs-server"), "--help"]).stdout
-    command = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", text, re.M)[1]
-    for option in re.findall(r"--[a-z-]+", command):
-        check(f"{option} " in known, f"{option} is in --help")
+    for words in unit_values("ExecStart"):
+        for option in re.findall(r"--[a-z-]+", " ".join(words)):
+            check(f"{option} " in known_options(), f"{option} is in --help")
+    (folder / UNIT.name).write_text(UNIT.read_text().replace("Type=notify", "Type=notfy"))
+    check(run(["systemd-analyze", "verify", "--man=no", folder / UNIT.name]).stderr, "a unit that is wrong is found")
+
+
+@case("so are the drop-ins")
+def drop_ins(w):
+    need("systemd-analyze")
+    version = int(re.search(r"systemd (\d+)", run_ok(["systemd-analyze", "--version"]).stdout)[1])
+    folder = copy_units(w)
+    for path in sorted((EXAMPLES / "drop-ins").iterdir()):
+        since = re.search(r"systemd (\d+) and later", path.read_text())
+        if since and version < int(since[1]):
+            say(f"{path.name} is for systemd {since[1]}, this is {version}")
+            continue
+        place = folder / f"{UNIT.name}.d"
+        place.mkdir()
+        shutil.copy(path, place)
+        verify(folder, UNIT.name)
+        shutil.rmtree(place)
+
+
+# ---- what systemd is told ----
+
+class Manager:
+    """The service manager's end of sd_notify(3)."""
+
+    def __init__(self, w):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(w.path("notify")))
+        self.socket.settimeout(WAIT_SEC)
+        self.environment = [f"NOTIFY_SOCKET={w.path('notify')}", "WATCHDOG_USEC=4000000"]
+
+    def hear(self, pattern):
+        """The match of the next message that matches; those before it are dropped."""
+        until, heard = time.monotonic() + WAIT_SEC, []
+        while time.monotonic() < until:
+            try:
+                heard.append(self.socket.recv(4096).decode())
+            except socket.timeout:
+                break
+            match = re.fullmatch(pattern, heard[-1], re.S)
+            if match:
+                return match
+        return fail(f"{pattern!r} was not told, but {heard}")
+
+
+@case("systemd is told that it is ready, what it does, that it is alive, reloads and stops")
+def notify(w):
+    if "libsystemd" not in run_ok(["ldd", program("fsyncfs-server")]).stdout:
+        skip("this build has no libsystemd")
+    manager, port = Manager(w), free_port()
+    make_tree(w.tree, 3, 100)
+    server = w.spawn(["env", *manager.environment, program("fsyncfs-server"), "--workspace", w.root, "--listen", f"127.0.0.1:{port}",
+                      "--index", w.path("index")], "server.log")
+    manager.hear("READY=1\nSTATUS=serving; spiders in use: 0, workers: 0")
+    socket.create_connection(("127.0.0.1", port), timeout=WAIT_SEC).close()
+    manager.hear("WATCHDOG=1")
+    m = w.mount(f"127.0.0.1:{port}:/spider")
+    manager.hear("STATUS=serving; spiders in use: 1, workers: 1")
+    manager.hear("WATCHDOG=1")
+    server.signal(signal.SIGHUP)
+    manager.hear(r"RELOADING=1\nMONOTONIC_USEC=\d+")
+    manager.hear("READY=1")
+    m.unmount()
+    shutil.move(w.path("index"), w.path("elsewhere"))
+    server.signal(signal.SIGHUP)  # looks after the index as well
+    manager.hear("STATUS=not ready: the index '.*' cannot be used: .*")
+    shutil.move(w.path("elsewhere"), w.path("index"))
+    server.signal(signal.SIGHUP)
+    manager.hear("STATUS=serving; .*")
+    server.signal(signal.SIGTERM)
+    manager.hear("STOPPING=1\nSTATUS=stopping, calls under way: \\d+")
+    equal(server.wait(), 0, "exit code")
+    manager.socket.close()
+
+
+# ---- logs ----
+
+def objects(text):
+    found = [json.loads(line) for line in text.splitlines()]
+    check(found, "there are lines")
+    return found
+
+
+@case("the log as JSON, of the server and of a mount")
+def log(w):
+    make_tree(w.tree, 3, 100)
+    server = w.server(options=["--log-format", "json"])
+    m = w.mount(server, options=["log_format=json"])
+    m.unmount()
+    equal(server.stop(), 0, "exit code")
+    lines = objects(server.output())
+    equal({line["program"] for line in lines}, {"fsyncfs-server"}, "program")
+    check(any(line["message"] == "ready" and line["level"] == "info" and line["pid"] == server.pid for line in lines), f"{lines}")
+    lines = objects(m.daemon.output())
+    equal({line["mount"] for line in lines}, {str(m.point)}, "mount")
 
 
 main()

@@ -36,15 +36,16 @@ static void test_values(void **state)
 {
         struct mount_options o;
 
-        parse(&o,
-              "cache=/c,token_file=/t,node_name=n "
-              "1,metrics=/m/a.prom,timeout=5,refresh=60,uid=12,gid=0,umask=022,offline,,xattr,rw,defaults,"
-              "_netdev,nofail,x-systemd.automount,noexec,suid");
+        parse(&o, "cache=/c,token_file=/t,node_name=n "
+                  "1,metrics=/m/"
+                  "a.prom,timeout=5,retry=0,refresh=60,uid=12,gid=0,umask=022,offline,,xattr,rw,defaults,"
+                  "_netdev,nofail,x-systemd.automount,noexec,suid");
         assert_string_equal(o.cache_dir, "/c");
         assert_string_equal(o.token_file, "/t");
         assert_string_equal(o.node_name, "n 1");
         assert_string_equal(o.metrics, "/m/a.prom");
         assert_int_equal(o.timeout_sec, 5);
+        assert_int_equal(o.retry_sec, 0);
         assert_int_equal(o.refresh_sec, 60);
         assert_int_equal(o.uid, 12);
         assert_int_equal(o.gid, 0);
@@ -162,6 +163,8 @@ static void test_bad(void **state)
                 { "timeout=x", "timeout" },
                 { "timeout=-1", "timeout" },
                 { "timeout=99999999999", "timeout" },
+                { "retry=-1", "retry" },
+                { "retry=1m", "retry" },
                 { "refresh=0", "refresh" },
                 { "refresh=1s", "refresh" },
                 { "uid=no-such-user-here", "uid" },

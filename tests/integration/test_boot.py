@@ -1,0 +1,248 @@
+"""What happens when a machine starts: the network comes up after the mount was asked for, the master after the network."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+from certs import Authority
+from harness import (SOURCE as REPOSITORY, SPIDER, case, check, equal, is_alive, is_mounted, main, one_line, processes_naming, program, run,
+                     run_ok, say, skip, wait_until)
+from trees import make_tree
+
+SOURCE = f"127.0.0.1:9666:/{SPIDER}"  # of a network of the case's own
+FAILED = 32  # of mount(8)
+
+
+class Network:
+    """A network namespace whose only interface is down, as a machine's before its network is up."""
+
+    def __init__(self, w):
+        self.work = w
+        holder = w.spawn(["unshare", "--net", "sleep", "infinity"], "network.log")
+        ours = os.readlink("/proc/self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != ours, "a network namespace")
+        self.within = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+
+    def up(self):
+        run_ok([*self.within, "ip", "link", "set", "lo", "up"])
+
+    def serve(self, *options):
+        self.work.tree.mkdir(parents=True, exist_ok=True)
+        server = self.work.spawn([*self.within, program("fsyncfs-server"), "--workspace", self.work.root, "--listen", "127.0.0.1:9666",
+                                  "--index", self.work.path("index"), *options], "server.log")
+        server.wait_output("ready")
+        return server
+
+    def mount_argv(self, *options):
+        point = self.work.path("mnt")
+        point.mkdir(exist_ok=True)
+        return [*self.within, program("fsyncfs"), "mount", SOURCE, point, "-o",
+                ",".join([f"cache={self.work.path('cache')}", "refresh=off", *options])]
+
+
+@case("retry: a mount waits for the network, and then for the master")
+def late(w):
+    make_tree(w.tree, 5, 1000)
+    network = Network(w)
+    daemon = w.spawn([*network.mount_argv("retry=600"), "-f"], "mount.log")
+    daemon.wait_output(r"No route to host\n.*not mounted yet, trying again for 600 s")
+    network.up()
+    daemon.wait_output(r"is fsyncfs-server running there, .*\n.*trying again")
+    check(not is_mounted(w.path("mnt")), "nothing is mounted yet")
+    network.serve()
+    wait_until(lambda: is_mounted(w.path("mnt")), "the mount")
+    equal(sorted(os.listdir(w.path("mnt"))), sorted(os.listdir(w.tree)), "the tree")
+    run_ok(["umount", w.path("mnt")])
+    equal(daemon.wait(), 0, "the daemon's exit code")
+
+
+@case("without it, and when its time is over, the mount fails and says why")
+def gone(w):
+    network = Network(w)
+    one_line(run(network.mount_argv()), FAILED, "127.0.0.1:9666", "No route to host")
+    one_line(run(network.mount_argv("retry=1")), FAILED, "127.0.0.1:9666", "No route to host")
+    equal(processes_naming(str(w.path("cache"))), [], "what is left")
+
+
+@case("a master that refuses is not asked again")
+def refused(w):
+    w.path("tokens").write_text("secret\n")
+    network = Network(w)
+    network.up()
+    network.serve("--token-file", w.path("tokens"))
+    one_line(run(network.mount_argv("retry=86400")), FAILED, "127.0.0.1:9666", "token_file")
+
+
+@case("a mount that waits for its master ends when it is told to")
+def told(w):
+    network = Network(w)
+    daemon = w.spawn([*network.mount_argv("retry=86400"), "-f"], "mount.log")
+    daemon.wait_output("trying again")
+    daemon.signal(signal.SIGTERM)
+    check(daemon.wait() != 0, "the mount failed")
+    check(not any(is_alive(pid) for pid in processes_naming(str(w.path("cache")))), "what is left")
+
+
+# ---- a whole machine: systemd as process 1, and the units and files of examples/ as they are ----
+
+EXAMPLES = REPOSITORY / "examples"
+SPIDERS = ("shop", "report", "quotes")  # that the examples mount
+USER = 64999  # fsyncfs, of which the unit says how it is made
+AUTOFS = Path("/dev/autofs").exists()
+LATE = """[Service]
+ExecStartPre=+/bin/sh -c 'until [ -e /run/go ]; do sleep 0.1; done'
+"""
+
+
+class Machine:
+    """See machine.sh. Its services' control groups lie below one of its own, which goes with it."""
+
+    def __init__(self, w):
+        self.groups = self._make_group()
+        script = Path(__file__).with_name("machine.sh")
+        self.process = w.spawn(["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child", "--propagation", "private",
+                                script, w.dir], "machine.log", preexec_fn=self._enter_group)
+        self.init = None
+        wait_until(self._is_up, "systemd")
+
+    def _make_group(self):
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+        where = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
+        own = re.search(r"^0::(.*)$", Path("/proc/self/cgroup").read_text(), re.M)
+        if not where or not own:
+            skip("there is no cgroup2 here, which systemd needs")
+        group = Path(where + own[1]) / f"fsyncfs-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError as error:
+            skip(f"no control group can be made: {error}")
+        return group
+
+    def _enter_group(self):
+        (self.groups / "cgroup.procs").write_text(str(os.getpid()))
+
+    def _is_up(self):
+        if not self.process.running():
+            if self.process.popen.returncode == 77:
+                skip(self.process.output().strip().splitlines()[-1])
+            self.process.wait_output("systemd is up")  # fails with the log's end
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        if not children or Path(f"/proc/{children[0]}/comm").read_text().strip() != "systemd":
+            return False
+        self.init = int(children[0])
+        return self.try_run("systemctl", "show", "--property=Version").returncode == 0
+
+    def try_run(self, *argv):
+        return run(["nsenter", f"--target={self.init}", "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv])
+
+    def run(self, *argv):
+        done = self.try_run(*argv)
+        equal(done.returncode, 0, f"exit code of {argv}: {done.stderr.strip()}{done.stdout[-500:]}")
+        return done.stdout
+
+    def show(self, unit, name):
+        return self.run("systemctl", "show", unit, f"--property={name}", "--value").strip()
+
+    def await_state(self, unit, state):
+        wait_until(lambda: self.show(unit, "ActiveState") == state, f"{unit} {state}")
+
+    def journal(self, *argv):
+        return [json.loads(line) for line in self.run("journalctl", "--no-pager", "-o", "json", *argv).splitlines()]
+
+    def end(self):
+        """Stops all units in their order, as a shutdown does; the exit code of process 1."""
+        self.try_run("systemctl", "exit", "7")
+        return self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        wait_until(self._group_is_gone, "the end of the machine's control groups")
+
+    def _group_is_gone(self):
+        try:
+            for folder, _, _ in os.walk(self.groups, topdown=False):
+                os.rmdir(folder)
+        except OSError:
+            return False
+        return True
+
+
+def prepare_machine(w):
+    """WORK/etc and WORK/master, as the examples want them."""
+    etc = w.path("etc")
+    units = etc / "systemd" / "system"
+    (etc / "fsyncfs").mkdir(parents=True)
+    units.mkdir(parents=True)
+    for spider in SPIDERS:
+        (w.root / spider).mkdir(parents=True)
+        (w.root / spider / "name").write_text(spider)
+    for name in ("server.conf", "client.conf"):
+        shutil.copy(EXAMPLES / name, etc / "fsyncfs")
+    shutil.copy(EXAMPLES / "fstab", etc)
+    for name in ("fsyncfs-server.service", "mnt-quotes.mount", "mnt-quotes.automount"):
+        shutil.copy(EXAMPLES / name, units)
+    (units / "fsyncfs-server.service.d").mkdir()
+    (units / "fsyncfs-server.service.d" / "late.conf").write_text(LATE)
+    for target, unit in (("multi-user", "fsyncfs-server.service"), ("multi-user", "remote-fs.target"), ("remote-fs", "mnt-quotes.automount")):
+        (units / f"{target}.target.wants").mkdir(exist_ok=True)
+        (units / f"{target}.target.wants" / unit).symlink_to(f"../{unit}")
+    (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+    (etc / "hosts").write_text("127.0.0.1 localhost master.example\n")
+    ca = Authority(w.path("ca"))
+    certificate, key = ca.issue("master", "DNS:master.example")
+    for path, name in ((certificate, "master.pem"), (key, "master.key"), (ca.cert, "ca.pem")):
+        shutil.copy(path, etc / "fsyncfs" / name)
+    for name in ("tokens", "token"):
+        (etc / "fsyncfs" / name).write_text("secret\n")
+        (etc / "fsyncfs" / name).chmod(0o600)
+    for name, line in (("passwd", f"fsyncfs:x:{USER}:{USER}::/var/lib/fsyncfs:/usr/sbin/nologin"), ("group", f"fsyncfs:x:{USER}:")):
+        (etc / name).write_text(Path("/etc", name).read_text() + line + "\n")
+    for name in ("tokens", "master.key"):
+        os.chown(etc / "fsyncfs" / name, 0, USER)
+        (etc / "fsyncfs" / name).chmod(0o640)
+
+
+@case("a machine boots: the mounts wait for their master, the automounts for somebody to look")
+def boot(w):
+    if not shutil.which("/lib/systemd/systemd"):
+        skip("systemd is not installed")
+    prepare_machine(w)
+    with Machine(w) as m:
+        wait_until(lambda: any("trying again" in line["MESSAGE"] for line in m.journal("-t", "mount.fsyncfs")), "a mount that waits")
+        equal(m.show("fsyncfs-server", "ActiveState"), "activating", "the server")
+        equal(m.show("srv-shop.mount", "ActiveState"), "inactive", "a mount that requires it")
+        m.run("touch", "/run/go")
+        for unit in ("fsyncfs-server.service", "mnt-shop.mount", "srv-shop.mount"):
+            m.await_state(unit, "active")
+        for spider in ("report", "quotes"):
+            equal(m.show(f"mnt-{spider}.mount", "ActiveState"), "inactive", f"{spider}, into which nobody has looked")
+            if AUTOFS:
+                m.await_state(f"mnt-{spider}.automount", "active")
+            else:
+                say(f"this kernel has no autofs: mnt-{spider}.mount is started in its automount's place")
+                m.run("systemctl", "start", f"mnt-{spider}.mount")
+        for folder, spider in (("mnt/shop", "shop"), ("srv/shop", "shop"), ("mnt/report", "report"), ("mnt/quotes", "quotes")):
+            equal(m.run("cat", f"/{folder}/name"), spider, folder)
+
+        wait_until(lambda: "spiders in use: 3, workers: 1" in m.show("fsyncfs-server", "StatusText"), "the status")
+        check(int(m.show("fsyncfs-server", "WatchdogTimestampMonotonic")) > 0, "the watchdog heard of it")
+        m.run("systemctl", "reload", "fsyncfs-server")
+        lines = wait_until(lambda: [x for x in m.journal("-u", "fsyncfs-server", "-t", "fsyncfs-server")
+                                    if "was read again" in x["MESSAGE"]], "the reload in the journal")
+        equal({(line["PRIORITY"], line["MESSAGE"][0]) for line in lines}, {("6", "t")}, "priority, and the line without a prefix")
+        m.await_state("fsyncfs-server", "active")
+
+        m.run("systemctl", "restart", "fsyncfs-server")
+        equal(m.run("cat", "/mnt/shop/name"), "shop", "what is cached")
+        m.run("systemctl", "stop", "mnt-shop.mount")
+        check("/mnt/shop" not in m.run("cat", "/proc/mounts"), "it is unmounted")
+        equal(m.end(), 7, "process 1's exit code, after a shutdown")
+
+
+main()
