@@ -16,6 +16,7 @@
 #include "fs/passthrough.h"
 #include "fs/trace.h"
 #include "sync/attend.h"
+#include "sync/masters.h"
 
 #define FETCH_THREADS  16 /* downloads at the same time; docs/performance.md */
 #define BLOBS_MAX      512u
@@ -123,6 +124,21 @@ static int check_hash(const struct filesystem *fs, const struct catalog_version 
                            fs->options.cache_dir, fs->source.text, hash_algorithm_name(fs->options.hash));
 }
 
+/* No master is there, and the version that was here last could be shown: whether the operator wants that decides. */
+static int fall_back(struct filesystem *fs, int error, struct failure *failure)
+{
+        struct failure why = *failure;
+
+        if (!fs->options.fallback)
+                return failure_set(failure, error,
+                                   "%s (with the option fallback: the version that was here last)",
+                                   failure_text(&why, error));
+        log_warning("%s: %s; the version that was here last is shown until it is back", fs->source.text,
+                    failure_text(&why, error));
+        syncer_go_on(fs->syncer);
+        return 0;
+}
+
 static int first_version(struct filesystem *fs, struct failure *failure)
 {
         bool terminal = isatty(STDERR_FILENO);
@@ -141,6 +157,8 @@ static int first_version(struct filesystem *fs, struct failure *failure)
                 if (terminal)
                         fputs("\r\033[K", stderr);
                 catalog_get_version(fs->catalog, &version);
+                if (masters_is_away(r) && version.valid && !version.loading)
+                        r = fall_back(fs, r, failure);
                 return r < 0 ? r : check_hash(fs, &version, failure);
         }
         catalog_get_version(fs->catalog, &version);
