@@ -168,10 +168,8 @@ int command_trace(int argc, char **argv)
                 json = true;
         if (opt != -1 || argc - optind > 1)
                 return command_usage("trace");
-        if (mounts_get(argv[optind], &mounts) < 0 || mounts.n == 0) {
-                fputs("fsyncfs: nothing is mounted\n", stderr);
+        if (mounts_need(argv[optind], &mounts) != 0)
                 return 1;
-        }
         result = follow_all(&mounts, json);
         mounts_release(&mounts);
         return result;
