@@ -232,6 +232,15 @@ static int take_variable(struct settings *settings, const struct setting *row, c
         return r;
 }
 
+void settings_tell_fault(void *arg, const char *fault)
+{
+        struct settings_faults *faults = arg;
+
+        if (faults->all || faults->n == 0)
+                fprintf(stderr, "%s: %s\n", faults->program, fault);
+        faults->n++;
+}
+
 unsigned settings_take_environment(struct settings *settings, settings_report_fn report, void *arg)
 {
         const struct setting_table *table = settings->table;

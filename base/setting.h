@@ -108,6 +108,16 @@ int settings_take_line(struct settings *settings, const struct config_file *file
 /** Told of each fault, one line. */
 typedef void (*settings_report_fn)(void *arg, const char *fault);
 
+/** Faults that are told on standard error: all of them to who checks, the first to who only wants to start. */
+struct settings_faults {
+        const char *program; /* that speaks */
+        bool all;
+        unsigned n; /* so far */
+};
+
+/** A settings_report_fn, whose ARG is a struct settings_faults. */
+void settings_tell_fault(void *arg, const char *fault);
+
 /** Takes what the environment says of any row. Returns how many faults there were; each was reported. */
 unsigned settings_take_environment(struct settings *settings, settings_report_fn report, void *arg);
 

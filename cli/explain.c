@@ -179,10 +179,8 @@ int command_explain(int argc, char **argv)
                 json = true;
         if (opt != -1 || argc - optind < 1 || argc - optind > 2 || strchr(argv[optind], '\n'))
                 return command_usage("explain");
-        if (mounts_get(argv[optind + 1], &mounts) < 0 || mounts.n == 0) {
-                fputs("fsyncfs: nothing is mounted\n", stderr);
+        if (mounts_need(argv[optind + 1], &mounts) != 0)
                 return 1;
-        }
         result = explain(&mounts, argv[optind], json);
         mounts_release(&mounts);
         return result;

@@ -52,21 +52,6 @@ static int parse_call(int argc, char **argv, const char *letters, struct call *r
 
 /* ---- settings ---- */
 
-/* Who mounts wants one line, who checks wants all. */
-struct told {
-        bool all;
-        unsigned n;
-};
-
-static void tell(void *arg, const char *fault)
-{
-        struct told *told = arg;
-
-        if (told->all || told->n == 0)
-                fprintf(stderr, "mount.fsyncfs: %s\n", fault);
-        told->n++;
-}
-
 static bool read_settings(const struct call *call, struct mount_options *options,
                           struct mount_settings *settings)
 {
@@ -76,15 +61,13 @@ static bool read_settings(const struct call *call, struct mount_options *options
                 .list = call->list.data,
                 .check = call->check,
         };
-        struct told told = { .all = call->check };
+        struct settings_faults faults = { .program = "mount.fsyncfs", .all = call->check };
         struct failure failure = { 0 };
-        unsigned faults = mount_settings_read(options, &mount, tell, &told, settings);
 
-        if (faults == 0 && mount_options_finish(options, &failure) < 0) {
-                tell(&told, failure.text);
-                faults++;
-        }
-        return faults == 0;
+        if (mount_settings_read(options, &mount, settings_tell_fault, &faults, settings) == 0 &&
+            mount_options_finish(options, &failure) < 0)
+                settings_tell_fault(&faults, failure.text);
+        return faults.n == 0;
 }
 
 static int check_config(const struct call *call)

@@ -29,6 +29,14 @@ int mounts_get(const char *dir, struct mounts *ret)
         return r;
 }
 
+int mounts_need(const char *dir, struct mounts *ret)
+{
+        if (mounts_get(dir, ret) == 0 && ret->n > 0)
+                return 0;
+        fputs("fsyncfs: nothing is mounted\n", stderr);
+        return 1;
+}
+
 void mounts_release(struct mounts *mounts)
 {
         while (mounts->n > 0)

@@ -15,4 +15,7 @@ struct mounts {
 /** DIR alone, as it was typed, or, if it is NULL, all. -ENOMEM, -EIO. */
 int mounts_get(const char *dir, struct mounts *ret);
 
+/** As mounts_get. 0; 1: that failed, or there are none, and standard error says so. */
+int mounts_need(const char *dir, struct mounts *ret);
+
 void mounts_release(struct mounts *mounts);

@@ -143,10 +143,8 @@ int command_top(int argc, char **argv)
 
         if (r != 0)
                 return r;
-        if (mounts_get(call.dir, &mounts) < 0 || mounts.n == 0) {
-                fputs("fsyncfs: nothing is mounted\n", stderr);
+        if (mounts_need(call.dir, &mounts) != 0)
                 return 1;
-        }
         r = top_start(&mounts, call.interval_ms, &top);
         mounts_release(&mounts);
         if (r < 0) {

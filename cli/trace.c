@@ -1,19 +1,25 @@
 #include "cli/command.h"
 
 #include <getopt.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cli/mounts.h"
 #include "fs/control.h"
+
+#define RETRY_MS 50
 
 /* One mount that is followed, on a thread of its own. */
 struct follow {
         const char *dir;
         bool json, several;
+        bool unread;      /* nobody reads what we print */
+        unsigned daemons; /* that answered, one after the other */
         int result;
         pthread_t thread;
 };
@@ -69,28 +75,60 @@ static void print_json_line(const struct follow *f, json_t *line)
                 puts(dump);
 }
 
+/* The first line of a daemon. */
+static void meet(struct follow *f)
+{
+        if (f->daemons++ > 0)
+                fprintf(stderr,
+                        "fsyncfs: another daemon serves '%s' now; what waited in between is not shown\n",
+                        f->dir);
+}
+
 static int take_line(json_t *line, void *arg)
 {
-        const struct follow *f = arg;
+        struct follow *f = arg;
         long long lost = json_integer_value(json_object_get(line, "lost"));
 
         if (json_object_get(line, "error") && !json_object_get(line, "number"))
                 return 0; /* the whole failed: who follows says it */
+        if (json_object_get(line, "source"))
+                meet(f);
         if (f->json)
                 print_json_line(f, line);
         else if (lost > 0)
                 printf("... %lld more, too quick to be shown\n", lost);
         else if (json_object_get(line, "number"))
                 print_wait(f, line);
-        return fflush(stdout) != 0 ? -EPIPE : 0;
+        f->unread = fflush(stdout) != 0;
+        return f->unread ? -EPIPE : 0;
+}
+
+/* From one daemon of the mount to the next. */
+static int follow_all_daemons(struct follow *f, struct failure *failure)
+{
+        int64_t lost_ns = 0;
+
+        for (;;) {
+                unsigned before = f->daemons;
+                int r;
+
+                *failure = (struct failure){ 0 };
+                r = control_follow(f->dir, "trace", take_line, f, failure);
+                if (f->daemons > before)
+                        lost_ns = clock_monotonic_ns();
+                if (f->unread || f->daemons == 0 || !control_is_between(r) ||
+                    clock_monotonic_ns() - lost_ns > CONTROL_BETWEEN_SEC * NSEC_PER_SEC)
+                        return r;
+                poll(NULL, 0, RETRY_MS);
+        }
 }
 
 static void *follow_main(void *arg)
 {
         struct follow *f = arg;
-        struct failure failure = { 0 };
+        struct failure failure;
 
-        f->result = control_follow(f->dir, "trace", take_line, f, &failure);
+        f->result = follow_all_daemons(f, &failure);
         if (f->result < 0 && f->result != -EPIPE)
                 fprintf(stderr, "fsyncfs: %s\n", failure_text(&failure, f->result));
         return NULL;
@@ -130,10 +168,8 @@ int command_trace(int argc, char **argv)
                 json = true;
         if (opt != -1 || argc - optind > 1)
                 return command_usage("trace");
-        if (mounts_get(argv[optind], &mounts) < 0 || mounts.n == 0) {
-                fputs("fsyncfs: nothing is mounted\n", stderr);
+        if (mounts_need(argv[optind], &mounts) != 0)
                 return 1;
-        }
         result = follow_all(&mounts, json);
         mounts_release(&mounts);
         return result;

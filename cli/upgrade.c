@@ -12,8 +12,7 @@
 #include "fs/control.h"
 #include "fs/mountinfo.h"
 
-#define WAIT_SEC 90 /* longer than a keeper gives a new program */
-#define POLL_MS  50
+#define POLL_MS 50
 
 struct counts {
         json_int_t done, failed;
@@ -35,7 +34,7 @@ static int get_counts(const char *path, struct counts *ret, struct failure *fail
 /* Between the two daemons nobody answers. */
 static int await_outcome(const char *path, const struct counts *before, struct failure *failure)
 {
-        const int64_t until_ns = clock_monotonic_ns() + WAIT_SEC * NSEC_PER_SEC;
+        const int64_t until_ns = clock_monotonic_ns() + CONTROL_BETWEEN_SEC * NSEC_PER_SEC;
         struct counts now = *before;
 
         while (now.done == before->done && now.failed == before->failed) {

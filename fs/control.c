@@ -360,6 +360,7 @@ static int send_command(const struct sockaddr_un *address, const char *command, 
         const struct timeval patience = { .tv_sec = ANSWER_SEC };
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         _cleanup_buffer_ struct buffer line = { 0 };
+        ssize_t n;
         int r;
 
         /* A daemon that is stopped takes no connection out of its queue. */
@@ -368,11 +369,13 @@ static int send_command(const struct sockaddr_un *address, const char *command, 
         if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
                 return -errno;
         r = buffer_printf(&line, "%s\n", command);
-        if (r == 0)
-                r = io_write_all(fd, line.data, line.len);
-        if (r == 0)
-                *ret_fd = take_fd(&fd);
-        return r;
+        if (r < 0)
+                return r;
+        n = send(fd, line.data, line.len, MSG_NOSIGNAL); /* it may have ended after connect */
+        if (n != (ssize_t)line.len)
+                return n < 0 ? -errno : -EAGAIN;
+        *ret_fd = take_fd(&fd);
+        return 0;
 }
 
 /* What a reply says: 0, or the failure in it. */
@@ -420,6 +423,11 @@ static int ask(const char *path, const char *command, int *ret_fd, struct failur
 static int no_answer(struct failure *failure)
 {
         return failure_set(failure, -EPIPE, "the mount's daemon ended without an answer");
+}
+
+bool control_is_between(int error)
+{
+        return error == -EPIPE || error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET;
 }
 
 /* A refresh takes as long as the master does. */

@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 #include "base/failure.h"
@@ -25,9 +27,15 @@ void control_free(struct control *control);
  */
 int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure);
 
+/** Whether ERROR, of control_ask or control_follow, is what a caller meets while a mount's daemon is replaced. */
+bool control_is_between(int error);
+
+/** For how long that can be: longer than a keeper gives a new program. */
+#define CONTROL_BETWEEN_SEC 90
+
 /**
  * As control_ask, for a command that goes on ("prefetch INO"): EACH gets every line of the reply, borrowed, and ends it by a negative errno, which
- * is returned. 0 once the daemon says that it has finished; ends early, and with it the command, when the caller does.
+ * is returned. 0 once the daemon says that it has finished; ends early, and with it the command, when the caller does. -EPIPE: it ended before; see control_is_between.
  */
 int control_follow(const char *path, const char *command, int (*each)(json_t *line, void *arg), void *arg,
                    struct failure *failure);

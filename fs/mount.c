@@ -149,6 +149,21 @@ static int sync_first(struct filesystem *fs, const struct syncer_wait *wait, str
         }
 }
 
+/* No master is there, and the version that was here last could be shown: whether the operator wants that decides. */
+static int fall_back(struct filesystem *fs, int error, struct failure *failure)
+{
+        struct failure why = *failure;
+
+        if (!fs->options.fallback)
+                return failure_set(failure, error,
+                                   "%s (with the option fallback: the version that was here last)",
+                                   failure_text(&why, error));
+        log_warning("%s: %s; the version that was here last is shown until it is back", fs->source.text,
+                    failure_text(&why, error));
+        syncer_go_on(fs->syncer);
+        return 0;
+}
+
 static int first_version(struct filesystem *fs, struct failure *failure)
 {
         bool terminal = isatty(STDERR_FILENO);
@@ -167,6 +182,8 @@ static int first_version(struct filesystem *fs, struct failure *failure)
                 if (terminal)
                         fputs("\r\033[K", stderr);
                 catalog_get_version(fs->catalog, &version);
+                if (masters_is_away(r) && version.valid && !version.loading)
+                        r = fall_back(fs, r, failure);
                 return r < 0 ? r : check_hash(fs, &version, failure);
         }
         catalog_get_version(fs->catalog, &version);

@@ -43,6 +43,12 @@ static bool is_match(const struct config_line *line)
         return is_of_some(line->section) && strcmp(line->key, MATCH_KEY) == 0;
 }
 
+/* A pattern of a folder is of all below it, too: a SOURCE may name a folder of its spider. */
+static bool matches(const char *pattern, const char *what)
+{
+        return what && fnmatch(pattern, what, FNM_LEADING_DIR) == 0;
+}
+
 static bool applies(const struct reading *reading, const char *section)
 {
         const struct mount_call *call = reading->call;
@@ -52,8 +58,7 @@ static bool applies(const struct reading *reading, const char *section)
 
                 if (!is_match(line) || strcmp(line->section, section) != 0)
                         continue;
-                if ((call->source && fnmatch(line->value, call->source, 0) == 0) ||
-                    (reading->target && fnmatch(line->value, reading->target, 0) == 0))
+                if (matches(line->value, call->source) || matches(line->value, reading->target))
                         return true;
         }
         return false;

@@ -1,8 +1,8 @@
 /*
  * All that is said of a mount before it is made: the configuration file, the environment and the words after -o, in rising order.
  *
- * The file has sections: [mount] is of every mount, [mount NAME] of those whose SOURCE or DIR matches one of its keys `match`, which are patterns of fnmatch(3) (`*` is also for '/').
- * Of sections that match the later one wins. Not thread-safe: read before there are threads.
+ * The file has sections: [mount] is of every mount, [mount NAME] of those whose SOURCE or DIR matches one of its keys `match`, which are patterns of fnmatch(3) (`*` is also for '/')
+ * for the whole of it, or for what is before one of its '/'. Of sections that match the later one wins. Not thread-safe: read before there are threads.
  */
 #pragma once
 

@@ -332,6 +332,14 @@ static int set_offline(void *target, const char *value)
         return 0;
 }
 
+static int set_fallback(void *target, const char *value)
+{
+        struct mount_options *o = target;
+
+        o->fallback = strcmp(value, "yes") == 0;
+        return 0;
+}
+
 static int set_cache_anywhere(void *target, const char *value)
 {
         struct mount_options *o = target;
@@ -518,6 +526,10 @@ static const struct setting own_options[] = {
           .kind = SETTING_FLAG,
           .set = set_offline,
           .help = "mount the last version, ask no master" },
+        { .name = "fallback",
+          .kind = SETTING_FLAG,
+          .set = set_fallback,
+          .help = "without a master mount the last version" },
         { .name = "xattr", .kind = SETTING_FLAG, .set = set_xattr, .help = "show user.fsyncfs.* attributes" },
         { .name = "log_format",
           .argument = "text|json",

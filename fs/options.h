@@ -41,6 +41,7 @@ struct mount_options {
         int lazy_sec; /* how long a mount waits for all of a first version before it is shown in part; -1: for ever */
         struct store_limits limits; /* of the cache */
         bool offline;               /* mount the last catalog, ask no master */
+        bool fallback;              /* the same if no master is there, but ask on */
         bool xattr;                 /* show user.fsyncfs.* */
         enum passthrough_mode passthrough;
         uid_t uid; /* shown as owner of everything */

@@ -30,6 +30,9 @@ struct found {
         struct blob *blob;          /* in use; or */
         struct fetch_large *large;  /* a reference: some of them may be here; or both are NULL */
         bool bound;                 /* bytes of this content were served before */
+        bool tiny;                  /* they came with the entry: the next two */
+        size_t len;
+        uint8_t data[ENTRY_TINY_MAX];
 };
 
 /* True: REQ was answered from BLOB, whose use ends here. False: a bad sector, or somebody has written to it; whoever looks again gets it verified, or anew. */
@@ -49,6 +52,25 @@ static bool reply_from(fuse_req_t req, struct filesystem *fs, struct blob *blob,
                 fuse_reply_err(req, ENOMEM);
         else
                 fuse_reply_buf(req, data, (size_t)n);
+        return true;
+}
+
+static void reply_tiny(fuse_req_t req, struct filesystem *fs, const struct found *found, size_t size,
+                       off_t offset)
+{
+        size_t from = MIN((size_t)offset, found->len);
+
+        fuse_reply_buf(req, (const char *)found->data + from, MIN(size, found->len - from));
+        if (fs->siblings)
+                siblings_note_tiny(fs->siblings, &found->entry);
+}
+
+/* As reply_from, from FOUND; false also if it has not got the whole content. */
+static bool reply_whole(fuse_req_t req, struct filesystem *fs, struct found *found, size_t size, off_t offset)
+{
+        if (!found->tiny)
+                return found->blob && reply_from(req, fs, TAKE_PTR(found->blob), size, offset);
+        reply_tiny(req, fs, found, size, offset);
         return true;
 }
 
@@ -81,13 +103,14 @@ static void show_size(struct filesystem *fs, uint64_t ino, const struct catalog_
                 fuse_lowlevel_notify_inval_inode(fs->fuse, ino, -1, 0);
 }
 
-/* Opens what INO's bytes come from: as get_source and GET. */
-static int open_source(struct filesystem *fs, uint64_t ino, store_get_fn get, struct catalog_entry *entry,
-                       int *ret_fd)
+/* Bytes of SOURCE are about to be served as INO's. -EAGAIN: INO was bound to another entry just now. */
+static int fix(struct filesystem *fs, uint64_t ino, const struct catalog_entry *source)
 {
-        int r = get_source(fs, ino, entry);
+        int r = bindings_fix(fs->bindings, ino, source->ino);
 
-        return r == 0 ? get(fs->store, &entry->content, ret_fd) : r;
+        if (r == 0)
+                show_size(fs, ino, source);
+        return r;
 }
 
 /* A blob that somebody has open already. */
@@ -106,16 +129,15 @@ static int use_blob(struct filesystem *fs, uint64_t ino, struct blob *blob, stru
         return STORE_OK;
 }
 
-/* Takes over FD, the whole content of RET's entry. -EAGAIN: INO was bound to another entry just now. */
+/* Takes over FD, the whole content of RET's entry. -EAGAIN as fix. */
 static int use_fd(struct filesystem *fs, uint64_t ino, int fd, struct found *ret)
 {
-        int r = bindings_fix(fs->bindings, ino, ret->entry.ino);
+        int r = fix(fs, ino, &ret->entry);
 
         if (r < 0) {
                 close(fd);
                 return r;
         }
-        show_size(fs, ino, &ret->entry);
         ret->blob = blobs_put(fs->blobs, ino, fd, ret->entry.size);
         return ret->blob ? STORE_OK : -ENOMEM;
 }
@@ -133,8 +155,16 @@ static int use_large(struct filesystem *fs, struct found *ret)
 
 static int find_once(struct filesystem *fs, uint64_t ino, store_get_fn get, struct found *ret)
 {
-        int fd = -1, r = open_source(fs, ino, get, &ret->entry, &fd);
+        int fd = -1, r = get_source(fs, ino, &ret->entry);
 
+        if (r < 0)
+                return r;
+        /* Damaged ones are fetched like any other content. */
+        ret->tiny = ret->entry.tiny &&
+                    catalog_get_tiny(fs->catalog, &ret->entry, ret->data, &ret->len) == CATALOG_OK;
+        if (ret->tiny)
+                return fix(fs, ino, &ret->entry);
+        r = get(fs->store, &ret->entry.content, &fd);
         if (r == STORE_OK)
                 return use_fd(fs, ino, fd, ret);
         return r == STORE_MISS ? use_large(fs, ret) : r;
@@ -325,8 +355,7 @@ static void look_again(struct pending *p)
         reset(p);
         do {
                 r = find_afresh(p->fs, p->ino, store_get, &found);
-                replied = r == STORE_OK && found.blob &&
-                          reply_from(p->req, p->fs, TAKE_PTR(found.blob), p->size, p->offset);
+                replied = r == STORE_OK && reply_whole(p->req, p->fs, &found, p->size, p->offset);
         } while (r == STORE_OK && !replied && !found.large && ++p->missed <= MISS_MAX);
         if (replied) {
                 /* that was all */
@@ -402,33 +431,12 @@ static struct pending *pending_new(struct filesystem *fs, fuse_req_t req, uint64
         return p;
 }
 
-/* True: the bytes of INO came with its entry, and REQ is replied to. A damaged copy of them is fetched like any other content. */
-static bool reply_tiny(fuse_req_t req, struct filesystem *fs, uint64_t ino, size_t size, off_t offset)
-{
-        struct catalog_entry source;
-        uint8_t data[ENTRY_TINY_MAX];
-        size_t len, from;
-
-        if (offset >= ENTRY_TINY_MAX || /* so that of a large file one read pays for this */
-            catalog_get(fs->catalog, bindings_get(fs->bindings, ino), &source) != CATALOG_OK ||
-            !source.tiny || catalog_get_tiny(fs->catalog, &source, data, &len) != CATALOG_OK ||
-            bindings_fix(fs->bindings, ino, source.ino) < 0)
-                return false;
-        show_size(fs, ino, &source);
-        from = MIN((size_t)offset, len);
-        fuse_reply_buf(req, (const char *)data + from, MIN(size, len - from));
-        atomic_fetch_add(&fs->hits, 1);
-        if (fs->siblings)
-                siblings_note_tiny(fs->siblings, &source);
-        return true;
-}
-
 /* True: REQ was answered at once from FOUND. */
 static bool reply_found(fuse_req_t req, struct filesystem *fs, uint64_t ino, struct found *found, size_t size,
                         off_t offset)
 {
-        if (found->blob)
-                return reply_from(req, fs, TAKE_PTR(found->blob), size, offset);
+        if (reply_whole(req, fs, found, size, offset))
+                return true;
         if (!found->large || !read_pieces_here(found->large, size, offset) ||
             (!found->bound && bind(fs, ino, found->entry.ino, found->large) < 0) ||
             !read_pieces_now(req, fs, found->large, size, offset))
@@ -481,8 +489,6 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
                 readahead_note_read(fs->readahead, ino);
         if (offset == 0 && fs->learned)
                 coming = learned_note_read(fs->learned, ino);
-        if (reply_tiny(req, fs, ino, size, offset))
-                return;
         r = find(fs, ino, store_get_verified, &found);
         if (r >= 0 && reply_found(req, fs, ino, &found, size, offset)) {
                 atomic_fetch_add(&fs->hits, 1);

@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/buffer.h"
 #include "base/io.h"
@@ -17,6 +16,7 @@
 #include "server/credentials.h"
 #include "server/fence.h"
 #include "server/http.h"
+#include "server/index_folder.h"
 #include "server/listeners.h"
 #include "server/master.h"
 #include "server/options.h"
@@ -49,8 +49,8 @@ struct server {
         struct rpc_server *control; /* NULL: there is no place for its socket */
         struct http *http;
         struct buffer address; /* master.address */
-        struct buffer index;   /* the folder of all that is kept */
         struct supervisor supervisor;
+        struct index_folder index;
         char name[HOST_NAME_MAX + 1];
 };
 
@@ -66,43 +66,6 @@ static void block_signals(sigset_t *ret)
 
 /* ---- opening ---- */
 
-/* Before there were folders, it was a file. */
-static int move_old_file(const char *path)
-{
-        _cleanup_free_ char *aside = NULL;
-        struct stat st;
-
-        if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
-                return 0;
-        if (asprintf(&aside, "%s.old", path) < 0) {
-                aside = NULL;
-                return -ENOMEM;
-        }
-        if (rename(path, aside) < 0)
-                return -errno;
-        log_info("the index '%s' of an older version was moved to '%s': it can be removed; all files will be "
-                 "hashed once more",
-                 path, aside);
-        return 0;
-}
-
-static int open_index(struct server *s)
-{
-        int r = s->options.index ? buffer_printf(&s->index, "%s", s->options.index)
-                                 : options_default_index(&s->index);
-
-        if (r < 0)
-                return complain("no place for the index", "$HOME", r, "give one with --index DIR");
-        r = move_old_file(s->index.data);
-        if (r >= 0)
-                r = io_mkdir_parents(s->index.data, 0700);
-        if (r >= 0 && access(s->index.data, R_OK | W_OK | X_OK) < 0)
-                r = -errno;
-        return r < 0 ? complain("cannot open the index", s->index.data, r,
-                                "give another place with --index DIR")
-                     : 0;
-}
-
 static const char *watcher_name(enum watcher_kind kind)
 {
         return kind == WATCHER_FANOTIFY ? "fanotify" : kind == WATCHER_INOTIFY ? "inotify" : "off";
@@ -114,7 +77,7 @@ static int open_versions(struct server *s)
         const struct versions_options versions = {
                 .root = m->root,
                 .pool = m->pool,
-                .dir = s->index.data,
+                .dir = s->index.path.data,
                 .watch = s->options.watch,
                 .watch_drop_percent = s->options.watch_drop_percent,
                 .stat_pass_ms = s->options.stat_pass_sec * 1000,
@@ -129,11 +92,11 @@ static int open_versions(struct server *s)
                 r = stock_views_new(&(struct stock_views_options){ .root = m->root,
                                                                    .pool = m->pool,
                                                                    .versions = m->versions,
-                                                                   .dir = s->index.data },
+                                                                   .dir = s->index.path.data },
                                     &m->stock);
         if (r >= 0)
                 r = spools_new(&(struct spools_options){ .pool = m->pool,
-                                                         .dir = s->index.data,
+                                                         .dir = s->index.path.data,
                                                          .bytes_max = SPOOL_BYTES,
                                                          .idle_ms = SPOOL_IDLE_MS },
                                &m->spools);
@@ -154,7 +117,7 @@ static int open_master(struct server *s)
                                 "check --workspace");
         r = credentials_load(&s->options, &s->credentials);
         if (r >= 0)
-                r = open_index(s);
+                r = index_folder_open(s->options.index, &s->index);
         if (r < 0)
                 return r;
         r = health_new(&m->health);
@@ -216,20 +179,21 @@ static int start_http(struct server *s)
 /* Not needed to serve: without it `fsyncfs-server fence` cannot ask. */
 static void start_control(struct server *s)
 {
-        int r = control_start(&s->master, s->index.data, &s->control);
+        int r = control_start(&s->master, s->index.path.data, &s->control);
 
         if (r < 0)
                 log_warning("no control socket in '%s': %s; fsyncfs-server fence will not work",
-                            s->index.data, strerror(-r));
+                            s->index.path.data, strerror(-r));
 }
 
 /* What can be lost while the server runs. */
 static void check_health(struct server *s)
 {
         char reason[HEALTH_REASON_MAX];
-        int error = access(s->index.data, R_OK | W_OK | X_OK) < 0 ? errno : 0;
+        int error = access(s->index.path.data, R_OK | W_OK | X_OK) < 0 ? errno : 0;
 
-        snprintf(reason, sizeof(reason), "the index '%s' cannot be used: %s", s->index.data, strerror(error));
+        snprintf(reason, sizeof(reason), "the index '%s' cannot be used: %s", s->index.path.data,
+                 strerror(error));
         if (!health_set(s->master.health, error ? reason : NULL))
                 return;
         log_write(error ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "%s", error ? reason : "ready");
@@ -349,14 +313,14 @@ static void server_release(struct server *s)
         content_cache_free(m->contents);
         credentials_release(&s->credentials);
         workspace_root_free(m->root);
-        buffer_release(&s->index);
+        index_folder_release(&s->index);
         buffer_release(&s->address);
         options_source_release(&s->source);
 }
 
 int main(int argc, char **argv)
 {
-        struct server s = { 0 };
+        struct server s = { .index = INDEX_FOLDER_NONE };
         enum options_result result;
         sigset_t signals;
         int r;

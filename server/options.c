@@ -390,25 +390,10 @@ static enum options_result read_command_line(int argc, char **argv, struct comma
 
 /* ---- layers ---- */
 
-/* Who starts it wants one line, who checks wants all. */
-struct told {
-        bool all;
-        unsigned n;
-};
-
-static void tell(void *arg, const char *fault)
-{
-        struct told *told = arg;
-
-        if (told->all || told->n == 0)
-                fprintf(stderr, "fsyncfs-server: %s\n", fault);
-        told->n++;
-}
-
-static void tell_failure(struct told *told, int error, const struct failure *failure)
+static void tell_failure(struct settings_faults *faults, int error, const struct failure *failure)
 {
         if (error < 0)
-                tell(told, failure_text(failure, error));
+                settings_tell_fault(faults, failure_text(failure, error));
 }
 
 /* The section may be named, and need not. */
@@ -420,7 +405,7 @@ static int take_line(struct options_source *source, const struct config_line *li
         return settings_take_line(&source->settings, &source->file, line, failure);
 }
 
-static void take_file(struct options_source *source, const char *named, struct told *told)
+static void take_file(struct options_source *source, const char *named, struct settings_faults *faults)
 {
         const char *path = named ? named : secure_getenv("FSYNCFS_SERVER_CONFIG");
         struct failure failure = { 0 };
@@ -430,15 +415,15 @@ static void take_file(struct options_source *source, const char *named, struct t
                 path = NULL;
         r = config_file_read(path ? path : OPTIONS_CONFIG_DEFAULT, &source->file, &failure);
         if (r != -ENOENT || path)
-                tell_failure(told, r, &failure);
+                tell_failure(faults, r, &failure);
         for (size_t i = 0; i < source->file.n; i++) {
                 failure = (struct failure){ 0 };
-                tell_failure(told, take_line(source, &source->file.lines[i], &failure), &failure);
+                tell_failure(faults, take_line(source, &source->file.lines[i], &failure), &failure);
         }
 }
 
 static void take_command_line(struct options_source *source, const struct command_line *line,
-                              struct told *told)
+                              struct settings_faults *faults)
 {
         static const struct setting_origin origin = { .layer = SETTING_COMMAND };
 
@@ -449,12 +434,12 @@ static void take_command_line(struct options_source *source, const struct comman
                                           : settings_take(&source->settings, argument->row, argument->value,
                                                           &origin, &failure);
 
-                tell_failure(told, r, &failure);
+                tell_failure(faults, r, &failure);
         }
 }
 
 /* What can be said only of all of them together. */
-static void check(const struct options *o, struct told *told)
+static void check(const struct options *o, struct settings_faults *faults)
 {
         const char *lacking = NULL;
 
@@ -470,7 +455,7 @@ static void check(const struct options *o, struct told *told)
                 char text[160];
 
                 snprintf(text, sizeof(text), "%s; see fsyncfs-server --help", lacking);
-                tell(told, text);
+                settings_tell_fault(faults, text);
         }
 }
 
@@ -490,21 +475,21 @@ int options_default_index(struct buffer *ret)
 static enum options_result settle(const struct command_line *line, struct options_source *source,
                                   struct options *o)
 {
-        struct told told = { .all = line->check };
+        struct settings_faults faults = { .program = "fsyncfs-server", .all = line->check };
 
         if (settings_init(&source->settings, &server_option_table, o) < 0) {
                 fprintf(stderr, "fsyncfs-server: %s\n", strerror(ENOMEM));
                 return OPTIONS_USAGE;
         }
-        take_file(source, line->config, &told);
-        settings_take_environment(&source->settings, tell, &told);
-        take_command_line(source, line, &told);
-        if (told.n == 0)
-                check(o, &told);
+        take_file(source, line->config, &faults);
+        settings_take_environment(&source->settings, settings_tell_fault, &faults);
+        take_command_line(source, line, &faults);
+        if (faults.n == 0)
+                check(o, &faults);
         if (!line->check)
-                return told.n == 0 ? OPTIONS_RUN : OPTIONS_USAGE;
+                return faults.n == 0 ? OPTIONS_RUN : OPTIONS_USAGE;
         settings_print(&source->settings, stdout);
-        return told.n == 0 ? OPTIONS_DONE : OPTIONS_FAULT;
+        return faults.n == 0 ? OPTIONS_DONE : OPTIONS_FAULT;
 }
 
 static enum options_result print_help(void)

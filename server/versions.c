@@ -14,8 +14,6 @@ void version_free(struct version *v)
         if (!v)
                 return;
         tree_close(v->tree);
-        if (v->tree_lock >= 0)
-                close(v->tree_lock);
         spots_clear(&v->spots);
         spots_clear(&v->pass_spots);
         free(v->spider);
@@ -29,7 +27,6 @@ static struct version *version_new(struct versions *versions, const char *spider
         if (!v)
                 return NULL;
         v->versions = versions;
-        v->tree_lock = -1;
         v->spider = strdup(spider);
         if (!v->spider) {
                 version_free(v);

@@ -32,7 +32,6 @@ struct version {
         char *spider; /* owned */
 
         struct tree *tree; /* owned; NULL before the first pass; only a pass or who frees us sets it */
-        int tree_lock;     /* descriptor that keeps other processes from the tree; -1: none */
         bool damaged;      /* the tree is to be opened anew */
         unsigned pins;     /* who uses the tree outside of the lock and is no pass */
         int64_t begun_ns; /* when the last pass that succeeded began, or the watcher was asked last; 0: never */

@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -11,8 +10,8 @@
 /* The folder that a workspace's tree lies in holds a file of this name, with the workspace's path in it: for people, and against names with the same hash. */
 #define LABEL_FILE "spider"
 
-/* Opens the label file of folder PLACE, made if need be, and locks it. TREE_NONE: the folder belongs to another name. -EBUSY: another process has it. */
-static int lock_place(const char *place, const char *label, int *ret_fd)
+/* Makes folder PLACE with its label file if need be. TREE_NONE: the folder belongs to another name. */
+static int take_place(const char *place, const char *label)
 {
         _cleanup_buffer_ struct buffer file = { 0 }, text = { 0 };
         _cleanup_close_ int fd = -1;
@@ -25,8 +24,6 @@ static int lock_place(const char *place, const char *label, int *ret_fd)
         fd = open(file.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return -errno;
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return errno == EWOULDBLOCK ? -EBUSY : -errno;
         r = io_read_to_end(fd, 2 * (size_t)PATH_BYTES_MAX, &text);
         if (r < 0 && r != -EFBIG)
                 return r;
@@ -40,7 +37,6 @@ static int lock_place(const char *place, const char *label, int *ret_fd)
         } else if (r < 0 || text.len != strlen(label) || memcmp(text.data, label, text.len) != 0) {
                 return TREE_NONE;
         }
-        *ret_fd = take_fd(&fd);
         return TREE_OK;
 }
 
@@ -85,7 +81,7 @@ static int find_place(struct version *v, const char *label, struct buffer *place
                 buffer_truncate(place, 0);
                 r = buffer_printf(place, "%s/%016llx", v->versions->dir, (unsigned long long)hash + i);
                 if (r >= 0)
-                        r = lock_place(place->data, label, &v->tree_lock);
+                        r = take_place(place->data, label);
         }
         return r == TREE_NONE ? -EEXIST : r;
 }
@@ -107,11 +103,8 @@ static int open_tree(struct version *v)
                 r = tree_open(&options, &tree);
         }
         if (r < 0) {
-                log_limited(LOG_LEVEL_ERROR, "tree", "%s: cannot open its index in '%s': %s%s", v->spider,
-                            place.data ? place.data : versions->dir, strerror(-r),
-                            r == -EBUSY ? "; another server is using it" : "");
-                if (v->tree_lock >= 0)
-                        close(take_fd(&v->tree_lock));
+                log_limited(LOG_LEVEL_ERROR, "tree", "%s: cannot open its index in '%s': %s", v->spider,
+                            place.data ? place.data : versions->dir, strerror(-r));
                 return r;
         }
         mutex_lock(&versions->lock);
@@ -131,8 +124,6 @@ void version_close_tree(struct version *v)
         v->begun_ns = 0;
         mutex_unlock(&v->versions->lock);
         tree_close(tree);
-        if (v->tree_lock >= 0)
-                close(take_fd(&v->tree_lock));
 }
 
 int version_open_tree(struct version *v)

@@ -4,56 +4,17 @@
 #include <string.h>
 
 #include "base/backoff.h"
-#include "base/lock.h"
 #include "base/log.h"
-#include "proto/wire.h"
-#include "sync/watch.h"
+#include "sync/syncer_private.h"
 
-#define TICK_MS            100
-#define HAD_MAX            64   /* versions of which it is known that they were here */
-#define RETRY_MS           5000 /* after a sync failed that nobody will ask for again */
-#define RETRY_MAX_MS       60000
-#define MESSAGE_MEMORY_MAX ((size_t)64 << 20)
+#define TICK_MS      100
+#define RETRY_MS     5000 /* after a sync failed that nobody will ask for again */
+#define RETRY_MAX_MS 60000
 
 #define CHECK_MS                                                                                             \
         60000 /* where versions are pushed: so often about it is asked whether one was lost on the way */
-#define PUSH_PAUSE_MS 300 /* between two times that pushes make a worker ask, whatever comes */
 
-/* How long a worker waits, at most, before it asks for a large version that was announced: they must not all ask at once. */
-#define SPREAD_MIN_MS 200
-#define SPREAD_PER_MS 100 /* entries for which it waits a millisecond more */
-#define SPREAD_MAX_MS 10000
-
-struct syncer {
-        struct syncer_options options;
-        struct progress progress;
-        struct mutex lock;
-        struct condition work;              /* a sync is wanted, or stopping */
-        struct condition outcome;           /* a sync has ended, or the turn is free */
-        uint64_t wanted TSA_GUARDED(lock);  /* tickets given out */
-        uint64_t ended TSA_GUARDED(lock);   /* tickets answered */
-        bool stat_pass TSA_GUARDED(lock);   /* one of those who wait wants one */
-        int64_t due_ns TSA_GUARDED(lock);   /* when the next sync comes by itself; INT64_MAX: never */
-        int64_t check_ns TSA_GUARDED(lock); /* when it is asked whether all was pushed; INT64_MAX: never */
-        int64_t begun_ns TSA_GUARDED(lock); /* when the last sync began */
-        bool turn TSA_GUARDED(lock);  /* somebody, this thread or the watch's, is changing the catalog */
-        int result TSA_GUARDED(lock); /* of the last sync */
-        struct failure failure TSA_GUARDED(lock);
-        bool stopping TSA_GUARDED(lock);
-        bool synced; /* once at least; owned by the thread */
-        pthread_t thread;
-        bool started;
-        /* Where the version there is comes from, and those that were here, the oldest overwritten first; owned by who has the turn. */
-        const char *origin; /* of session_get_address; NULL: not known */
-        uint8_t had[HAD_MAX][HASH_BYTES];
-        unsigned n_had;
-        struct watch *_Atomic watch; /* owned; made by the thread after the first sync */
-        _Atomic uint64_t syncs, pushes, full_scans, full_listings, delta_entries, resumed;
-        _Atomic uint64_t fetched_files, fetched_bytes;
-};
-
-/* False: stopping. */
-static bool turn_take(struct syncer *s)
+bool syncer_turn_take(struct syncer *s)
 {
         bool mine;
 
@@ -66,7 +27,7 @@ static bool turn_take(struct syncer *s)
         return mine;
 }
 
-static void turn_give(struct syncer *s)
+void syncer_turn_give(struct syncer *s)
 {
         mutex_lock(&s->lock);
         s->turn = false;
@@ -74,23 +35,12 @@ static void turn_give(struct syncer *s)
         mutex_unlock(&s->lock);
 }
 
-static void make_due(struct syncer *s, int64_t due_ns)
+void syncer_make_due(struct syncer *s, int64_t due_ns)
 {
         mutex_lock(&s->lock);
         s->due_ns = MIN(s->due_ns, due_ns);
         condition_signal(&s->work);
         mutex_unlock(&s->lock);
-}
-
-/* A push is to be asked for in DELAY_NS. */
-static void make_due_by_push(struct syncer *s, int64_t delay_ns)
-{
-        int64_t earliest;
-
-        mutex_lock(&s->lock);
-        earliest = s->begun_ns + PUSH_PAUSE_MS * NSEC_PER_MSEC;
-        mutex_unlock(&s->lock);
-        make_due(s, MAX(clock_monotonic_ns() + delay_ns, earliest));
 }
 
 static void count(struct syncer *s, const struct intake_result *result)
@@ -111,7 +61,7 @@ static const char *strategy_name(const struct intake_result *result)
         return names[result->strategy];
 }
 
-static void take_result(struct syncer *s, struct intake_result *result, const char *how)
+void syncer_take_result(struct syncer *s, struct intake_result *result, const char *how)
 {
         const struct catalog_changes *c = &result->changes;
 
@@ -124,8 +74,7 @@ static void take_result(struct syncer *s, struct intake_result *result, const ch
 
 /* ---- which version to take ---- */
 
-/* The version that is in the catalog now is MASTER's, too. */
-static void note_origin(struct syncer *s, const char *master)
+void syncer_note_origin(struct syncer *s, const char *master)
 {
         struct catalog_version version;
 
@@ -191,11 +140,11 @@ static int sync_now(struct syncer *s, bool stat_pass, bool *ret_new, struct fail
         int r = scan_with_room(s, &options, &result, failure);
 
         if (r == 0)
-                note_origin(s, result.master);
+                syncer_note_origin(s, result.master);
         if (r == 0 && result.unchanged)
                 atomic_fetch_add(&s->syncs, 1);
         else if (r == 0)
-                take_result(s, &result.intake, "asked for");
+                syncer_take_result(s, &result.intake, "asked for");
         else
                 log_limited(LOG_LEVEL_WARNING, "sync", "%s: no new version: %s%s",
                             session_get_source(s->options.session)->text, failure_text(failure, r),
@@ -205,152 +154,6 @@ static int sync_now(struct syncer *s, bool stat_pass, bool *ret_new, struct fail
         *ret_new = r == 0 && !result.unchanged;
         scan_result_release(&result);
         return r;
-}
-
-/* ---- what the master pushes ---- */
-
-static int feed(struct intake *intake, const struct watch_push *push, struct failure *failure)
-{
-        const uint8_t *at = (const uint8_t *)push->messages->data;
-        struct wire_arena arena;
-        int r = 0;
-
-        wire_arena_init(&arena, MESSAGE_MEMORY_MAX);
-        for (size_t i = 0; r == 0 && i < push->n; i++) {
-                const Grpc__FileScanChunk *chunk;
-                size_t len;
-
-                memcpy(&len, at, sizeof(len));
-                chunk = (const Grpc__FileScanChunk *)wire_unpack(&grpc__file_scan_chunk__descriptor,
-                                                                 &arena.allocator, at + sizeof(len), len);
-                r = chunk ? intake_take(intake, chunk, failure) : -EPROTO;
-                wire_arena_clear(&arena);
-                at += sizeof(len) + len;
-        }
-        wire_arena_release(&arena);
-        return r;
-}
-
-/* Only the last message of a version can be a notice: it says how much has changed. */
-static int64_t spread_ns(const struct progress *progress)
-{
-        uint64_t span_ms = SPREAD_MIN_MS + atomic_load(&progress->total_entries) / SPREAD_PER_MS;
-
-        return random_below((uint32_t)MIN(span_ms, (uint64_t)SPREAD_MAX_MS)) * NSEC_PER_MSEC;
-}
-
-/* 0: the catalog has the version; 1: it has to be asked for, as when another master with numbers of its own pushes it. */
-static int take_version(struct syncer *s, struct intake *intake, const struct catalog_version *version,
-                        struct failure *failure)
-{
-        struct intake_result result = { 0 };
-        uint8_t digest[HASH_BYTES];
-        int r;
-
-        intake_get_digest(intake, digest);
-        if (memcmp(digest, version->digest, HASH_BYTES) == 0)
-                return 0;
-        if (intake_is_listed_in_full(intake) || intake_get_revision(intake) <= version->revision)
-                return 1;
-        r = intake_commit(intake, false, &result, failure);
-        if (r == 0)
-                take_result(s, &result, "pushed");
-        atomic_fetch_add(&s->pushes, r == 0);
-        catalog_changes_release(&result.changes);
-        return r;
-}
-
-/* As take_version. The catalog may have taken a version since the stream was opened, and the answer then speaks of an older one. */
-static int take_unchanged(struct syncer *s, struct intake *intake, const struct catalog_version *version)
-{
-        uint8_t digest[HASH_BYTES];
-
-        intake_get_digest(intake, digest);
-        if (memcmp(digest, version->digest, HASH_BYTES) != 0)
-                return 1;
-        return catalog_touch(s->options.catalog, intake_get_revision(intake));
-}
-
-/* As take_version, from the messages. */
-static int apply(struct syncer *s, const struct watch_push *push, struct failure *failure)
-{
-        struct progress unseen = { 0 };
-        struct intake_options options = {
-                .session = s->options.session,
-                .catalog = s->options.catalog,
-                .store = s->options.store,
-                .progress = &unseen,
-        };
-        struct catalog_version version;
-        struct intake *intake;
-        int r = intake_new(&options, &intake);
-
-        if (r < 0)
-                return r;
-        r = feed(intake, push, failure);
-        catalog_get_version(s->options.catalog, &version);
-        if (r < 0 || intake_get_state(intake) == INTAKE_NOTICE) {
-                if (r == 0)
-                        make_due_by_push(s, spread_ns(&unseen));
-        } else if (intake_get_state(intake) == INTAKE_UNCHANGED) {
-                r = take_unchanged(s, intake, &version);
-        } else {
-                r = take_version(s, intake, &version, failure);
-        }
-        if (r == 0 && intake_get_state(intake) != INTAKE_NOTICE)
-                note_origin(s, push->master);
-        intake_free(intake);
-        return r;
-}
-
-/* From the watch's thread. What cannot be applied is asked for: that way has all the care that is needed. */
-static int take_push(const struct watch_push *push, void *arg)
-{
-        struct syncer *s = arg;
-        struct failure failure = { 0 };
-        int r;
-
-        if (!turn_take(s))
-                return -ECANCELED;
-        r = apply(s, push, &failure);
-        turn_give(s);
-        if (r != 0) {
-                log_limited(LOG_LEVEL_INFO, "push",
-                            "%s: a pushed version cannot be taken as it is (%s): asking for it",
-                            session_get_source(s->options.session)->text,
-                            r > 0          ? "the trees differ"
-                            : r == -ESTALE ? "it is old already"
-                                           : failure_text(&failure, r));
-                make_due_by_push(s, 0);
-        }
-        return 0;
-}
-
-static void begin_watching(struct syncer *s)
-{
-        const struct watch_options options = {
-                .session = s->options.session,
-                .catalog = s->options.catalog,
-                .deliver = take_push,
-                .arg = s,
-        };
-        struct watch *watch;
-        int r;
-
-        if (!s->options.push || atomic_load(&s->watch))
-                return;
-        if (session_get_dialect(s->options.session) != SESSION_OWN) {
-                log_info("%s: a stock master pushes nothing: use refresh=SECONDS, or fsyncfs refresh",
-                         session_get_source(s->options.session)->text);
-                s->options.push = false;
-                return;
-        }
-        r = watch_new(&options, &watch);
-        if (r < 0)
-                log_limited(LOG_LEVEL_WARNING, "watch", "cannot listen to the master's pushes: %s",
-                            strerror(-r));
-        else
-                atomic_store(&s->watch, watch);
 }
 
 /* ---- the thread ---- */
@@ -399,7 +202,7 @@ static void plan_next(struct syncer *s) TSA_REQUIRES(s->lock)
 /* A sync has brought the version there is. NEW: nobody had said that there was one, though it is for the master to say. */
 static void listen_on(struct syncer *s, bool new)
 {
-        begin_watching(s); /* before, it was not known what kind of master it is */
+        syncer_begin_watching(s); /* before, it was not known what kind of master it is */
         if (!new || !s->options.push)
                 return;
         log_limited(LOG_LEVEL_INFO, "watch", "%s: a new version was not pushed: listening anew",
@@ -433,16 +236,16 @@ static void *syncer_main(void *arg)
                 s->due_ns = INT64_MAX;
                 s->begun_ns = clock_monotonic_ns();
                 mutex_unlock(&s->lock);
-                if (turn_take(s)) {
+                if (syncer_turn_take(s)) {
                         r = sync_now(s, stat_pass, &new, &failure);
-                        turn_give(s);
+                        syncer_turn_give(s);
                 }
                 s->synced = s->synced || r == 0;
                 if (r == 0)
                         listen_on(s, check && new);
                 /* A mount that stands must not stay behind for what may be over in a moment: nobody will push the same again. */
                 if (r < 0 && r != -ECANCELED && (s->synced ? s->options.push : can_be_shown(s)))
-                        make_due(s, clock_monotonic_ns() + retry_ns(&retries));
+                        syncer_make_due(s, clock_monotonic_ns() + retry_ns(&retries));
                 if (r == 0)
                         retries = 0;
                 mutex_lock(&s->lock);
@@ -523,7 +326,7 @@ void syncer_go_on(struct syncer *syncer)
         /* The thread sleeps, and will until it is asked. */
         syncer->synced = version.valid && !version.loading;
         if (!syncer->synced || syncer->options.push || syncer->options.refresh_sec > 0)
-                make_due(syncer, clock_monotonic_ns());
+                syncer_make_due(syncer, clock_monotonic_ns());
 }
 
 int syncer_preview(struct syncer *syncer, const struct intake_preview *preview, struct failure *failure)
@@ -541,7 +344,7 @@ int syncer_preview(struct syncer *syncer, const struct intake_preview *preview, 
         struct catalog_version version;
         int r;
 
-        if (!turn_take(syncer))
+        if (!syncer_turn_take(syncer))
                 return -ECANCELED;
         catalog_get_version(syncer->options.catalog, &version);
         r = version.valid && !version.loading
@@ -549,7 +352,7 @@ int syncer_preview(struct syncer *syncer, const struct intake_preview *preview, 
                     : failure_set(failure, -EAGAIN,
                                   "the first version is still on its way: try again in a moment");
         scan_result_release(&result);
-        turn_give(syncer);
+        syncer_turn_give(syncer);
         return r;
 }
 

@@ -53,7 +53,7 @@ struct syncer_wait {
 int syncer_first(struct syncer *syncer, const struct syncer_wait *wait, struct failure *failure);
 
 /**
- * In place of syncer_first, where a process that died had brought the catalog to a version that is shown already: what it would have gone on with, a load, watching, refreshes,
+ * In place of syncer_first, or after it has failed, where the catalog has a version that is shown: what syncer_first would have gone on with, a load, watching, refreshes,
  * is begun, and not waited for.
  */
 void syncer_go_on(struct syncer *syncer);

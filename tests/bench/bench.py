@@ -1,6 +1,5 @@
 """Measures fsyncfs against a local folder, rsync and sshfs, as ratios within one run. Started by `run`."""
 
-import argparse
 import contextlib
 import os
 import platform
@@ -9,21 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import call
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 5, and 5,000 files instead of 30,000")
-    parser.add_argument("--rounds", type=int, help="rounds; the table shows their medians")
-    parser.add_argument("--json", metavar="FILE", help="writes all samples to FILE, too")
-    parser.add_argument("--build", metavar="DIR", help="where fsyncfs was built (default: build/ of the source tree)")
-    args = parser.parse_args()
-    args.rounds = args.rounds or (3 if args.quick else 5)
-    if args.build:
-        os.environ["FSYNCFS_BUILD"] = str(Path(args.build).resolve())
-    return args
+    parser = call.parser("run", __doc__)
+    call.add_quick(parser, "5,000 files instead of 30,000")
+    return call.parse(parser)
 
 
 def run_tree(title, files, total_bytes, args):

@@ -1,6 +1,5 @@
 """Measures reads of files that are in the store: by passthrough, through the page cache, and native, in the same run. Started by `kernel`."""
 
-import argparse
 import json
 import os
 import platform
@@ -10,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import call
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
@@ -30,16 +31,9 @@ REPEATS = 3  # of what is hot; the median counts
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/bench/kernel", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="256 MiB and 3,000 files instead of 1 GiB and 30,000, 3 rounds instead of 5")
-    parser.add_argument("--rounds", type=int, help="rounds; the table shows their medians")
-    parser.add_argument("--json", metavar="FILE", help="writes all samples to FILE, too")
-    parser.add_argument("--build", metavar="DIR", help="where fsyncfs was built (default: build/ of the source tree)")
-    args = parser.parse_args()
-    args.rounds = args.rounds or (3 if args.quick else 5)
-    if args.build:
-        os.environ["FSYNCFS_BUILD"] = str(Path(args.build).resolve())
-    return args
+    parser = call.parser("kernel", __doc__)
+    call.add_quick(parser, "256 MiB and 3,000 files instead of 1 GiB and 30,000")
+    return call.parse(parser)
 
 
 class Reads:

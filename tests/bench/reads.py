@@ -3,13 +3,14 @@
 Every figure that has a peer is a ratio to that peer in the same run. Started by `reads`.
 """
 
-import argparse
 import contextlib
 import os
 import platform
 import signal
 import sys
 from pathlib import Path
+
+import call
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
@@ -19,26 +20,12 @@ SERVERS = ("fsyncfs", "rsync", "raw")  # whose CPU time is counted
 DISK_BYTES = 48 << 30  # sparse; copies and caches of 50 workers are the most of it
 
 
-def rows(text):
-    chosen = text.split(",")
-    unknown = set(chosen) - set(ROWS)
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not among {', '.join(ROWS)}")
-    return chosen
-
-
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/bench/reads", description=__doc__)
-    parser.add_argument("--only", type=rows, default=list(ROWS), metavar="ROWS", help="some of " + ",".join(ROWS))
-    parser.add_argument("--rounds", type=int, default=5, help="of each measurement; the table shows their medians")
+    parser = call.parser("reads", __doc__)
+    call.add_rows(parser, ROWS, rounds=5)
     parser.add_argument("--light", action="store_true", help="a tenth of the bytes and of the small files")
     parser.add_argument("--hash", choices=("xxh3", "sha256"), default="xxh3", help="by what the master names contents")
-    parser.add_argument("--json", metavar="FILE", help="writes all samples to FILE, too")
-    parser.add_argument("--build", metavar="DIR", help="where fsyncfs was built (default: build/ of the source tree)")
-    args = parser.parse_args()
-    if args.build:
-        os.environ["FSYNCFS_BUILD"] = str(Path(args.build).resolve())
-    return args
+    return call.parse(parser)
 
 
 def measure(args, report):

@@ -3,13 +3,14 @@
 Every figure that has a peer is a ratio to that peer in the same run. Started by `scale`.
 """
 
-import argparse
 import os
 import platform
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import call
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
@@ -18,30 +19,17 @@ ROWS = ("scan", "restart", "mount", "refresh", "find", "fleet", "push")
 DISK_BYTES = 48 << 30  # sparse; the caches of 50 mounts are the most of it
 
 
-def rows(text):
-    chosen = text.split(",")
-    unknown = set(chosen) - set(ROWS)
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not among {', '.join(ROWS)}")
-    return chosen
-
-
 def arguments():
-    parser = argparse.ArgumentParser(prog="tests/bench/scale", description=__doc__)
+    parser = call.parser("scale", __doc__)
+    call.add_rows(parser, ROWS, rounds=3)
     parser.add_argument("--entries", type=int, default=1_000_000, metavar="N", help="of each tree (default: 1,000,000)")
     parser.add_argument("--shape", choices=("wide", "deep"), action="append", help="1,000 folders side by side, or 100,000 "
                         "within each other (default: both)")
-    parser.add_argument("--only", type=rows, default=list(ROWS), metavar="ROWS", help="some of " + ",".join(ROWS))
-    parser.add_argument("--rounds", type=int, default=3, help="of each measurement; the table shows their medians")
     parser.add_argument("--fleet", type=int, default=50, metavar="N", help="mounts at once (default: 50)")
     parser.add_argument("--light", action="store_true", help="clients that only ask for the listing instead of first mounts at "
                         "once; push to mounts of the small tree")
-    parser.add_argument("--json", metavar="FILE", help="writes all samples to FILE, too")
-    parser.add_argument("--build", metavar="DIR", help="where fsyncfs was built (default: build/ of the source tree)")
-    args = parser.parse_args()
+    args = call.parse(parser)
     args.shape = args.shape or ["wide", "deep"]
-    if args.build:
-        os.environ["FSYNCFS_BUILD"] = str(Path(args.build).resolve())
     return args
 
 

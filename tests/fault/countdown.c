@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "tests/fault/faults.h"
 #include "tests/unit/unit.h"
@@ -146,6 +147,13 @@ void countdown(const struct countdown_path *path, const char *folder, struct cou
                 if ((kinds[kind].classes & classes) == kinds[kind].classes)
                         for (int once = 0; once < 2; once++)
                                 count_down(path, kind, once, ret);
+}
+
+void countdown_begin(char *ret_path)
+{
+        log_setup("countdown", LOG_LEVEL_ERROR);
+        strcpy(ret_path, "/dev/shm/countdown.XXXXXX");
+        assert_non_null(mkdtemp(ret_path));
 }
 
 bool countdown_cannot_read(void)

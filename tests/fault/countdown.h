@@ -7,9 +7,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* For mkdtemp(3): in memory, as each run begins with a folder of its own. */
-#define COUNTDOWN_FOLDER "/dev/shm/countdown.XXXXXX"
-
 /* Calls beyond so many are mostly those of loops: then only every third more is tried, but with FSYNCFS_TEST_FULL=1. */
 #define COUNTDOWN_ALL 24
 
@@ -33,6 +30,9 @@ struct countdown_result {
         uint64_t failed;   /* of those, runs that said so */
         uint64_t syncs;    /* runs in which an fsync failed */
 };
+
+/** Makes a folder for what is run, in memory as each run begins with an empty one, and has the log tell of errors alone: RET_PATH, of 64 bytes. */
+void countdown_begin(char *ret_path);
 
 /**
  * Runs PATH, injecting into calls on the file system of FOLDER. Asserts (cmocka) that after each run no descriptor is open, and no memory in use,

@@ -5,10 +5,8 @@
  */
 #include "tests/fault/faults.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -20,14 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PUBLIC __attribute__((visibility("default")))
-#define REAL(name)                                                                                           \
-        ({                                                                                                   \
-                static __typeof__(name) *real_;                                                              \
-                if (!real_)                                                                                  \
-                        real_ = (__typeof__(name) *)dlsym(RTLD_NEXT, #name);                                 \
-                real_;                                                                                       \
-        })
+#include "tests/fault/interpose.h"
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
@@ -182,13 +173,7 @@ PUBLIC void *mmap64(void *where, size_t len, int protection, int flags, int fd, 
         {                                                                                                    \
                 enum fault_class class =                                                                     \
                         flags & (O_CREAT | O_WRONLY | O_RDWR | O_TRUNC) ? FAULT_MAKE : FAULT_OPEN;           \
-                mode_t mode = 0;                                                                             \
-                va_list ap;                                                                                  \
-                if (flags & (O_CREAT | O_TMPFILE)) {                                                         \
-                        va_start(ap, flags);                                                                 \
-                        mode = va_arg(ap, mode_t);                                                           \
-                        va_end(ap);                                                                          \
-                }                                                                                            \
+                mode_t mode = MODE_AFTER(flags);                                                             \
                 return fails_path(class, dirfd, path) ? -1 : REAL(name)(__VA_ARGS__, mode);                  \
         }
 

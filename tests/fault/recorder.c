@@ -1,22 +1,13 @@
 #include "tests/fault/recorder.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define PUBLIC __attribute__((visibility("default")))
-#define REAL(name)                                                                                           \
-        ({                                                                                                   \
-                static __typeof__(name) *real_;                                                              \
-                if (!real_)                                                                                  \
-                        real_ = (__typeof__(name) *)dlsym(RTLD_NEXT, #name);                                 \
-                real_;                                                                                       \
-        })
+#include "tests/fault/interpose.h"
 
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
 #define PAGE         4096u
@@ -285,13 +276,7 @@ static int open_recorded(int dirfd, const char *path, int flags, mode_t mode)
 #define OPEN(name, dirfd, parameters)                                                                        \
         PUBLIC int name parameters                                                                           \
         {                                                                                                    \
-                mode_t mode = 0;                                                                             \
-                va_list ap;                                                                                  \
-                if (flags & (O_CREAT | O_TMPFILE)) {                                                         \
-                        va_start(ap, flags);                                                                 \
-                        mode = va_arg(ap, mode_t);                                                           \
-                        va_end(ap);                                                                          \
-                }                                                                                            \
+                mode_t mode = MODE_AFTER(flags);                                                             \
                 if (recorder.boot && strcmp(path, BOOT_ID_PATH) == 0)                                        \
                         path = recorder.boot;                                                                \
                 return open_recorded(dirfd, path, flags, mode);                                              \

@@ -27,9 +27,7 @@ static int set_up_world(void **state)
         struct world *w = calloc(1, sizeof(*w));
 
         assert_non_null(w);
-        log_setup("countdown", LOG_LEVEL_ERROR);
-        strcpy(w->f.dir, COUNTDOWN_FOLDER);
-        assert_non_null(mkdtemp(w->f.dir));
+        countdown_begin(w->f.dir);
         *state = w;
         return 0;
 }
@@ -39,16 +37,10 @@ static int tear_down_world(void **state)
         struct world *w = *state;
 
         countdown_where();
-        nftw(w->f.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-        nftw(w->long_log.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        tempdir_remove(w->f.dir);
+        tempdir_remove(w->long_log.dir);
         free(w);
         return 0;
-}
-
-static void empty_folder(struct world *w)
-{
-        nftw(w->f.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-        assert_int_equal(mkdir(w->f.dir, 0700), 0);
 }
 
 /* ---- two versions ---- */
@@ -180,7 +172,7 @@ static void learn_versions(struct world *w)
 
         if (w->after.valid)
                 return;
-        empty_folder(w);
+        assert_int_equal(tempdir_empty(w->f.dir), 0);
         assert_int_equal(catalog_open(w->f.dir, SOURCE, &w->f.catalog), 0);
         assert_int_equal(take_version(w->f.catalog, 2), CATALOG_OK);
         w->after = version_of(w->f.catalog);
@@ -193,7 +185,7 @@ static void prepare_none(void *arg)
         struct world *w = arg;
 
         learn_versions(w);
-        empty_folder(w);
+        assert_int_equal(tempdir_empty(w->f.dir), 0);
         w->before = (struct catalog_version){ 0 };
 }
 
@@ -272,8 +264,7 @@ static void make_long_log(struct world *w)
                 grows = log_bytes(w) - before;
         }
         w->before = version_of(w->f.catalog);
-        strcpy(w->long_log.dir, COUNTDOWN_FOLDER);
-        assert_non_null(mkdtemp(w->long_log.dir));
+        countdown_begin(w->long_log.dir);
         assert_int_equal(catalog_open(w->long_log.dir, SOURCE, &w->long_log.catalog), 0);
         catalog_free(TAKE_PTR(w->long_log.catalog));
         catalog_free(TAKE_PTR(w->f.catalog));
@@ -288,7 +279,7 @@ static void prepare_long_log(void *arg)
 
         if (!w->long_before.valid)
                 make_long_log(w);
-        empty_folder(w);
+        assert_int_equal(tempdir_empty(w->f.dir), 0);
         assert_int_equal(run_open(w), 0);
         catalog_free(TAKE_PTR(w->f.catalog));
         copy_file(&w->long_log, &w->f, ".db");
@@ -414,7 +405,7 @@ static void prepare_load(void *arg)
         struct world *w = arg;
         struct catalog_entry root;
 
-        empty_folder(w);
+        assert_int_equal(tempdir_empty(w->f.dir), 0);
         assert_int_equal(run_open(w), 0);
         VERSION(w->f.catalog, NULL, file("same", 5));
         assert_int_equal(catalog_get(w->f.catalog, CATALOG_ROOT_INO, &root), CATALOG_OK);
@@ -423,7 +414,7 @@ static void prepare_load(void *arg)
         w->root.content = root.content;
         w->root.content.algorithm = HASH_XXH3;
         catalog_free(TAKE_PTR(w->f.catalog));
-        empty_folder(w);
+        assert_int_equal(tempdir_empty(w->f.dir), 0);
         assert_int_equal(run_open(w), 0);
 }
 

@@ -6,7 +6,6 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -23,6 +22,7 @@
 #include "sync/fetch.h"
 #include "tests/fault/countdown.h"
 #include "tests/fault/faults.h"
+#include "tests/tempdir.h"
 
 #define SMALLS      3
 #define SMALL_BYTES 5000u
@@ -183,11 +183,6 @@ static void make_file(struct world *w, size_t i, size_t len)
 
 /* ---- the worker ---- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-        return remove(path);
-}
-
 static void take_version(struct world *w)
 {
         struct catalog_changes changes;
@@ -226,8 +221,7 @@ static void prepare_stopped(void *arg)
         struct session_options options = { .source = &w->source, .timeout_ms = TIMEOUT_MS };
         struct failure failure;
 
-        nftw(w->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-        assert_int_equal(mkdir(w->dir, 0700), 0);
+        assert_int_equal(tempdir_empty(w->dir), 0);
         assert_int_equal(store_open(w->dir, &w->store), 0);
         assert_int_equal(catalog_open(w->dir, w->source.text, &w->catalog), 0);
         take_version(w);
@@ -477,11 +471,9 @@ static int begin(void **state)
 
         assert_non_null(w);
         *state = w;
-        log_setup("countdown", LOG_LEVEL_ERROR);
         mutex_init(&w->lock);
         condition_init(&w->answered);
-        strcpy(w->dir, COUNTDOWN_FOLDER);
-        assert_non_null(mkdtemp(w->dir));
+        countdown_begin(w->dir);
         strcpy(w->place, "/tmp/countdown.XXXXXX");
         assert_non_null(mkdtemp(w->place));
         snprintf(text, sizeof(text), "%s/ws", w->place);
@@ -509,8 +501,8 @@ static int end(void **state)
                 pthread_join(w->drain, NULL);
                 close(w->log_fd);
         }
-        nftw(w->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-        nftw(w->place, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        tempdir_remove(w->dir);
+        tempdir_remove(w->place);
         source_release(&w->source);
         condition_release(&w->answered);
         mutex_release(&w->lock);

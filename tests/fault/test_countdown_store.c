@@ -24,12 +24,10 @@ static int set_up_world(void **state)
         struct world *w = calloc(1, sizeof(*w));
 
         assert_non_null(w);
-        log_setup("countdown", LOG_LEVEL_ERROR);
         for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
                 w->ids[i] = id_of_text(texts[i]);
         w->large = content_of(1);
-        strcpy(w->f.dir, COUNTDOWN_FOLDER);
-        assert_non_null(mkdtemp(w->f.dir));
+        countdown_begin(w->f.dir);
         *state = w;
         return 0;
 }
@@ -39,15 +37,9 @@ static int tear_down_world(void **state)
         struct world *w = *state;
 
         countdown_where();
-        nftw(w->f.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        tempdir_remove(w->f.dir);
         free(w);
         return 0;
-}
-
-static void empty_folder(struct world *w)
-{
-        nftw(w->f.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-        assert_int_equal(mkdir(w->f.dir, 0700), 0);
 }
 
 /* ---- what holds after every run ---- */
@@ -158,7 +150,7 @@ static void prepare_empty(void *arg)
 {
         struct world *w = arg;
 
-        empty_folder(w);
+        assert_int_equal(tempdir_empty(w->f.dir), 0);
         assert_int_equal(store_open(w->f.dir, &w->f.store), 0);
 }
 
@@ -256,7 +248,9 @@ static void prepare_quota(void *arg)
 
 static void prepare_nothing(void *arg)
 {
-        empty_folder(arg);
+        struct world *w = arg;
+
+        assert_int_equal(tempdir_empty(w->f.dir), 0);
 }
 
 static int run_open(void *arg)

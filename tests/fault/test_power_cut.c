@@ -7,7 +7,6 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -21,6 +20,7 @@
 #include "cache/pieces.h"
 #include "cache/store_private.h"
 #include "tests/fault/crash.h"
+#include "tests/tempdir.h"
 
 #define SOURCE       "master:/spider"
 #define FOLDER       "/dev/shm/power_cut.XXXXXX"
@@ -59,16 +59,6 @@ struct world {
         uint64_t cuts, kept[VERSIONS_MAX + 1];
         bool cutting;
 };
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-        return ftw->level > 0 ? remove(path) : 0;
-}
-
-static void empty_folder(const struct world *w)
-{
-        nftw(w->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
 
 /* ---- what there is to write ---- */
 
@@ -432,7 +422,7 @@ static void cut(struct world *w, const struct crash_plan *plan)
 
         w->plan = *plan;
         w->cutting = true;
-        empty_folder(w);
+        tempdir_empty(w->dir);
         crash_make(all, plan, w->dir);
         new_boot(w);
         check_store(w);
@@ -537,8 +527,7 @@ static int end(void **state)
 {
         struct world *w = *state;
 
-        empty_folder(w);
-        rmdir(w->dir);
+        tempdir_remove(w->dir);
         unlink(w->boot);
         recorder_clear();
         free(w);

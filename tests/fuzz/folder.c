@@ -2,35 +2,22 @@
 
 #include <assert.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "tests/tempdir.h"
 
 #define CHANGE_BYTES 6
 #define FILE_MAX     ((size_t)8 << 20)
 
 static char made[64];
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-        (void)st;
-        (void)type;
-        (void)ftw;
-        return remove(path);
-}
-
-void folder_remove(const char *path)
-{
-        nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static void remove_made(void)
 {
-        folder_remove(made);
+        tempdir_remove(made);
 }
 
 const char *folder_new(void)

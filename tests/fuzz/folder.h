@@ -14,6 +14,3 @@ const char *folder_new(void);
 
 /** Copies the file FROM to TO, with the changes of the LEN bytes at DATA (without the first byte). */
 void folder_copy_damaged(const char *from, const char *to, const uint8_t *data, size_t len);
-
-/** Removes all that is in PATH, and it. */
-void folder_remove(const char *path);

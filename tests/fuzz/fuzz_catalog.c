@@ -14,6 +14,7 @@
 #include "cache/catalog.h"
 #include "tests/fuzz/driver.h"
 #include "tests/fuzz/folder.h"
+#include "tests/tempdir.h"
 
 #define SOURCE "master:/spider"
 #define LEVELS 6
@@ -183,7 +184,7 @@ void fuzz_one(const uint8_t *data, size_t len)
         }
         if (len == 0)
                 return;
-        folder_remove(slot);
+        tempdir_remove(slot);
         (void)mkdir(slot, 0700);
         snprintf(path, sizeof(path), "%s/slot0.db", slot);
         folder_copy_damaged(good, path, data + 1, data[0] == 'S' ? 0 : len - 1);

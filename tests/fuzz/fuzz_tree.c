@@ -12,6 +12,7 @@
 #include "server/tree.h"
 #include "tests/fuzz/driver.h"
 #include "tests/fuzz/folder.h"
+#include "tests/tempdir.h"
 
 #define WALKED 500 /* entries */
 
@@ -148,7 +149,7 @@ void fuzz_one(const uint8_t *data, size_t len)
                 make_good();
         if (len == 0)
                 return;
-        folder_remove(dir);
+        tempdir_remove(dir);
         (void)mkdir(dir, 0700);
         snprintf(path, sizeof(path), "%s/tree.db", dir);
         folder_copy_damaged(good, path, data + 1, data[0] == 'S' ? 0 : len - 1);

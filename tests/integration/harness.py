@@ -7,6 +7,7 @@ removes the folder, also after a failure, a signal or a time-out. After a failur
 import collections
 import ctypes
 import errno
+import itertools
 import json
 import os
 import pty
@@ -269,12 +270,13 @@ class Process:
 
 
 class Server(Process):
-    """A running fsyncfs-server; .port is where it listens. PREFIX: a command that runs it."""
+    """A running fsyncfs-server; .port is where it listens. PREFIX: a command that runs it. INDEX: one that no other server is using, if none is given."""
 
     def __init__(self, work, root, port=0, options=(), index=None, prefix=()):
         self.metrics_port = free_port()
         self.root = Path(root)
-        self.index = index or work.path("index.db")
+        in_use = {p.index for p in work.processes if isinstance(p, Server) and p.running()}
+        self.index = index or next(path for path in (work.path(f"index{n or ''}.db") for n in itertools.count()) if path not in in_use)
         super().__init__([*prefix, program("fsyncfs-server"), "--workspace", root, "--listen", f"127.0.0.1:{port}",
                           "--index", self.index, "--metrics", f"127.0.0.1:{self.metrics_port}", *options],
                          work.path("server.log"))

@@ -22,6 +22,13 @@ def write(w, data, name="file"):
     (w.tree / ".new").rename(w.tree / name)
 
 
+def mounted(w, data, **options):
+    """A server whose only file holds DATA, and a mount of it."""
+    write(w, data)
+    server = w.server()
+    return server, w.mount(server, **options)
+
+
 def read_whole(m, data, name="file"):
     check((m.point / name).read_bytes() == data, f"the bytes of {name}")
     wait_until(lambda: m.status()["cached_files"] == 1, "all of it is in the store")
@@ -30,9 +37,7 @@ def read_whole(m, data, name="file"):
 def changed(w, change, pieces, size=40 * MIB + 12345):
     """The file is here, CHANGE makes another one of it: no more than PIECES of its pieces are sent."""
     data = os.urandom(size)
-    write(w, data)
-    server = w.server()
-    m = w.mount(server)
+    server, m = mounted(w, data)
     read_whole(m, data)
     data = change(data)
     write(w, data)
@@ -72,9 +77,7 @@ def all_new(w):
 @case("what is taken over is right after a remount, too, and the version before can still be read by who has it open")
 def both_versions(w):
     old = os.urandom(20 * MIB)
-    write(w, old)
-    server = w.server()
-    m = w.mount(server)
+    server, m = mounted(w, old)
     read_whole(m, old)
     with open(m.point / "file", "rb") as f:
         new = old[:10 * MIB] + b"changed" + old[10 * MIB + 7:]
@@ -93,9 +96,7 @@ def both_versions(w):
 @case("a version that nobody has seen before a remount takes over what is here")
 def over_a_remount(w):
     old = os.urandom(20 * MIB)
-    write(w, old)
-    server = w.server()
-    m = w.mount(server)
+    server, m = mounted(w, old)
     read_whole(m, old)
     m.unmount()
     new = old[:10 * MIB] + b"changed" + old[10 * MIB + 7:]
@@ -110,9 +111,7 @@ def over_a_remount(w):
 @case("a read in the middle of a large file brings its piece, and who jumps about no more than that")
 def jumps(w):
     data = os.urandom(64 * MIB)
-    write(w, data)
-    server = w.server()
-    m = w.mount(server)
+    server, m = mounted(w, data)
     with open(m.point / "file", "rb", buffering=0) as f:
         os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         for i in range(20):
@@ -125,9 +124,7 @@ def jumps(w):
 @case("pieces that are here are read while the master is away; the others fail in time")
 def away(w):
     data = os.urandom(64 * MIB)
-    write(w, data)
-    server = w.server()
-    m = w.mount(server, options=["timeout=2"])
+    server, m = mounted(w, data, options=["timeout=2"])
     with open(m.point / "file", "rb", buffering=0) as f:
         os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         check(os.pread(f.fileno(), 4096, 32 * MIB) == data[32 * MIB:32 * MIB + 4096], "a piece")
@@ -146,8 +143,7 @@ def entry_of(m, name="file"):
 
 @case("of a file that is partly here it can be seen how much")
 def percent(w):
-    write(w, os.urandom(64 * MIB))
-    m = w.mount(w.server(), options=["xattr", "prefetch=off"])
+    _server, m = mounted(w, os.urandom(64 * MIB), options=["xattr", "prefetch=off"])
     equal((entry_of(m)["cached"], m.status()["cached_bytes"]), (0, 0), "before it is read")
     with open(m.point / "file", "rb", buffering=0) as f:
         os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
@@ -169,8 +165,7 @@ def percent(w):
 @case("who has read on for a while has all of the file, though the master has another one by now")
 def replaced_in_the_middle(w):
     old, new = os.urandom(40 * MIB), os.urandom(40 * MIB)
-    write(w, old)
-    m = w.mount(w.server(), options=["prefetch=off"])
+    _server, m = mounted(w, old, options=["prefetch=off"])
     with open(m.point / "file", "rb", buffering=0) as f:
         got = b"".join(f.read(MIB) for _ in range(10))
         wait_until(lambda: m.status()["cached_files"] == 1, "the rest comes by itself")

@@ -160,6 +160,27 @@ def offline(w):
     equal(m.status()["state"], "offline", "state")
 
 
+@case("fallback: without a master the last version, and the next one when it is back; a first mount fails, and so does one that is refused")
+def fallback(w):
+    server = small_tree(w)
+    m = w.mount(server)
+    tree, source = snapshot(m.point), server.source()
+    m.unmount()
+    equal(server.stop(), 0, "the server's exit code")
+    options = ["timeout=2", "fallback"]
+    one_line(w.try_mount(source, options, cache="empty"), 32, "127.0.0.1")
+    one_line(w.try_mount(source, ["timeout=2"]), 32, "127.0.0.1", "fallback")
+    m = w.mount(source, options=[*options, "refresh=push"])
+    same_snapshot(snapshot(m.point), tree, "the tree without a master")
+    equal(m.status()["state"], "offline", "state")
+    (w.tree / "new").write_text("new")
+    server = w.server(port=server.port)
+    wait_until(lambda: (m.point / "new").exists(), "the new version")
+    equal((m.point / "sub/b.bin").read_bytes(), (w.tree / "sub/b.bin").read_bytes(), "a file that was not here")
+    m.unmount()
+    one_line(w.try_mount(f"127.0.0.1:{server.port}:/nobody", options), 32, "nobody")
+
+
 @case("a master that goes away: cached reads go on, others fail in time with a clear errno")
 def master_away(w):
     server = small_tree(w)

@@ -8,7 +8,7 @@ import signal
 
 import grpc
 
-from harness import case, check, equal, main, one_line, program, run, wait_until
+from harness import SPIDER, case, check, equal, main, one_line, program, run, wait_until
 import peers  # noqa: F401 (finds the next ones)
 import digest
 import hostile_worker
@@ -39,6 +39,28 @@ def cannot_start(w):
     start_fails(w, "nonsense", options=["--listen", "nonsense"])
     w.path("file").write_text("x")
     start_fails(w, "file", root=w.path("file"), options=["--listen", "127.0.0.1:0"])
+
+
+@case("an index is one server's: a second one is refused and disturbs nothing; a killed one does not keep it")
+def one_index(w):
+    make_tree(w.tree, 3, 1000)
+    first = w.server()
+    mounted = w.mount(first)
+    version = mounted.version()
+    for index in (first.index, w.path("link")):
+        if index != first.index:
+            index.symlink_to(first.index)
+        files = sorted(first.index.iterdir())
+        done = run([program("fsyncfs-server"), "--workspace", w.root, "--listen", "127.0.0.1:0", "--index", index], timeout=20)
+        one_line(done, 1, "another server", str(index), "--index")
+        equal(sorted(first.index.iterdir()), files, "what is in the index's folder")
+    equal(run([program("fsyncfs-server"), "fence", SPIDER, "--index", first.index, "--version", version]).returncode, 0, "a fence of the first")
+    (w.tree / "new").write_text("new")
+    mounted.refresh()
+    first.kill()
+    w.server(port=first.port, index=first.index)
+    mounted.refresh()
+    equal((mounted.point / "new").read_text(), "new", "what the second serves")
 
 
 @case("SIGTERM and SIGINT end it with exit code 0, also with streams open")

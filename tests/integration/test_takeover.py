@@ -363,6 +363,28 @@ def upgraded(w):
     nothing_left(w, m)
 
 
+@case("trace and top go on with the next daemon, after a crash and after an upgrade; a mount that is gone ends trace")
+def followed(w):
+    make_tree(w.tree, 4, 40_000)
+    m = w.mount(w.server(), options=["prefetch=off"])
+    trace = w.spawn([program("fsyncfs"), "trace", m.point, "--json"], "trace.log")
+    trace.wait_output('"source"')
+    top = w.spawn([program("fsyncfs"), "top", m.point, "--batch", "1000000", "--interval", "0.1", "--json"], "top.log")
+    top.wait_output('"requests"')
+    for number, replace in enumerate((lambda: await_new(m, m.crash()), lambda: run_ok([program("fsyncfs"), "upgrade", m.point])), 1):
+        replace()
+        wait_until(lambda: trace.output().count('"source"') == number + 1, "trace goes on")
+        name = f"d0000/f{number:06d}.bin"
+        (m.point / name).read_bytes()
+        for job in (trace, top):
+            job.wait_output(f'"why":.*{name}|{name}.*"why":')
+        equal(trace.output().count("another daemon"), number, "times that it is said")
+    check(top.running(), f"top ended: {top.output()[-500:]}")
+    m.unmount()
+    equal(trace.wait(), 1, "exit code of trace after umount")
+    check("is not in a mount" in trace.output(), trace.output()[-300:])
+
+
 @case("an upgrade to a program that does not come up: the old one goes on")
 def rolled_back(w):
     make_tree(w.tree, 20, 1_000_000)

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <glob.h>
 #include <pthread.h>
 #include <sched.h>
@@ -21,6 +20,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cache/catalog.h"
+#include "tests/tempdir.h"
 
 #define SOURCE  "master:/spider"
 #define SKIPPED 77 /* exit code of a child that could not run its test */
@@ -29,11 +29,6 @@ struct fixture {
         char dir[64];
         struct catalog *catalog;
 };
-
-static inline int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-        return remove(path);
-}
 
 static inline int set_up(void **state)
 {
@@ -51,7 +46,7 @@ static inline int tear_down(void **state)
         struct fixture *f = *state;
 
         catalog_free(f->catalog);
-        nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        tempdir_remove(f->dir);
         free(f);
         return 0;
 }

@@ -12,6 +12,7 @@
 #include "server/metrics.h"
 #include "server/scanner.h"
 #include "server/versions.h"
+#include "tests/tempdir.h"
 #include "tests/unit/unit.h"
 
 struct fixture {
@@ -43,12 +44,10 @@ static inline void fixture_folder(struct fixture *f, const char *name)
 
 static inline void fixture_remove(struct fixture *f)
 {
-        char command[128];
 
         workspace_root_free(f->root);
         close(f->top);
-        snprintf(command, sizeof(command), "rm -rf '%s'", f->dir);
-        assert_int_equal(system(command), 0);
+        assert_int_equal(tempdir_remove(f->dir), 0);
         free(f);
 }
 

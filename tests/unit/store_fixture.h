@@ -4,7 +4,6 @@
 #pragma once
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -15,6 +14,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "cache/store.h"
+#include "tests/tempdir.h"
 
 #define SKIPPED 77 /* exit code of a child that could not run its test */
 
@@ -22,11 +22,6 @@ struct fixture {
         char dir[64];
         struct store *store;
 };
-
-static inline int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-        return remove(path);
-}
 
 static inline int set_up(void **state)
 {
@@ -44,7 +39,7 @@ static inline int tear_down(void **state)
         struct fixture *f = *state;
 
         store_free(f->store);
-        nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        tempdir_remove(f->dir);
         free(f);
         return 0;
 }

@@ -26,7 +26,7 @@ static void test_defaults(void **state)
         assert_int_equal(o.timeout_sec, 30);
         assert_int_equal(o.refresh_sec, 0);
         assert_int_equal(o.uid, geteuid());
-        assert_false(o.offline || o.xattr);
+        assert_false(o.offline || o.fallback || o.xattr);
         assert_non_null(strstr(o.kernel.data, "ro,"));
         assert_non_null(strstr(o.kernel.data, "nosuid,nodev"));
         mount_options_release(&o);
@@ -39,7 +39,7 @@ static void test_values(void **state)
         parse(&o, "cache=/c,token_file=/t,node_name=n "
                   "1,metrics=/m/"
                   "a.prom,timeout=5,retry=0,refresh=60,uid=12,gid=0,umask=022,offline,,xattr,rw,defaults,"
-                  "_netdev,nofail,x-systemd.automount,noexec,suid");
+                  "fallback,_netdev,nofail,x-systemd.automount,noexec,suid");
         assert_string_equal(o.cache_dir, "/c");
         assert_string_equal(o.token_file, "/t");
         assert_string_equal(o.node_name, "n 1");
@@ -50,7 +50,7 @@ static void test_values(void **state)
         assert_int_equal(o.uid, 12);
         assert_int_equal(o.gid, 0);
         assert_int_equal(o.umask, 022);
-        assert_true(o.offline && o.xattr);
+        assert_true(o.offline && o.fallback && o.xattr);
         assert_non_null(strstr(o.kernel.data, ",noexec,suid"));
         assert_null(strstr(o.kernel.data, "_netdev"));
         assert_null(strstr(o.kernel.data, "rw"));

@@ -17,6 +17,7 @@
 #include "server/workspace.h"
 #include "sync/incoming.h"
 #include "sync/source.h"
+#include "tests/tempdir.h"
 
 struct attack {
         bool good;
@@ -308,8 +309,7 @@ static void test_files(void **state)
         workspace_root_free(root);
         close(spider);
         close(top);
-        snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-        assert_int_equal(system(command), 0);
+        assert_int_equal(tempdir_remove(dir), 0);
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /*
  * Contents by pieces as one process sees them: coming, being read, damaged, evicted, and becoming a blob.
  */
+#include <ftw.h>
 #include <sched.h>
 #include <sys/mount.h>
 

@@ -217,7 +217,7 @@ static void touch_beyond_end(void)
                 _exit(1);
         snprintf(path, sizeof(path), "%s/usage", dir);
         fd = open(path, O_RDWR | O_CLOEXEC);
-        nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        tempdir_remove(dir);
         map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
         if (map == MAP_FAILED || ftruncate(fd, 0) < 0)
                 _exit(2);

@@ -447,19 +447,6 @@ static void test_md5_batch(void **state)
         free(batch);
 }
 
-/* Two servers on one index: the second is refused rather than let the two overwrite each other. */
-static void test_locked(void **state)
-{
-        struct fixture *f = *state, second = *f;
-
-        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
-        assert_int_equal(pool_new(1, &second.pool), 0);
-        begin(&second, WATCHER_OFF);
-        assert_int_equal(get(&second, "sp", VERSIONS_FRESH, NULL), -EBUSY);
-        end(&second);
-        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
-}
-
 static void test_cancel(void **state)
 {
         struct fixture *f = *state;
@@ -485,7 +472,6 @@ static const struct CMUnitTest tests[] = {
         TEST(test_suspect),
         TEST(test_md5),
         TEST(test_md5_batch),
-        TEST(test_locked),
         TEST(test_cancel),
 };
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/path.h"
+#include "tests/tempdir.h"
 #include "tests/unit/unit.h"
 
 struct fixture {
@@ -53,12 +54,10 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
         struct fixture *f = *state;
-        char command[128];
 
         workspace_root_free(f->root);
         close(f->spider);
-        snprintf(command, sizeof(command), "rm -rf '%s'", f->dir);
-        assert_int_equal(system(command), 0);
+        assert_int_equal(tempdir_remove(f->dir), 0);
         free(f);
         return 0;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "server/tree.h"
+#include "tests/tempdir.h"
 #include "tests/unit/unit.h"
 
 struct tree_fixture {
@@ -39,12 +40,10 @@ static inline int fixture_set_up(void **state)
 static inline int fixture_tear_down(void **state)
 {
         struct tree_fixture *f = *state;
-        char command[128];
 
         tree_update_abort(f->update);
         tree_close(f->tree);
-        snprintf(command, sizeof(command), "rm -rf '%s'", f->dir);
-        assert_int_equal(system(command), 0);
+        assert_int_equal(tempdir_remove(f->dir), 0);
         free(f);
         return 0;
 }

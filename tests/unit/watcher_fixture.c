@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "tests/tempdir.h"
 
 struct row {
         char path[512];
@@ -313,15 +314,13 @@ int set_up(void **state)
 int tear_down(void **state)
 {
         struct fixture *f = *state;
-        char command[128];
 
         watcher_free(f->watcher);
         free(f->spots);
         free(f->rows);
         condition_release(&f->gate_moved);
         mutex_release(&f->lock);
-        snprintf(command, sizeof(command), "rm -rf '%s'", f->base);
-        assert_int_equal(system(command), 0);
+        assert_int_equal(tempdir_remove(f->base), 0);
         free(f);
         return 0;
 }
