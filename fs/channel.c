@@ -175,6 +175,11 @@ void channel_resume(struct channel *channel, const struct channel_saved *saved)
         channel->resumed = true;
 }
 
+bool channel_can_resend(const struct channel *channel)
+{
+        return channel->greeting.offered & FUSE_HAS_RESEND;
+}
+
 int channel_resend(const struct channel *channel)
 {
         const struct fuse_out_header notification = { .len = sizeof(notification),

@@ -55,6 +55,9 @@ void channel_save(const struct channel *channel, struct channel_saved *ret);
  */
 void channel_resume(struct channel *channel, const struct channel_saved *saved);
 
+/** After channel_greet: whether this kernel knows how to send again what it has had no answer to, so that another daemon can take over. */
+bool channel_can_resend(const struct channel *channel);
+
 /** Has the kernel send again what it has had no answer to. When all is ready to answer. Negative errno: it does not know how to. */
 int channel_resend(const struct channel *channel);
 

@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "fs/channel.h"
 #include "fs/difference.h"
 #include "fs/filesystem.h"
 #include "fs/mountinfo.h"
@@ -95,7 +96,12 @@ static json_t *answer_refresh(struct filesystem *fs, bool stat_pass)
 static json_t *answer_upgrade(struct filesystem *fs, const char *path)
 {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-        int r = fd < 0 ? -errno : takeover_ask_upgrade(fs->takeover, fd);
+        int r;
+
+        if (!channel_can_resend(fs->channel))
+                return error_json(-EOPNOTSUPP,
+                                  "this kernel does not let another program take over: it wants Linux 6.9");
+        r = fd < 0 ? -errno : takeover_ask_upgrade(fs->takeover, fd);
 
         return r < 0 ? error_json(r, strerror(-r)) : status_version_json(fs);
 }

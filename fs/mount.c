@@ -279,7 +279,7 @@ static int begin_serving(struct filesystem *fs, struct failure *failure)
         leave.slot = claim.slot;
         leave.passthrough = fs->passthrough != NULL;
         leave.lock_fd = claim.lock_fd;
-        leave.device_fd = mount_can_be_taken_over(fs) ? fuse_session_fd(fs->fuse) : -1;
+        leave.device_fd = channel_can_resend(fs->channel) ? fuse_session_fd(fs->fuse) : -1;
         channel_save(fs->channel, &leave.channel);
         snprintf(leave.target, sizeof(leave.target), "%s", fs->target);
         r = takeover_tell(&leave, TAKEOVER_SERVING);

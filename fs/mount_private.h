@@ -6,7 +6,6 @@
 #include "base/failure.h"
 #include "fs/channel.h"
 #include "fs/filesystem.h"
-#include "fs/kernel_abi.h"
 #include "fs/takeover.h"
 
 /**
@@ -26,9 +25,3 @@ int mount_fuse_mount(struct filesystem *fs, struct failure *failure);
 
 /** Has INIT answered and settles what the kernel is used for. Requests come after it, from the session's loop. */
 int mount_fuse_greet(struct filesystem *fs, struct failure *failure);
-
-/** After mount_fuse_greet: whether the kernel would send again what a daemon has left unanswered. */
-static inline bool mount_can_be_taken_over(const struct filesystem *fs)
-{
-        return channel_get_greeting(fs->channel)->offered & FUSE_HAS_RESEND;
-}

@@ -113,7 +113,7 @@ static int serve(struct filesystem *fs)
         if (!config)
                 return -ENOMEM;
         /* A descriptor of each thread's own would not outlive the daemon, nor would what was asked through it. */
-        fuse_loop_cfg_set_clone_fd(config, !mount_can_be_taken_over(fs));
+        fuse_loop_cfg_set_clone_fd(config, !channel_can_resend(fs->channel));
         fuse_loop_cfg_set_max_threads(config, MAX_FUSE_THREADS);
         r = begin_ending(fs->fuse);
         if (r == 0) {

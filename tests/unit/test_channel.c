@@ -92,7 +92,9 @@ static void test_extended(void **state)
         struct init_reply reply;
 
         lab_init(&lab);
-        reply = greet(&lab, FUSE_INIT_EXT | FUSE_PASSTHROUGH | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES,
+        reply = greet(&lab,
+                      FUSE_INIT_EXT | FUSE_PASSTHROUGH | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES |
+                              FUSE_HAS_RESEND,
                       sizeof(struct init_request));
         assert_true(flags_of(&reply) & FUSE_PASSTHROUGH);
         assert_true(flags_of(&reply) & FUSE_PARALLEL_DIROPS);
@@ -101,6 +103,7 @@ static void test_extended(void **state)
         greeting = channel_get_greeting(lab.fs.channel);
         assert_int_equal(greeting->agreed, flags_of(&reply));
         assert_true(greeting->offered & FUSE_PASSTHROUGH);
+        assert_true(channel_can_resend(lab.fs.channel));
         assert_int_equal(greeting->minor, 40);
         assert_int_equal(greeting->max_readahead, 128 << 10);
         assert_int_equal(greeting->max_request, 1 << 20);
@@ -147,6 +150,7 @@ static void test_old_kernel(void **state)
         assert_true(flags_of(&reply) & FUSE_PARALLEL_DIROPS);
         assert_false(flags_of(&reply) & (FUSE_PASSTHROUGH | FUSE_INIT_EXT));
         assert_int_equal(reply.out.flags2, 0);
+        assert_false(channel_can_resend(lab.fs.channel));
         assert_int_equal(reply.out.max_stack_depth, 0);
         lab_release(&lab);
 }
