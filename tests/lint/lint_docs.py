@@ -1,5 +1,7 @@
 """The pages: links that lead somewhere, pictures for who does not see them too, and messages quoted as the programs say them."""
 
+import errno
+import os
 import re
 import xml.etree.ElementTree
 from urllib.parse import unquote
@@ -81,6 +83,13 @@ def message_violations(page, root):
                 yield f"{page.name}: nothing says: {message}"
 
 
+def errno_violations(page):
+    """What a task says stands beside the errno's name."""
+    for text, name in re.findall(r"([A-Z][\w /-]+) \(`(E[A-Z]+)`\)", page.read_text()):
+        if os.strerror(getattr(errno, name, 0)) != text:
+            yield f"{page.name}: {name} is not: {text}"
+
+
 @case("every relative link in the pages leads to a file, and to a heading of it")
 def links():
     none(link_violations(tracked(), SOURCE), "links")
@@ -93,7 +102,8 @@ def pictures():
 
 @case("every message quoted in troubleshooting.md is in the sources")
 def messages():
-    none(message_violations(SOURCE / "docs" / "troubleshooting.md", SOURCE), "messages")
+    page = SOURCE / "docs" / "troubleshooting.md"
+    none([*message_violations(page, SOURCE), *errno_violations(page)], "messages")
 
 
 @case("planted violations are found")
@@ -105,8 +115,9 @@ def self_test():
     with planted(files) as root:
         finds(picture_violations([path for path in sorted(root.rglob("*")) if path.is_file()], root), 3)
     source = 'say("no master %s "\n    "within %d s", a, b);\n'
-    with planted({"fs/a.c": source, "t.md": "| message |\n|---|\n| `no master … within … s` | x |\n| `no slave` | x |\n"}) as root:
+    with planted({"fs/a.c": source, "t.md": "| message |\n|---|\n| `no master … within … s` | x |\n| `no slave` | x |\n| Bad luck (`EIO`) | x |\n"}) as root:
         finds(message_violations(root / "t.md", root), 1)
+        finds(errno_violations(root / "t.md"), 1)
 
 
 run()
