@@ -1,16 +1,16 @@
 #include "cli/bar.h"
 
 #include <string.h>
-#include <sys/ioctl.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/terminal_line.h"
 #include "cli/command.h"
 
-#define BAR_WIDTH   24
-#define TERMINAL_NS (200 * NSEC_PER_MSEC)
-#define PLAIN_NS    (10 * NSEC_PER_SEC)
-#define COLUMNS     80
+#define BAR_WIDTH     24
+#define BAR_WIDTH_MIN 4
+#define TERMINAL_NS   (200 * NSEC_PER_MSEC)
+#define PLAIN_NS      (10 * NSEC_PER_SEC)
 
 void bar_begin(struct bar *bar, const char *label)
 {
@@ -19,13 +19,6 @@ void bar_begin(struct bar *bar, const char *label)
                              .began_ns = clock_monotonic_ns() };
         /* A line of its own is for what takes long; one that is written over can be there at once. */
         bar->shown_ns = bar->terminal ? bar->began_ns - TERMINAL_NS : bar->began_ns;
-}
-
-static int columns(void)
-{
-        struct winsize size;
-
-        return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : COLUMNS;
 }
 
 /* "1 h 02 min", "3 min 20 s", "7 s" */
@@ -59,20 +52,26 @@ static void show_bar(struct bar *bar, const struct bar_state *s)
 {
         static const char full[] = "########################";
         double share = s->total_bytes > 0 ? MIN((double)s->bytes / (double)s->total_bytes, 1.0) : 0;
-        int filled = (int)(share * BAR_WIDTH), room;
+        char numbers[192], label[256];
+        int width, filled, room;
         const char *shown;
-        char numbers[160], label[256];
 
-        format_numbers(bar, s, numbers, sizeof(numbers));
+        snprintf(numbers, sizeof(numbers), "%3.0f %%  ", share * 100);
+        format_numbers(bar, s, numbers + strlen(numbers), sizeof(numbers) - strlen(numbers));
         snprintf(label, sizeof(label), "%s", bar->label);
         log_make_printable(label);
-        /* The line must not wrap, or it cannot be written over: " [" bar "] 100 %  " */
-        room = columns() - 1 - (int)strlen(numbers) - BAR_WIDTH - 11;
-        shown = label + MAX((int)strlen(label) - MAX(room, 0), 0); /* of a path the end says more */
-        while ((*shown & 0xc0) == 0x80)
-                shown++;
-        fprintf(stderr, "\r%s [%.*s%*s] %3.0f %%  %s\033[K", shown, filled, full, BAR_WIDTH - filled, "",
-                share * 100, numbers);
+        /* Where there is no room for all the numbers stay longest: "LABEL [BAR] NUMBERS". */
+        room = terminal_line_room() - (int)strlen(numbers) - 4;
+        width = MIN(BAR_WIDTH, room);
+        if (width < BAR_WIDTH_MIN) {
+                terminal_line_show("%s", numbers);
+        } else {
+                filled = (int)(share * width);
+                shown = label + MAX((int)strlen(label) - (room - width), 0); /* of a path the end says more */
+                while ((*shown & 0xc0) == 0x80)
+                        shown++;
+                terminal_line_show("%s [%.*s%*s] %s", shown, filled, full, width - filled, "", numbers);
+        }
         bar->dirty = true;
 }
 
@@ -95,6 +94,6 @@ void bar_show(struct bar *bar, const struct bar_state *state)
 void bar_clear(struct bar *bar)
 {
         if (bar->dirty)
-                fputs("\r\033[K", stderr);
+                terminal_line_clear();
         bar->dirty = false;
 }

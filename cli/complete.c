@@ -2,6 +2,7 @@
  * `fsyncfs complete WORD...`: what the last WORD may become, for the shells' completions, which know nothing themselves. The words are those after `fsyncfs`, the last one, perhaps
  * empty, is being typed. A line for each word, with what it is after a tab; ":files" or ":dirs" leaves the rest to the shell.
  */
+#include "cli/colour.h"
 #include "cli/command.h"
 
 #include <glob.h>
@@ -163,6 +164,9 @@ static void offer_value(const char *argument, const char *typed)
                 puts(":dirs");
         else if (strncmp(argument, "FILE", 4) == 0)
                 puts(":files");
+        else if (strcmp(argument, "WHEN") == 0)
+                for (size_t i = 0; i < COLOUR_WHENS; i++)
+                        offer(typed, colour_when_names[i], "");
 }
 
 static void offer_operands(const struct command *command, char *typed)

@@ -313,13 +313,12 @@ void doctor_look(struct doctor *doctor, const struct doctor_options *options)
                 look_at_mounts(doctor);
 }
 
-static void print_result(const struct doctor *d, bool json)
+static void print_result(const struct doctor *d, bool json, enum colour_when colour)
 {
-        const char *no_colour = getenv("NO_COLOR");
         json_t *object;
 
         if (!json) {
-                doctor_print(d, stdout, isatty(STDOUT_FILENO) && !(no_colour && no_colour[0]));
+                doctor_print(d, stdout, colour_wanted(colour, STDOUT_FILENO));
                 return;
         }
         object = json_pack("{s:O, s:i, s:i}", "checks", d->checks, "failed", (int)d->counts[VERDICT_FAIL],
@@ -335,12 +334,12 @@ int command_doctor(int argc, char **argv)
         struct doctor doctor;
         int code;
 
-        if (!remote_call_parse(argc, argv, "j?", &call, &code))
+        if (!remote_call_parse(argc, argv, "jc?", &call, &code))
                 return code;
         doctor_look(&doctor, &(struct doctor_options){ .source = call.n_operands ? call.operands[0] : NULL,
                                                        .mount = &call.mount,
                                                        .cache_named = call.cache_named });
-        print_result(&doctor, call.json);
+        print_result(&doctor, call.json, call.colour);
         mount_options_release(&call.mount);
         json_decref(doctor.checks);
         return doctor.counts[VERDICT_FAIL] > 0 ? 1 : 0;

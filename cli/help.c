@@ -23,6 +23,7 @@ static const struct {
         { "--json", "print JSON" },
         { "--cache", "the cache folder (the default of mounts)" },
         { "--config", "read FILE, not " MOUNT_CONFIG_DEFAULT },
+        { "--color", "auto, always or never (auto)" },
         { "--check-config", "mount nothing; say what is wrong and what is in force" },
         { "--stat-pass", "have the master look at all its files" },
         { "--repair", "remove damaged catalogs that no mount uses; mend `format`" },

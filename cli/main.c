@@ -23,7 +23,7 @@ const struct command command_table[] = {
         { "top", "[DIR] [--batch N] [--interval SECONDS] [--json]", "what mounts are doing, until q is pressed", command_top, 0 },
         { "trace", "[DIR] [--json]", "each request that waits, as it happens, and why", command_trace, 0 },
         { "explain", "PID|CGROUP [DIR] [--json]", "what a task waited for", command_explain, 0 },
-        { "doctor", "[SOURCE] [-o OPTIONS] [--json]", "what is wrong here or on the way to a master", command_doctor, 0 },
+        { "doctor", "[SOURCE] [-o OPTIONS] [--json] [--color WHEN]", "what is wrong here or on the way to a master", command_doctor, 0 },
         { "bugreport", "[DIR] [-o FILE.tar.gz]", "collect what is needed to find out what is wrong", command_bugreport, 0 },
         { "upgrade", "[DIR]", "have this program serve a mount, or every one, from now on", command_upgrade, 0 },
         { "stat", "PATH [--json]", "a file's hash, and whether it is in the cache", command_stat, 0 },

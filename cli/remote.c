@@ -10,6 +10,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/terminal_line.h"
 #include "cache/place.h"
 #include "cli/remote_private.h"
 
@@ -206,7 +207,7 @@ static void show_progress(const struct progress_view *view, void *arg)
         char line[160];
 
         progress_format(view, line, sizeof(line));
-        fprintf(stderr, "\r%s: %s\033[K", ((struct remote *)arg)->source.text, line);
+        terminal_line_show("%s: %s", ((struct remote *)arg)->source.text, line);
 }
 
 static int first_version(struct remote *r, bool whole, struct failure *failure)
@@ -218,7 +219,7 @@ static int first_version(struct remote *r, bool whole, struct failure *failure)
         int error = syncer_first(r->syncer, &wait, failure);
 
         if (terminal)
-                fputs("\r\033[K", stderr);
+                terminal_line_clear();
         return error;
 }
 

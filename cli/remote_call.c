@@ -63,12 +63,16 @@ static int read_settings(struct remote_call *call, const char *list)
 static int read_options(int argc, char **argv, const char *letters, struct remote_call *call,
                         struct buffer *list)
 {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+                                                 { "color", required_argument, NULL, 'c' },
+                                                 { 0 } };
         int opt, r = buffer_printf(list, "%s", "");
 
         while (r == 0 && (opt = getopt_long(argc, argv, "lRo:", options, NULL)) != -1) {
                 if (opt == '?' || (opt != 'o' && !strchr(letters, opt)))
                         return -EINVAL;
+                if (opt == 'c')
+                        r = colour_when_parse(optarg, &call->colour);
                 if (opt == 'o')
                         r = buffer_printf(list, "%s%s", list->len > 0 ? "," : "", optarg);
                 call->json = call->json || opt == 'j';

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "cli/colour.h"
 #include "cli/remote.h"
 
 /** Exit codes beside 0, 1 and EXIT_USAGE. */
@@ -13,11 +14,12 @@ struct remote_call {
         struct mount_options mount; /* of configuration, environment and -o */
         bool cache_named;           /* in any of them */
         bool json, detailed, recursive;
+        enum colour_when colour;
         char **operands;
         int n_operands;
 };
 
-/** Reads ARGV, whose first is the command's name, and settings as for a mount of its first operand; LETTERS: those of "lR" and j (--json) that are taken,
+/** Reads ARGV, whose first is the command's name, and settings as for a mount of its first operand; LETTERS: those of "lR", c (--color) and j (--json) that are taken,
  * and 2 if there are two operands, not one, or ? if there may be none. True: all is well. Otherwise RET_CODE is the exit code, and everything was said and
  * released. */
 bool remote_call_parse(int argc, char **argv, const char *letters, struct remote_call *ret, int *ret_code);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/terminal_line.h"
 #include "base/util.h"
 #include "fs/control.h"
 #include "fs/mountinfo.h"
@@ -258,10 +259,10 @@ static void show_progress(struct refresh *refresh)
                 if (atomic_load(&refresh->ended) ||
                     control_ask(refresh->path, "progress", &progress, &unused) < 0)
                         continue;
-                fprintf(stderr, "\r%s\033[K", string(progress, "text"));
+                terminal_line_show("%s", string(progress, "text"));
                 json_decref(progress);
         }
-        fputs("\r\033[K", stderr);
+        terminal_line_clear();
 }
 
 int command_refresh(int argc, char **argv)

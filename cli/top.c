@@ -23,9 +23,14 @@ struct top_call {
 
 static volatile sig_atomic_t ended;
 
-static void note_signal(int number)
+static void note_end(int number)
 {
         ended = 1;
+}
+
+/* There is another size: poll ends, and all is drawn again. */
+static void note_size(int number)
+{
 }
 
 /* As it was: given back in any case, or the user sees nothing of what is typed next. */
@@ -61,15 +66,17 @@ static void draw(struct top *top)
 
 static int run_terminal(struct top *top, unsigned interval_ms)
 {
-        struct sigaction action = { .sa_handler = note_signal };
+        const struct sigaction end = { .sa_handler = note_end }, size = { .sa_handler = note_size };
         struct termios before, raw;
 
         if (tcgetattr(STDIN_FILENO, &before) < 0)
                 return 1;
         raw = before;
         raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG);
-        sigaction(SIGTERM, &action, NULL);
-        sigaction(SIGHUP, &action, NULL);
+        sigaction(SIGTERM, &end, NULL);
+        sigaction(SIGHUP, &end, NULL);
+        sigaction(SIGINT, &end, NULL); /* of kill(1): the terminal's Ctrl-C is a key here */
+        sigaction(SIGWINCH, &size, NULL);
         /* Another screen, without a cursor, on which a long line ends at the edge. */
         set_terminal(&raw, "\033[?1049h\033[?25l\033[?7l");
         top_await(top, 1, interval_ms);

@@ -5,6 +5,7 @@
 
 #include "base/backoff.h"
 #include "base/log.h"
+#include "base/terminal_line.h"
 #include "cache/place.h"
 #include "fs/ahead.h"
 #include "fs/bindings.h"
@@ -114,7 +115,7 @@ static void show_progress(const struct progress_view *view, void *arg)
         char line[160];
 
         progress_format(view, line, sizeof(line));
-        fprintf(stderr, "\r%s: %s\033[K", ((struct filesystem *)arg)->source.text, line);
+        terminal_line_show("%s: %s", ((struct filesystem *)arg)->source.text, line);
 }
 
 /* What was taken without hash= is not shown with it. */
@@ -180,7 +181,7 @@ static int first_version(struct filesystem *fs, struct failure *failure)
         if (!fs->options.offline) {
                 r = sync_first(fs, &wait, failure);
                 if (terminal)
-                        fputs("\r\033[K", stderr);
+                        terminal_line_clear();
                 catalog_get_version(fs->catalog, &version);
                 if (masters_is_away(r) && version.valid && !version.loading)
                         r = fall_back(fs, r, failure);

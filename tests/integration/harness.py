@@ -220,8 +220,8 @@ class Process:
         self.argv = [os.fspath(a) for a in argv]
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as out:
-            self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                          start_new_session=True, **options)
+            self.popen = subprocess.Popen(self.argv, stdout=out, stderr=out, start_new_session=True,
+                                          **{"stdin": subprocess.DEVNULL, **options})
         self.pid = self.popen.pid
 
     def output(self):
@@ -397,12 +397,12 @@ class Work:
         return self.dir.joinpath(*parts)
 
     def spawn(self, argv, log, **options):
-        return self._own(Process(argv, self.path(log), **options))
+        return self.own(Process(argv, self.path(log), **options))
 
     def server(self, **options):
         """A server of self.root, which holds the tree of SPIDER."""
         self.tree.mkdir(parents=True, exist_ok=True)
-        return self._own(Server(self, options.pop("root", self.root), **options))
+        return self.own(Server(self, options.pop("root", self.root), **options))
 
     def mount(self, source, cache="cache", options=(), point=None, prefix=()):
         """Mounts SOURCE (or a Server's spider) and returns when it can be read. PREFIX: a command that runs the daemon."""
@@ -418,7 +418,7 @@ class Work:
             point.mkdir(exist_ok=True)
         return run([program("fsyncfs"), "mount", source, point, "-o", ",".join([f"cache={self.path(cache)}", *options])])
 
-    def _own(self, process):
+    def own(self, process):
         self.processes.append(process)
         return process
 

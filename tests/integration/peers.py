@@ -55,7 +55,7 @@ def _install_packages(folder):
         skip("npm ci could not fetch @grpc/grpc-js (no network?): " + _npm_refused)
 
 
-def _node_environment():
+def node_environment():
     """An environment in which node finds the packages of tests/peers/js, installed once per build folder."""
     if not shutil.which("npm"):
         skip("npm is not installed")
@@ -73,12 +73,12 @@ def _node_environment():
 def stock_master(work, root, *options):
     """Crawlab's kind of master, in JavaScript, over ROOT."""
     return _start(work, ["node", PEERS / "js" / "stock_master.js", root, *options], "stock_master.log",
-                  env=_node_environment())
+                  env=node_environment())
 
 
 def stock_worker(address, folder, *options, spider="spider"):
     """One run of Crawlab's kind of worker, in JavaScript: what it counted."""
-    done = run(["node", PEERS / "js" / "stock_worker.js", address, spider, folder, *options], env=_node_environment())
+    done = run(["node", PEERS / "js" / "stock_worker.js", address, spider, folder, *options], env=node_environment())
     return json.loads(done.stdout) if done.returncode == 0 else fail(done.stderr.strip() or "stock_worker failed")
 
 

@@ -1,4 +1,4 @@
-"""What the programs say of themselves: --help, the nearest name to one that is unknown, and the man pages, which must know what the programs know."""
+"""What the programs say of themselves: --help, the nearest name to one that is unknown, and the man pages and docs, which must know what the programs know."""
 
 import re
 import shutil
@@ -168,6 +168,96 @@ def lint(w):
         for name, section in re.findall(r"^\.Xr (\S+) (\d)", one.read_text(), re.M):
             if "fsyncfs" in name:
                 check((MAN / f"{name}.{section}").exists(), f"{one.name} refers to {name}({section})")
+
+
+# ---- docs ----
+
+DOCS = [SOURCE / "README.md", *sorted((SOURCE / "docs").glob("*.md"))]
+CODE = re.compile(r"^```[^\n]*\n(.*?)^```$|^ {4}([^\s-][^\n]*)$|`([^`\n]+)`", re.M | re.S)
+OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][a-zA-Z-]*")
+OF_OTHERS = {"--quick"}  # tests/bench/run
+
+
+def code(page):
+    """The lines of PAGE that are code, in blocks or in the text."""
+    for found in CODE.findall(re.sub(r"<!--.*?-->", "", page.read_text(), flags=re.S)):
+        yield from (line.replace("\\|", "|") for line in "".join(found).splitlines())
+
+
+def known_options(words, known):
+    """Of the words of a call: (which command that is, its options); None: there is no such command."""
+    if words[0] == "fsyncfs-server":
+        name = "fence" if words[1:2] == ["fence"] else ""
+        return f"fsyncfs-server {name}", set(complete("fence", "--", server=True) if name else complete("--", server=True))
+    grouped = words[2:] and any(name.startswith(words[1] + " ") for name in known)
+    name = " ".join(words[1:3] if grouped else words[1:2])
+    return (name, known[name]) if name in known else None
+
+
+def named_options(text):
+    """The options in TEXT, letters that share a dash each by itself."""
+    for one in OPTION.findall(text):
+        yield from [one] if one.startswith("--") or len(one) == 2 else [f"-{letter}" for letter in one[1:]]
+
+
+def calls():
+    """Each call of ours in the docs' code: (page, line, its words, the options in it). `fsyncfs cache a|b` is two."""
+    for page in DOCS:
+        for line in code(page):
+            for part in re.split(r" \| | && |[;&()]|  +#|   +", line):
+                call = re.search(r'(?<![\w/."])fsyncfs(?:-server)? .*$', part)
+                words = call[0].split() if call else [""]
+                if words[0] == "fsyncfs-server" or words[1:] and re.fullmatch(r"[a-z]+", words[1]):
+                    group = words[1] == "cache" and len(words) > 2
+                    for one in words[2].split("|") if group else [""]:
+                        yield page, line, [*words[:2], one, *words[3:]] if group else words, set(named_options(call[0]))
+
+
+def settings():
+    """The mount options by name: {name: whether it is one of ours}."""
+    return {word.rstrip("="): bool(what) for word, what in complete("mount", "-o", "").items()}
+
+
+@case("docs name no command, option, setting or variable that is not there")
+def docs_are_true(w):
+    known, wrong = commands(), []
+    server, mount = set(complete("--", server=True)), settings()
+    options = server.union(*known.values(), complete("fence", "--", server=True), {"--help", "-f", "-o", "--no-"})
+    names = set(mount) | {"match", "options"}
+    variables = {f"FSYNCFS_{name.upper()}" for name in names} | {"FSYNCFS_", "FSYNCFS_SERVER_"}
+    variables |= {f"FSYNCFS_SERVER_{name[2:].upper().replace('-', '_')}" for name in server}
+    for page, line, words, named in calls():
+        found = known_options(words, known)
+        if not found:
+            wrong.append(f"{page.name}: no such command: {line}")
+        else:
+            wrong += [f"{page.name}: {found[0]} has no {one}: {line}" for one in named - found[1] - {"--help"}]
+    for page in DOCS:
+        for line in code(page):
+            wrong += [f"{page.name}: no such option: {one}" for one in re.findall(r"^--?[a-z][a-z-]*", line) if one not in options | OF_OTHERS]
+            listed = [one for text in re.findall(r" -o (?!OPTIONS)([a-z]\S*)", line) if "bugreport" not in line for one in text.split(",")]
+            wrong += [f"{page.name}: no such setting: {one}" for one in [*listed, *re.findall(r"^[a-z_]+=", line)]
+                      if one.partition("=")[0] not in names and not one.startswith("x-")]
+            wrong += [f"{page.name}: no such variable: {one}" for one in re.findall(r"FSYNCFS_[A-Z_]*", line) if one not in variables]
+    equal(wrong, [], "what docs name")
+
+
+@case("docs name each command with each of its options, and each setting of mount and server")
+def docs_are_whole(w):
+    known, named = commands(), {}
+    page = (SOURCE / "docs" / "options.md").read_text()
+    where = OPTION.findall(page[page.index("\nWHERE is"):].partition("\n\n")[0])
+    for _, _, words, options in calls():
+        found = known_options(words, known)
+        if found:
+            named.setdefault(found[0], set()).update(options, where if "[WHERE]" in words else ())
+    table = set(re.findall(r"`(-?-?[a-z][a-z_-]*)", "\n".join(re.findall(r"^\| (`[^|\n]*(?:\\\|[^|\n]*)*) \|", page, re.M))))
+    groups = {name.split()[0] for name in known if " " in name}
+    for name in known.keys() - groups:
+        check(name in named, f"no page shows fsyncfs {name}")
+        equal(sorted(known[name] - named[name] - {"-o"}), [], f"options of {name} that no page shows")
+    equal(sorted(one for one in complete("--", server=True) if one not in table | {"--help", "--version", "--check-config"}), [], "options of the server")
+    equal(sorted(name for name, own in settings().items() if own and name not in table), [], "mount options")
 
 
 main()

@@ -1,11 +1,15 @@
-"""The pages: links that lead somewhere, and messages quoted as the programs say them."""
+"""The pages: links that lead somewhere, pictures for who does not see them too, and messages quoted as the programs say them."""
 
+import errno
+import os
 import re
+import xml.etree.ElementTree
 from urllib.parse import unquote
 
 from lintlib import SOURCE, c_files, case, finds, none, planted, run, tracked
 
 FENCE = re.compile(r"^(```|~~~).*?^\1[^\S\n]*$", re.M | re.S)
+PICTURE = re.compile(r"!\[([^]]*)\]\(([^()\s]+)\)")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.M)
 LITERALS = re.compile(r'"(?:[^"\\\n]|\\.)*"(?:\s*"(?:[^"\\\n]|\\.)*")*')
@@ -43,6 +47,24 @@ def link_violations(files, root):
                 yield f"{page.relative_to(root)}: no heading for the link {link}"
 
 
+def picture_violations(files, root):
+    """Each has a text in its stead, and each file of docs/images is a picture that a page shows."""
+    shown = set()
+    for page in files:
+        for text, link in PICTURE.findall(page.read_text()) if page.suffix == ".md" else ():
+            shown.add((page.parent / unquote(link)).resolve())
+            if len(text.split()) < 3:
+                yield f"{page.relative_to(root)}: no text says what {link} shows"
+    for file in files:
+        if file.parent.name == "images" and file.resolve() not in shown:
+            yield f"{file.relative_to(root)}: no page shows it"
+        if file.suffix == ".svg":
+            try:
+                xml.etree.ElementTree.parse(file)
+            except xml.etree.ElementTree.ParseError as error:
+                yield f"{file.relative_to(root)}: {error}"
+
+
 def said(root):
     """All string literals of the programs, those that the compiler joins as one; what is put in is '…'."""
     for file in c_files(root, (".c", ".h")):
@@ -61,14 +83,27 @@ def message_violations(page, root):
                 yield f"{page.name}: nothing says: {message}"
 
 
+def errno_violations(page):
+    """What a task says stands beside the errno's name."""
+    for text, name in re.findall(r"([A-Z][\w /-]+) \(`(E[A-Z]+)`\)", page.read_text()):
+        if os.strerror(getattr(errno, name, 0)) != text:
+            yield f"{page.name}: {name} is not: {text}"
+
+
 @case("every relative link in the pages leads to a file, and to a heading of it")
 def links():
     none(link_violations(tracked(), SOURCE), "links")
 
 
+@case("every picture has a text in its stead, and every file in docs/images is shown")
+def pictures():
+    none(picture_violations(tracked(), SOURCE), "pictures")
+
+
 @case("every message quoted in troubleshooting.md is in the sources")
 def messages():
-    none(message_violations(SOURCE / "docs" / "troubleshooting.md", SOURCE), "messages")
+    page = SOURCE / "docs" / "troubleshooting.md"
+    none([*message_violations(page, SOURCE), *errno_violations(page)], "messages")
 
 
 @case("planted violations are found")
@@ -76,9 +111,13 @@ def self_test():
     page = "# A b: c\n[x](b.md) [x](#a-b-c) [x](#no) [x](no.md) [x](b.md#no) [x](b.md#one-1) `[x](code.md)`\n```\n[x](no.md)\n```\n"
     with planted({"a.md": page, "b.md": "# One\n# One\n"}) as root:
         finds(link_violations(sorted(root.iterdir()), root), 3)
+    files = {"a.md": "![](images/a.svg) ![What b.svg shows](images/b.svg)", "images/a.svg": "<svg/>", "images/b.svg": "<svg>", "images/c.png": ""}
+    with planted(files) as root:
+        finds(picture_violations([path for path in sorted(root.rglob("*")) if path.is_file()], root), 3)
     source = 'say("no master %s "\n    "within %d s", a, b);\n'
-    with planted({"fs/a.c": source, "t.md": "| message |\n|---|\n| `no master … within … s` | x |\n| `no slave` | x |\n"}) as root:
+    with planted({"fs/a.c": source, "t.md": "| message |\n|---|\n| `no master … within … s` | x |\n| `no slave` | x |\n| Bad luck (`EIO`) | x |\n"}) as root:
         finds(message_violations(root / "t.md", root), 1)
+        finds(errno_violations(root / "t.md"), 1)
 
 
 run()

@@ -1,7 +1,7 @@
 'use strict';
 // A stock master: serves ROOT/<spider_id> the way Crawlab's does, by other code than ours.
 // Entries come in no particular order, modes are Go's, hashes MD5; there is no final marker after a scan; a scan is
-// reused for a minute; errors are chunks. Usage: stock_master.js ROOT [--token KEY] [--scan-ttl SECONDS]
+// reused for a minute; errors are chunks. Usage: stock_master.js ROOT [--token KEY] [--scan-ttl SECONDS] [--port PORT]
 const crypto = require('crypto');
 const fs = require('fs');
 const path = require('path');
@@ -117,7 +117,7 @@ function syncFiles(call) {
 const server = new grpc.Server();
 server.addService(SyncService.service,
     { StreamFileScan: streamFileScan, StreamFileDownload: streamFileDownload, SyncFiles: syncFiles });
-server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, port) => {
+server.bindAsync(`127.0.0.1:${option('--port', '0')}`, grpc.ServerCredentials.createInsecure(), (error, port) => {
     if (error) throw error;
     console.log(`listening on 127.0.0.1:${port}`);
 });

@@ -1,0 +1,47 @@
+"""The pages, as who follows them: each shell block is run, in its order, on a machine of the page's own (room.py)."""
+
+from harness import SOURCE, Failure, case, check, fail, main, say
+from room import Room, steps
+
+PAGES = sorted([SOURCE / "README.md", *(SOURCE / "docs").glob("*.md")])
+
+# What who reads the page has at hand, beside what is in every room.
+BEFORE = {
+    "commands.md": "fsyncfs-server --workspace /srv/workspaces --token-file /etc/fsyncfs/tokens\n"
+                   "printf '[mount]\\ntoken_file = /etc/fsyncfs/token\\n' >/etc/fsyncfs/client.conf\n",
+    "monitoring.md": "mkdir -p build /var/lib/prometheus/node-exporter && echo 'print(1)' >build/run.py\nstart-the-tasks() { ls /srv/workspaces/quotes; }\n",
+}
+FROM_NOTHING = {"README.md"}
+
+
+def follow(w, page):
+    room = Room(w, prepared=page.name not in FROM_NOTHING)
+    room.sh(BEFORE.get(page.name, ""))
+    for _, forward, back in steps(page):
+        for block in forward + (back and back + forward):
+            if block.reason:
+                say(f"{page.name}, line {block.line}, is not run: {block.reason}")
+            else:
+                room.follow(page, block)
+
+
+for one in PAGES:
+    if one.name != "crawlab.md" and steps(one):  # that one is test_crawlab.py's
+        case(f"{one.relative_to(SOURCE)}: what it says to type can be typed")(lambda w, page=one: follow(w, page))
+
+
+@case("a block that fails is found, and one that takes back is run between two of what it takes back")
+def self_test(w):
+    page = w.path("planted.md")
+    page.write_text("# A\n```sh\nx=${x-}+\n```\n    false\n```sh undo\nx=$x-\n```\n# B\n<!-- not run: no -->\n```sh\nfalse\n```\n```sh\ntest \"$x\" = +-+\n```\n")
+    follow(w, page)
+    page.write_text("# A\n```sh\necho said; cat /nonexistent\n```\n")
+    try:
+        follow(w, page)
+    except Failure as failure:
+        check("planted.md, line 3" in str(failure) and "said\ncat: " in str(failure), str(failure))
+    else:
+        fail("a failing block passed")
+
+
+main()
