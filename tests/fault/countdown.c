@@ -115,7 +115,7 @@ static unsigned next(unsigned n)
 {
         const char *full = getenv("FSYNCFS_TEST_FULL");
 
-        return n + 1 + ((full && strcmp(full, "1") == 0) || n < COUNTDOWN_ALL ? 0 : n / 3);
+        return n + 1 + ((full && strcmp(full, "1") == 0) || n < COUNTDOWN_ALL ? 0 : n / 2);
 }
 
 static void count_down(const struct countdown_path *path, size_t kind, bool once,

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Calls beyond so many are mostly those of loops: then only every third more is tried, but with FSYNCFS_TEST_FULL=1. */
-#define COUNTDOWN_ALL 24
+/* Calls beyond so many are mostly those of loops: then only every half more is tried, but with FSYNCFS_TEST_FULL=1. */
+#define COUNTDOWN_ALL 16
 
 /* What is run; all get ARG. Every function but `run` is undisturbed. */
 struct countdown_path {

@@ -26,7 +26,7 @@
 #define FOLDER       "/dev/shm/power_cut.XXXXXX"
 #define LARGE        (PIECE_BYTES + 5000)
 #define VERSIONS_MAX 16
-#define SAMPLES      1000 /* and FULL with FSYNCFS_TEST_FULL=1 */
+#define SAMPLES      500 /* and FULL with FSYNCFS_TEST_FULL=1 */
 #define FULL         10000
 
 static const char *const texts[] = { "alpha", "beta", "gamma" };

@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 #else
 
-#define DAMAGES_DEFAULT 20000
+#define DAMAGES_DEFAULT 5000
+#define FULL_TIMES      4 /* as many with FSYNCFS_TEST_FULL=1 */
 #define INPUT_BYTES_MAX ((size_t)1 << 20)
 
 /* xorshift: the same damages in every run, so that a failure can be repeated. */
@@ -84,12 +85,19 @@ static bool replay(int dirfd, const char *name, int damages)
         return true;
 }
 
+static bool is_full(void)
+{
+        const char *full = getenv("FSYNCFS_TEST_FULL");
+
+        return full && strcmp(full, "1") == 0;
+}
+
 int main(int argc, char **argv)
 {
         struct dirent **names = NULL;
         bool called = argc == 2 || argc == 3;
         int count = called ? scandir(argv[1], &names, NULL, alphasort) : -1, points = 0, failed = 0;
-        int damages = argc == 3 ? atoi(argv[2]) : DAMAGES_DEFAULT;
+        int damages = (argc == 3 ? atoi(argv[2]) : DAMAGES_DEFAULT) * (is_full() ? FULL_TIMES : 1);
         _cleanup_close_ int dirfd = called ? open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
         if (count < 0 || dirfd < 0) {

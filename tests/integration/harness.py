@@ -213,15 +213,14 @@ def on_terminal(argv, timeout=COMMAND_SEC):
 
 
 class Process:
-    """A program in its own process group, with its output in a log file."""
+    """A program in its own process group, with its output in a log file. START: what starts it, as subprocess.Popen does."""
 
-    def __init__(self, argv, log, **options):
+    def __init__(self, argv, log, start=subprocess.Popen, **options):
         self.log = Path(log)
         self.argv = [os.fspath(a) for a in argv]
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as out:
-            self.popen = subprocess.Popen(self.argv, stdout=out, stderr=out, start_new_session=True,
-                                          **{"stdin": subprocess.DEVNULL, **options})
+            self.popen = start(self.argv, stdout=out, stderr=out, start_new_session=True, **{"stdin": subprocess.DEVNULL, **options})
         self.pid = self.popen.pid
 
     def output(self):

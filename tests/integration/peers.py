@@ -2,8 +2,12 @@
 
 import json
 import os
+import select
 import shutil
+import signal
+import subprocess
 import sys
+import threading
 
 from harness import BUILD, PEERS, SPIDER, check, fail, run, skip
 
@@ -19,9 +23,53 @@ def _start(work, argv, log, **options):
     return process
 
 
+class _Forked:
+    """What a Process wants of subprocess.Popen, of one that is no child of ours: with what code it ended is not known."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode, self._fd = pid, None, os.pidfd_open(pid)
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self._fd], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            os.close(self._fd)
+            self.returncode = 0
+        return self.returncode
+
+    def poll(self):
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._fd, number)
+
+
+class _Forker:
+    """tests/peers/forker.py with MODULES: to load them takes longer than most cases do. It ends with us."""
+
+    def __init__(self, *modules):
+        self._modules, self._process, self._lock = modules, None, threading.Lock()
+
+    def start(self, argv, stdout, **_options):
+        with self._lock:
+            if not self._process:
+                self._process = subprocess.Popen([sys.executable, PEERS / "forker.py", *self._modules], stdin=subprocess.PIPE,
+                                                 stdout=subprocess.PIPE, text=True)
+            print(json.dumps([stdout.name, *argv[1:]]), file=self._process.stdin, flush=True)
+            return _Forked(int(self._process.stdout.readline()))
+
+
+_HOSTILE_MASTER = _Forker("hostile_master")
+_HOSTILE_OWN = _Forker("hostile_own", "hostile_contents", "hostile_listings", "hostile_paths", "hostile_pushes")
+
+
 def hostile_master(work, mode, stock=False):
-    argv = [sys.executable, PEERS / "hostile_master.py", "--mode", mode, *(["--stock"] if stock else [])]
-    return _start(work, argv, f"hostile-{mode}{'-stock' if stock else ''}.log")
+    return _start(work, ["hostile_master", "--mode", mode, *(["--stock"] if stock else [])],
+                  f"hostile-{mode}{'-stock' if stock else ''}.log", start=_HOSTILE_MASTER.start)
 
 
 def hostile_modes():
@@ -30,7 +78,7 @@ def hostile_modes():
 
 
 def hostile_own(work, mode):
-    return _start(work, [sys.executable, PEERS / "hostile_own.py", "--mode", mode], f"hostile-{mode}.log")
+    return _start(work, ["hostile_own", "--mode", mode], f"hostile-{mode}.log", start=_HOSTILE_OWN.start)
 
 
 def hostile_own_modes():

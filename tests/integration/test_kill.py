@@ -7,7 +7,7 @@ import time
 from harness import FULL, case, check, equal, main, program, run_ok
 from trees import make_tree, same_snapshot, snapshot
 
-ROUNDS = 200 if FULL else 50  # of each side
+ROUNDS = 200 if FULL else 24  # of each side
 FILES, BYTES = 300, 30_000_000
 SEED = int(os.environ.get("FSYNCFS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 

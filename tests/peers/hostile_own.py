@@ -216,6 +216,7 @@ class Service:
 
 
 def main():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     import hostile_contents  # noqa: F401 (these fill MODES)
     import hostile_listings  # noqa: F401
     import hostile_paths  # noqa: F401
@@ -241,5 +242,4 @@ def main():
 
 if __name__ == "__main__":
     sys.modules["hostile_own"] = sys.modules["__main__"]  # the units of modes fill this one's MODES
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     main()

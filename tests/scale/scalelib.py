@@ -42,13 +42,13 @@ def make_tree(root, kind, folders, files):
     run_ok([program, root, kind, str(folders), str(files)], timeout=LONG_SEC)
 
 
-def _child(folder, name):
+def _child(folder, name, known):
     """(the entry as digest.folder_digest wants it, how many entries it stands for)."""
     path = os.path.join(folder, name)
     st = os.lstat(path)
     mode = stat.S_IMODE(st.st_mode)
     if stat.S_ISDIR(st.st_mode):
-        own, count = _folder(path)
+        own, count = _folder(path, known)
         return (name, digest.KIND_FOLDER, mode, st.st_mtime_ns, 0, own), count
     if stat.S_ISLNK(st.st_mode):
         target = os.readlink(path)
@@ -60,17 +60,20 @@ def _child(folder, name):
     return (name, digest.KIND_FILE, mode, st.st_mtime_ns, len(data), digest.content(data)), 1
 
 
-def _folder(path):
+def _folder(path, known):
     """(digest of the children, number of entries with the folder itself)."""
-    found = [_child(path, name) for name in os.listdir(path)]
-    return digest.folder_digest([child for child, _ in found if child]), 1 + sum(count for _, count in found)
+    if path not in known:
+        found = [_child(path, name, known) for name in os.listdir(path)]
+        known[path] = digest.folder_digest([child for child, _ in found if child]), 1 + sum(count for _, count in found)
+    return known[path]
 
 
-def root_digest(root):
-    """(root digest in hex, entries) of a folder, by reading every byte of it: it owes nothing to any index, watcher or stamp."""
+def root_digest(root, known=None):
+    """(root digest in hex, entries) of a folder, by reading every byte of it: it owes nothing to any index, watcher or stamp. KNOWN: what was found out
+    of folders, by path, to be added to; who changes what is in one, or below it, takes it out."""
     root = os.fsencode(root)
     st = os.lstat(root)
-    own, count = _folder(root)
+    own, count = _folder(root, {} if known is None else known)
     return digest.root_digest(stat.S_IMODE(st.st_mode), st.st_mtime_ns, own).hex(), count
 
 

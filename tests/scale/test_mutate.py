@@ -8,7 +8,7 @@ from scalelib import environment, equal, nothing_to_sync, root_digest, wait_unti
 from harness import FULL, case, check, main, say
 from mutations import Tree
 
-STEPS = 2500 if FULL else 200  # of each case
+STEPS = 2500 if FULL else 100  # of each case
 START_STEPS = 500              # before the first mount
 BATCH_MAX = 40                 # changes between two syncs, at most
 PUSH_SEC = 10                  # until a change that is pushed must be shown

@@ -38,12 +38,15 @@ class Shared:
         self.tree = self.root / SPIDER
         make_tree(self.tree, "wide", FOLDERS, FILES)
         self.index = self.dir / "index"
-        self.changed()
+        self.known = {}
+        self.changed([])
 
-    def changed(self):
-        """The tree is another one now: its digest is computed afresh."""
+    def changed(self, folders):
+        """There are other files in FOLDERS now: the digest is another one."""
         self.whole = None
-        self.digest, entries = root_digest(self.tree)
+        for folder in ("", *folders):
+            self.known.pop(os.fsencode(self.tree / folder), None)
+        self.digest, entries = root_digest(self.tree, self.known)
         equal(entries, ENTRIES, "entries of the tree")
 
     def server(self, w, **options):
@@ -77,11 +80,11 @@ def sent_by(server, act):
 
 
 def change(tree, number):
-    """Writes to NUMBER files in as many folders as there are."""
-    for i in range(number):
-        path = tree.tree / f"dir{i * 7 % FOLDERS:04d}" / f"file_{i:04d}.py"
-        path.write_bytes(b"changed %d\n" % time.monotonic_ns())
-    tree.changed()
+    """Writes to NUMBER files in twenty folders."""
+    folders = [f"dir{i % 20 * 7 % FOLDERS:04d}" for i in range(number)]
+    for i, folder in enumerate(folders):
+        (tree.tree / folder / f"file_{i:04d}.py").write_bytes(b"changed %d\n" % time.monotonic_ns())
+    tree.changed(folders)
 
 
 @case(f"{ENTRIES} entries: mounted, remounted, refreshed, pushed: what moves follows what changed")
