@@ -55,6 +55,12 @@ static ssize_t channel_read(int fd, void *data, size_t len, void *userdata)
 
         if (replay)
                 memcpy(data, c->init.init, (size_t)n);
+        /*
+         * How the kernel says that the mount is gone if it was in the middle of handing over a request. Of what libfuse does not expect it speaks by perror(3), on a thread
+         * that it is about to cancel: if that is in there, standard error stays locked for ever.
+         */
+        if (n < 0 && errno == ECONNABORTED)
+                errno = ENODEV;
         if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
                 last_unique = ((const struct fuse_in_header *)data)->unique;
                 progress_begin(((const struct fuse_in_header *)data)->opcode);

@@ -122,8 +122,7 @@ static int serve(struct filesystem *fs)
                 end_ending();
         }
         fuse_loop_cfg_destroy(config);
-        /* How the kernel says that the mount is gone if it was in the middle of handing over a request; otherwise ENODEV, libfuse's end. */
-        return r == -ECONNABORTED ? 0 : r;
+        return r;
 }
 
 struct daemon_request {
