@@ -13,7 +13,7 @@ from changing_files import Master, at_rest
 from harness import FULL, Failure, case, check, equal, fail, main, program, report, run_ok, say, wait_until
 
 CYCLES = 1000 if FULL else 40
-ROUNDS = 1000 if FULL else 24  # of changes, refresh, reads
+ROUNDS = 24 * 60 if FULL else 24  # of changes, refresh, reads: a day with a new version each minute
 WARM = 500 if FULL else 10     # cycles or rounds until all that is kept is there: the master's contents in memory (64 MiB), what each arena of malloc once needed
 RSS_SLACK_KIB = (6 if FULL else 64 + 8) * 1024  # with --full what malloc wavers by, and a leak of 12 KiB a round shows; otherwise the master's contents still come in
 SLACK = (16, 4)                # descriptors, of contents that are just open, and threads: libfuse starts them as they are needed
