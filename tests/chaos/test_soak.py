@@ -10,14 +10,13 @@ from pathlib import Path
 
 import world  # noqa: F401 (the harness on the path)
 from changing_files import Master, at_rest
-from harness import FULL, Failure, case, check, equal, fail, main, program, report, run_ok, say, wait_until
+from harness import FULL, Failure, case, check, equal, fail, has_sanitizer, main, program, report, run_ok, say, wait_until
 
 CYCLES = 1000 if FULL else 40
 ROUNDS = 24 * 60 if FULL else 24  # of changes, refresh, reads: a day with a new version each minute
 WARM = 500 if FULL else 10     # cycles or rounds until all that is kept is there: the master's contents in memory (64 MiB), what each arena of malloc once needed
 RSS_SLACK_KIB = (6 if FULL else 64 + 8) * 1024  # with --full what malloc wavers by, and a leak of 12 KiB a round shows; otherwise the master's contents still come in
 SLACK = (16, 4)                # descriptors, of contents that are just open, and threads: libfuse starts them as they are needed
-QUARANTINE_KIB = 256 * 1024    # that ASan keeps of what was freed
 SPOOLS_MAX = 64
 OPERATIONS = 200               # in a round
 
@@ -59,8 +58,7 @@ class Gauge:
         last = usage(self.pid)
         say(f"{self.name}: {self.first} KiB, descriptors, threads, then {last}")
         self.told = f"{self.name} {round(self.first[0] / 1024)} MiB, {self.first[2]} threads, then {round(last[0] / 1024)} MiB, {last[2]}"
-        slack = RSS_SLACK_KIB + ("libasan" in run_ok(["ldd", program("fsyncfs")]).stdout) * QUARANTINE_KIB
-        check(last[0] <= self.first[0] + slack, f"{self.name}: memory {self.first[0]} KiB, then {last[0]}")
+        check(has_sanitizer() or last[0] <= self.first[0] + RSS_SLACK_KIB, f"{self.name}: memory {self.first[0]} KiB, then {last[0]}")
         try:
             wait_until(self._settled, f"{self.name}: no more descriptors and threads than before")
         except Failure:
