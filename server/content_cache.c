@@ -207,3 +207,13 @@ void content_cache_expire(struct content_cache *cache, int64_t idle_ms)
         mutex_unlock(&cache->lock);
         let_go(gone);
 }
+
+size_t content_cache_get_bytes(struct content_cache *cache)
+{
+        size_t bytes;
+
+        mutex_lock(&cache->lock);
+        bytes = cache->bytes;
+        mutex_unlock(&cache->lock);
+        return bytes;
+}

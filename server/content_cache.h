@@ -59,3 +59,6 @@ void content_cache_put(struct content_cache *cache, const struct content_key *ke
 
 /** Drops what nobody has asked for in IDLE_MS. Now and then. */
 void content_cache_expire(struct content_cache *cache, int64_t idle_ms);
+
+/** How many bytes it holds. */
+size_t content_cache_get_bytes(struct content_cache *cache);

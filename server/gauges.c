@@ -112,6 +112,10 @@ int gauges_format(const struct master *master, struct buffer *out)
                 r = format_one(out, "fsyncfs_workspaces", "gauge",
                                "Workspaces that somebody has asked for lately", workspaces);
         if (r >= 0)
+                r = format_one(out, "fsyncfs_memory_contents_bytes", "gauge",
+                               "Contents that are kept in memory, as many want them",
+                               content_cache_get_bytes(master->contents));
+        if (r >= 0)
                 r = format_one(out, "fsyncfs_connections_refused_total", "counter",
                                "Connections beyond the bounds, closed as they came", rpc_gate_refused());
         if (r >= 0)

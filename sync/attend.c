@@ -60,6 +60,7 @@ static int send_presence(struct attend *a, struct rpc_stream *stream)
 static void *tell_main(void *arg)
 {
         struct attend *a = arg;
+        struct rpc_stream *stream;
 
         thread_name("attend-tell");
         mutex_lock(&a->lock);
@@ -68,10 +69,11 @@ static void *tell_main(void *arg)
                         condition_wait(&a->change, &a->lock);
                         continue;
                 }
+                stream = a->stream;
                 a->changed = false;
                 a->sending = true;
                 mutex_unlock(&a->lock);
-                send_presence(a, a->stream); /* one that fails has ended, and `listen` sees it */
+                send_presence(a, stream); /* one that fails has ended, and `listen` sees it */
                 mutex_lock(&a->lock);
                 a->sending = false;
                 condition_broadcast(&a->change);

@@ -88,17 +88,18 @@ static int wait_ready(struct session *s, struct rpc_channel *channel, int timeou
 }
 
 /* A channel connects when it is first used. */
-static int open_channels(struct session *s, struct master *m, struct failure *failure)
-        TSA_REQUIRES(s->connecting)
+static int open_channels(struct session *s, size_t i, struct failure *failure) TSA_REQUIRES(s->connecting)
 {
+        const char *address = s->source->masters[i];
+        struct master *m = &s->masters[i];
         struct rpc_channel_options options = { .token = s->token,
                                                .receive_max_bytes = RECEIVE_MAX_BYTES,
                                                .tls = s->tls };
 
         for (int lane = 0; lane < LANE_COUNT; lane++) {
-                int r = m->channels[lane] ? 0 : rpc_channel_new(m->address, &options, &m->channels[lane]);
+                int r = m->channels[lane] ? 0 : rpc_channel_new(address, &options, &m->channels[lane]);
                 if (r < 0)
-                        return failure_set(failure, r, "cannot use master address '%s': %s", m->address,
+                        return failure_set(failure, r, "cannot use master address '%s': %s", address,
                                            strerror(-r));
         }
         return 0;
@@ -227,8 +228,7 @@ static int try_master(struct session *s, size_t i, int timeout_ms, struct failur
         struct handshake h = { .ahead_ms = HANDSHAKE_NO_CLOCK };
         int r;
 
-        s->masters[i].address = s->source->masters[i];
-        r = open_channels(s, &s->masters[i], failure);
+        r = open_channels(s, i, failure);
         if (r >= 0 && s->tasks_early)
                 rpc_channel_connect(s->masters[i].channels[LANE_TASKS]);
         if (r >= 0)
@@ -307,15 +307,15 @@ int session_connect(struct session *session, struct failure *failure)
 
 int session_reconnect(struct session *session, struct failure *failure)
 {
-        const struct master *m = &session->masters[masters_current(session->health)];
+        size_t i = masters_current(session->health);
         struct failure why = { 0 };
         int r;
 
         if (session->source->n_masters > 1)
                 return session_connect(session, failure);
-        r = wait_ready(session, m->channels[LANE_TREE], session->timeout_ms, &why);
+        r = wait_ready(session, session->masters[i].channels[LANE_TREE], session->timeout_ms, &why);
         if (r < 0)
-                explain_unready(m->address, r, session->timeout_ms, &why, failure);
+                explain_unready(session->source->masters[i], r, session->timeout_ms, &why, failure);
         /* A certificate that is not accepted may be replaced at any moment, and nobody who reads asked for one. */
         return r < 0 && why.text[0] ? -EHOSTUNREACH : r;
 }
@@ -330,8 +330,7 @@ static int ask_master(size_t i, int timeout_ms, void *arg)
         int r;
 
         mutex_lock(&s->connecting);
-        s->masters[i].address = s->source->masters[i];
-        r = open_channels(s, &s->masters[i], NULL);
+        r = open_channels(s, i, NULL);
         mutex_unlock(&s->connecting);
         if (r >= 0)
                 r = reach(s, i, timeout_ms, &h, NULL);

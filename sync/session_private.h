@@ -24,7 +24,6 @@ enum lane {
 
 struct master {
         struct rpc_channel *channels[LANE_COUNT]; /* owned; NULL until the master is tried */
-        const char *address;                      /* borrowed from source */
 };
 
 struct session {

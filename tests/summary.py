@@ -59,10 +59,11 @@ def read(tally, path):
         return tally.program(path.parent.name, path.read_text(), True)
     if not path.exists():
         return tally.fail(f"{path}: the tests did not run", "")
+    where = path.parts[0] if path.parts[0] != "build" else path.stem.partition("-")[2]  # a wrapper, as valgrind
     for line in path.read_text().splitlines():
         test = json.loads(line)
         output = "\n".join(filter(None, [test.get("stdout", ""), test.get("stderr", "")]))
-        name = f"{path.parts[0]}: {test['name']}" if path.parts[0] != "build" else test["name"]
+        name = f"{where}: {test['name']}" if where else test["name"]
         tally.program(name, output, test.get("returncode") == 0 and test["result"] not in ("TIMEOUT", "INTERRUPT"))
     return None
 

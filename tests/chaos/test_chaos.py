@@ -105,8 +105,11 @@ def sound(world):
     for worker in world.workers:
         run_ok(["umount", worker.point])
     for worker in world.workers:
-        for daemon in worker.daemons:
-            wait_until(lambda d=daemon: not d.running(), f"the end of a daemon of mount {worker.number}")
+        for mount in worker.mounts:
+            try:
+                mount.daemon.wait()
+            except Failure as failure:
+                fail(f"mount {worker.number}: {failure}\n{threads_of(mount.serving_pid())}")
         check(worker.mount.daemon.popen.returncode == 0, "the exit code of the last daemon")
     for cache in sorted({world.w.path(worker.cache) for worker in world.workers}):
         run_ok([program("fsyncfs"), "cache", "verify", "--cache", cache])

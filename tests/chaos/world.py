@@ -76,7 +76,7 @@ class Worker:
         self.world, self.number, self.proxy, self.cache = world, number, proxy, cache
         self.options = [f"timeout={TIMEOUT_SEC}", *options]
         self.clock = Clock(world.w, f"worker{number}")
-        self.daemons = []    # all that ever ran, the present one last
+        self.mounts = []     # all that ever were, the present one last
         self.stopped = False
         self.excused = 0.0   # what began before this time may have waited for a stopped daemon
         self.mount_once()
@@ -88,7 +88,7 @@ class Worker:
     def mount_once(self):
         with self.clock.shown():
             self.mount = self.world.w.mount(self.proxy.source, cache=self.cache, options=self.options, point=self.point.name)
-        self.daemons.append(self.mount.daemon)
+        self.mounts.append(self.mount)
         self.anew = False  # true: it was unmounted by us, and not mounted again yet
 
     def mounted(self):
@@ -212,10 +212,10 @@ class World:
         check(not self.editor.error, f"the editor: {self.editor.error!r}")
         for worker in self.workers:
             worker.check_reader()
-            for daemon in worker.daemons:
-                code = daemon.popen.poll()
+            for mount in worker.mounts:
+                code = mount.daemon.popen.poll()
                 if code not in (None, 0, -signal.SIGKILL):
-                    fail(f"a daemon of mount {worker.number} ended with {code}: {daemon.output()[-1500:]}")
+                    fail(f"a daemon of mount {worker.number} ended with {code}: {mount.daemon.output()[-1500:]}")
         code = self.server.popen.poll()
         check(code in (None, 0, -signal.SIGKILL), f"the server ended with {code}: {self.server.output()[-1500:]}")
         if EXPECT_TAKEOVER:

@@ -209,7 +209,7 @@ PUBLIC int mkdir(const char *path, mode_t mode)
 
 /* ---- memory ---- */
 
-#ifndef __SANITIZE_ADDRESS__ /* it has an allocator of its own, which has to see every block */
+#ifndef FAULTS_NO_MEMORY
 
 static bool fails_memory(const void *caller)
 {

@@ -41,5 +41,5 @@ void faults_use(struct faults *faults, const char *text_begin, const char *text_
 /** Counts a call of CLASS: whether it is to fail. For calls that a test stands in for. */
 bool faults_strike(enum fault_class class);
 
-/** How many blocks of memory are in use. 0 in a build with the address sanitizer, where memory is not looked at and never fails. */
+/** How many blocks of memory are in use. 0 in a build with a sanitizer, where memory is not looked at and never fails. */
 int64_t faults_live_blocks(void);

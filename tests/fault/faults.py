@@ -4,8 +4,6 @@ import ctypes
 import errno
 import mmap
 import os
-import re
-import subprocess
 from pathlib import Path
 
 READ, WRITE, SYNC, NAMES, OPEN, MAKE, MAP, LENGTH, MEMORY = (1 << i for i in range(9))
@@ -17,12 +15,6 @@ class Control(ctypes.Structure):  # struct faults
                 for name in ("device", "classes", "error", "skip", "times", "delay_us", "stuck", "seen", "failed")]
 
 
-def _preload(library):
-    """LIBRARY, behind the runtime of the sanitizer that it is built with, if any: which has to be ready before the first call."""
-    linked = subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout
-    return " ".join([*re.findall(r"=> (\S*/lib[at]san\.so\S*)", linked), str(library)])
-
-
 class Faults:
     """Injects into processes that were started with its environment, in calls on the file system of FOLDER."""
 
@@ -32,7 +24,7 @@ class Faults:
             self._map = mmap.mmap(f.fileno(), 0)
         self._control = Control.from_buffer(self._map)
         self._control.device = os.stat(folder).st_dev
-        self.environment = {"LD_PRELOAD": _preload(Path(build) / "tests" / "fault" / "libfaults.so"),
+        self.environment = {"LD_PRELOAD": str(Path(build) / "tests" / "fault" / "libfaults.so"),
                             "FSYNCFS_FAULTS": str(control_file)}
 
     def fail(self, classes, number=errno.EIO, skip=0, times=-1):

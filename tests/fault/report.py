@@ -63,6 +63,9 @@ def main():
     text = "".join("| " + " | ".join(row) + " |\n" for row in rows)
     PAGE.write_text(before + HEAD + text + rest[len(table):])
     print(f"{len(new)} rows of {len(rows)}")
+    for row in rows:
+        if row not in new:
+            print(f"as it was: {row[0]}")
 
 
 main()

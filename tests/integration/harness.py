@@ -79,6 +79,11 @@ def waits(pid):
     return dict(found)
 
 
+def has_sanitizer():
+    """Whether the programs are built with one that keeps memory of its own beside theirs."""
+    return re.search(r"lib[at]san\.so", run_ok(["ldd", program("fsyncfs")]).stdout) is not None
+
+
 def wait_until(condition, what, timeout=WAIT_SEC):
     """Polls until condition() is true and returns its value; a Failure that names WHAT otherwise."""
     deadline = time.monotonic() + timeout

@@ -169,11 +169,14 @@ static void test_expired(void **state)
 {
         struct content_cache *cache = cache_of(LEN * 10);
 
+        assert_int_equal(content_cache_get_bytes(cache), 0);
         put(cache, 1);
         content_cache_expire(cache, 60000);
         assert_true(has(cache, 1));
+        assert_in_range(content_cache_get_bytes(cache), LEN, LEN * 2);
         content_cache_expire(cache, 0);
         assert_false(has(cache, 1));
+        assert_int_equal(content_cache_get_bytes(cache), 0);
         put(cache, 1); /* and there is room again */
         assert_true(has(cache, 1));
         content_cache_free(cache);

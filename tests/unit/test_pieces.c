@@ -758,7 +758,14 @@ static int fill_disk(struct fixture *f)
         if (store_pieces_open(store, &c->id, SIZE, true, &pieces) != -ENOSPC || !is_du(f, store))
                 return 6;
         close(others);
-        return unlink(path) == 0 && bring(open_listed(store, c), c, 0) == STORE_OK && is_du(f, store) ? 0 : 7;
+        if (unlink(path) < 0)
+                return 7;
+        pieces = open_listed(store, c);
+        if (bring(pieces, c, 0) != STORE_OK || !is_du(f, store))
+                return 7;
+        store_pieces_unref(pieces);
+        store_free(store);
+        return 0;
 }
 
 static void test_full_disk(void **state)

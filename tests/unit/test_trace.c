@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/lock.h"
 #include "base/util.h"
 #include "fs/trace.h"
 #include "tests/unit/unit.h"
@@ -37,13 +38,14 @@ static void test_event(void **state)
         struct trace *trace = make();
         struct trace_event event;
 
+        thread_name("reader"); /* this process's, too */
         wait_once(
                 trace, getpid(),
                 (struct trace_wait){ .ino = 7, .offset = 3, .size = 11, .why = TRACE_PIECE, .error = -EIO });
         event = last_event(trace);
         assert_int_equal(event.number, 1);
         assert_int_equal(event.pid, getpid());
-        assert_string_equal(event.command, "test_trace");
+        assert_string_equal(event.command, "reader");
         assert_int_equal(event.ino, 7);
         assert_int_equal(event.offset, 3);
         assert_int_equal(event.size, 11);

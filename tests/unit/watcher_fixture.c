@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "base/hash.h"
 #include "tests/tempdir.h"
@@ -303,6 +304,7 @@ int set_up(void **state)
         condition_init(&f->gate_moved);
         strcpy(f->base, "/tmp/test_watcher.XXXXXX");
         assert_non_null(mkdtemp(f->base));
+        f->mounted = mount("none", f->base, "tmpfs", 0, "mode=755") == 0;
         join(path, sizeof(path), f->base, "root");
         assert_int_equal(mkdir(path, 0755), 0);
         join(f->spider, sizeof(f->spider), path, SPIDER);
@@ -320,6 +322,8 @@ int tear_down(void **state)
         free(f->rows);
         condition_release(&f->gate_moved);
         mutex_release(&f->lock);
+        if (f->mounted)
+                umount2(f->base, MNT_DETACH);
         assert_int_equal(tempdir_remove(f->base), 0);
         free(f);
         return 0;

@@ -22,7 +22,8 @@ struct row;
 
 struct fixture {
         enum watcher_kind kind;
-        char base[64];    /* holds all of it */
+        char base[64]; /* holds all of it */
+        bool mounted; /* it is a file system of its own: fanotify tells of all that others do on one, which would count */
         char spider[128]; /* the spider's folder */
         struct watcher *watcher;
         struct mutex lock;
