@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from harness import PEERS, Server, case, check, equal, main, program, run, run_ok
+from harness import PEERS, case, check, equal, main, program, run, run_ok
 
 sys.path.insert(0, str(PEERS))
 
@@ -29,7 +29,7 @@ def masters(w):
         folder = w.path(name, "spider")
         folder.mkdir(parents=True)
         folder.joinpath("run.py").write_bytes(data)
-        servers.append(w._own(Server(w, w.path(name), index=w.path(f"{name}.index"))))
+        servers.append(w.server(root=w.path(name)))
     return servers, good, evil
 
 

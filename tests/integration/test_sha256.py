@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 
-from harness import PEERS, SPIDER, Server, case, check, equal, main, one_line, program, run, run_ok
+from harness import PEERS, SPIDER, case, check, equal, main, one_line, program, run, run_ok
 from peers import hostile_master
 from trees import same_snapshot, snapshot
 
@@ -168,7 +168,7 @@ def forged(w):
     for name, data in (("attacker", evil), ("victim", good)):
         w.path(name, SPIDER).mkdir(parents=True)
         w.path(name, SPIDER, "run.py").write_bytes(data)
-        mounts.append(w.mount(w._own(Server(w, w.path(name), index=w.path(f"{name}.index"), options=SHA))))
+        mounts.append(w.mount(w.server(root=w.path(name), options=SHA)))
         equal(mounts[-1].point.joinpath("run.py").read_bytes(), data, f"the {name}'s mount")
 
 
