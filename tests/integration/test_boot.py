@@ -215,7 +215,7 @@ def boot(w):
     prepare_machine(w)
     with Machine(w) as m:
         wait_until(lambda: any("trying again" in line["MESSAGE"] for line in m.journal("-t", "mount.fsyncfs")), "a mount that waits")
-        equal(m.show("fsyncfs-server", "ActiveState"), "activating", "the server")
+        m.await_state("fsyncfs-server", "activating")
         equal(m.show("srv-shop.mount", "ActiveState"), "inactive", "a mount that requires it")
         m.run("touch", "/run/go")
         for unit in ("fsyncfs-server.service", "mnt-shop.mount", "srv-shop.mount"):

@@ -165,7 +165,7 @@ def mounted(w):
     def as_told(what):
         line = next(line for line in open("/proc/self/mounts").read().splitlines() if str(point) in line)
         check("noexec" in line, f"{what}: {line}")
-        equal(os.getxattr(point / "f", "user.fsyncfs.cached"), b"100", f"{what}: xattr")
+        wait_until(lambda: os.getxattr(point / "f", "user.fsyncfs.cached") == b"100", f"{what}: xattr")  # it goes to the store when it was read
         check(w.path("cache", "format").exists(), f"{what}: the cache is where it was told")
     as_told("mounted")
     equal(run_ok([program("fsyncfs"), "cache", "stat"], env=environment).stdout.splitlines()[0], str(w.path("cache")), "cache stat")
