@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
 
-from harness import BUILD, PEERS, Failure, check, fail, is_mounted, program, run, run_ok, wait_until  # noqa: E402
+from harness import BUILD, PEERS, Failure, check, fail, is_mounted, program, run, run_ok, wait_until, waits  # noqa: E402
 import peers  # noqa: E402,F401 (tests/peers on the path)
 from changing_files import Master  # noqa: E402
 from shifted_clock import Clock  # noqa: E402
@@ -154,15 +154,12 @@ class Worker:
 
 def threads_of(pid):
     """Where the threads of a process are, for people."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(OSError):
-            found.append(f"{(task / 'comm').read_text().strip()}: {(task / 'wchan').read_text()}")
+    found = waits(pid)
     if not found:
         return "its daemon is gone"
     stacks = subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"], capture_output=True, text=True) \
         if Path("/usr/bin/gdb").exists() else None
-    return "\n".join(sorted(found)) + ("\n" + stacks.stdout[-20000:] if stacks else "")
+    return "\n".join(found) + ("\n" + stacks.stdout[-20000:] if stacks else "")
 
 
 class Editor(threading.Thread):

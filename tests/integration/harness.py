@@ -4,7 +4,7 @@ All servers listen on 127.0.0.1 only. Whatever a case starts lives in a Work; le
 removes the folder, also after a failure, a signal or a time-out. After a failure the logs are printed.
 """
 
-import collections
+import contextlib
 import ctypes
 import errno
 import itertools
@@ -60,23 +60,19 @@ def holders(point):
     """The processes in whose namespaces of mounts POINT is mounted."""
     found = []
     for path in Path("/proc").glob("[0-9]*/mountinfo"):
-        try:
+        with contextlib.suppress(OSError):
             if f" {point} " in path.read_text():
                 found.append(f"{path.parent.name} {(path.parent / 'comm').read_text().strip()}")
-        except OSError:
-            pass
     return found
 
 
 def waits(pid):
-    """How many threads of PID wait in what of the kernel's."""
-    found = collections.Counter()
-    for path in Path(f"/proc/{pid}/task").glob("*/wchan"):
-        try:
-            found[path.read_text()] += 1
-        except OSError:
-            pass
-    return dict(found)
+    """Where in the kernel each thread of PID waits, for people: none if it is gone."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            found.append(f"{(task / 'comm').read_text().strip()}: {(task / 'wchan').read_text()}")
+    return sorted(found)
 
 
 def has_sanitizer():
