@@ -18,6 +18,16 @@
                 real_;                                                                                       \
         })
 
+/** In syscall(2): the arguments after NUMBER, into the array A of six. */
+#define ARGUMENTS_AFTER(number, a)                                                                           \
+        do {                                                                                                 \
+                va_list ap_;                                                                                 \
+                va_start(ap_, number);                                                                       \
+                for (int i_ = 0; i_ < 6; i_++)                                                               \
+                        (a)[i_] = va_arg(ap_, long);                                                         \
+                va_end(ap_);                                                                                 \
+        } while (0)
+
 /** In a function like open(2): the mode that follows FLAGS, its last named argument. */
 #define MODE_AFTER(flags)                                                                                    \
         ({                                                                                                   \

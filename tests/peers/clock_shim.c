@@ -3,10 +3,8 @@
  * time. Waits until a wall clock's time (abseil's, below gRPC) get the shift taken off again when they begin; unlike with a real clock, one under way
  * does not notice a jump.
  */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -15,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SEC INT64_C(1000000000)
+#include "tests/fault/interpose.h"
 
-#pragma GCC visibility push(default) /* the project's own code is hidden, and nothing here may be */
+#define SEC INT64_C(1000000000)
 
 static const volatile int64_t *shift;
 
@@ -40,7 +38,7 @@ static struct timespec shifted(struct timespec ts, int64_t by)
         return (struct timespec){ .tv_sec = ns / SEC, .tv_nsec = ns % SEC };
 }
 
-int clock_gettime(clockid_t clock, struct timespec *ts)
+PUBLIC int clock_gettime(clockid_t clock, struct timespec *ts)
 {
         int r = (int)syscall(SYS_clock_gettime, clock, ts);
 
@@ -49,7 +47,7 @@ int clock_gettime(clockid_t clock, struct timespec *ts)
         return r;
 }
 
-int gettimeofday(struct timeval *restrict tv, void *restrict zone)
+PUBLIC int gettimeofday(struct timeval *restrict tv, void *restrict zone)
 {
         struct timespec ts;
         int r = clock_gettime(CLOCK_REALTIME, &ts);
@@ -59,7 +57,7 @@ int gettimeofday(struct timeval *restrict tv, void *restrict zone)
         return r;
 }
 
-time_t time(time_t *ret)
+PUBLIC time_t time(time_t *ret)
 {
         struct timespec ts = { 0 };
 
@@ -69,22 +67,15 @@ time_t time(time_t *ret)
         return ts.tv_sec;
 }
 
-long syscall(long number, ...)
+PUBLIC long syscall(long number, ...)
 {
-        static long (*real)(long, ...);
         struct timespec until;
         long a[6];
-        va_list list;
 
-        va_start(list, number);
-        for (int i = 0; i < 6; i++)
-                a[i] = va_arg(list, long);
-        va_end(list);
-        if (!real)
-                real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+        ARGUMENTS_AFTER(number, a);
         if (number == SYS_futex && (a[1] & FUTEX_CLOCK_REALTIME) && a[3] && shift) {
                 until = shifted(*(const struct timespec *)a[3], -*shift);
                 a[3] = (long)&until;
         }
-        return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -3,18 +3,18 @@
  * with or without RESOLVE_NO_SYMLINKS. Its answers are the kernel's as far as the units of the master ask; that nothing leads out of a workspace is not its
  * business but that of the runs without valgrind.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "tests/fault/interpose.h"
 
 #define LINKS_MAX 40
 
@@ -105,19 +105,12 @@ static long open_beneath(int dirfd, const char *path, const struct open_how *how
         return -1;
 }
 
-long syscall(long number, ...)
+PUBLIC long syscall(long number, ...)
 {
-        static long (*real)(long, ...);
         long a[6];
-        va_list list;
 
-        va_start(list, number);
-        for (int i = 0; i < 6; i++)
-                a[i] = va_arg(list, long);
-        va_end(list);
+        ARGUMENTS_AFTER(number, a);
         if (number == SYS_openat2)
                 return open_beneath((int)a[0], (const char *)a[1], (const struct open_how *)a[2]);
-        if (!real)
-                real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
-        return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
