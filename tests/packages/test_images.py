@@ -40,10 +40,10 @@ def schemas(w):
 
 
 class Images:
-    """buildah with a store of its own."""
+    """buildah with a store of its own, of overlays where the kernel has them: copies of each layer would be gigabytes."""
 
     def __init__(self, w):
-        self.command = ["buildah", "--root", w.path("store"), "--runroot", w.path("run"), "--storage-driver", "vfs"]
+        self.command = ["buildah", "--root", w.path("store"), "--runroot", w.path("run")]
 
     def run(self, *argv):
         return run_ok([*self.command, *argv], timeout=LONG_SEC).stdout.strip()
