@@ -122,6 +122,11 @@ static int reserve(struct setting_state *state)
         return 0;
 }
 
+static int call(const struct settings *settings, const struct setting *row, const char *value)
+{
+        return row->set(row, (char *)settings->target + row->field, value);
+}
+
 /* A list goes on within a layer, and begins anew in the next. */
 static int begin(struct settings *settings, const struct setting *row, struct setting_state *state,
                  enum setting_layer layer)
@@ -131,7 +136,7 @@ static int begin(struct settings *settings, const struct setting *row, struct se
         if (row->kind != SETTING_LIST || state->n == 0 || state->values[0].origin.layer == layer)
                 return 0;
         forget(state);
-        return row->set(settings->target, NULL);
+        return call(settings, row, NULL);
 }
 
 static int set(struct settings *settings, const struct setting *row, const char *value,
@@ -144,7 +149,7 @@ static int set(struct settings *settings, const struct setting *row, const char 
         if (r == 0)
                 r = reserve(state);
         if (r == 0 && row->set)
-                r = row->set(settings->target, text);
+                r = call(settings, row, text);
         if (r < 0) {
                 free(text);
                 return r;

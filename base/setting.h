@@ -39,9 +39,11 @@ struct setting {
                 choices; /* words that it may be, separated by blanks, for completion; NULL: none are known */
         const char *fallback; /* its default, as told to people; NULL: none */
         const char *help;     /* one line */
-        /* Mandatory but for what is COMMAND_ONLY. VALUE stays until the settings are released; a flag's is "yes" or "no"; NULL for a list: forget what was said before. 0;
-         * -EINVAL for a value that is not as `expects` says; -E2BIG for too many of a list; -ENOMEM. */
-        int (*set)(void *target, const char *value);
+        /* Mandatory but for what is COMMAND_ONLY; base/setting_field.h has those of plain fields. FIELD is in the target. VALUE stays until the settings are released; a flag's is
+         * "yes" or "no"; NULL for a list: forget what was said before. 0; -EINVAL for a value that is not as `expects` says; -E2BIG for too many of a list; -ENOMEM. */
+        int (*set)(const struct setting *row, void *field, const char *value);
+        size_t field;         /* how far into the target; 0: `set` gets the target itself */
+        unsigned least, most; /* of a number */
 };
 
 struct setting_table {

@@ -38,7 +38,7 @@ int ahead_start(struct filesystem *fs)
 {
         int r;
 
-        if (fs->options.prefetch_off)
+        if (fs->options.prefetch == PREFETCH_OFF)
                 return 0;
         r = start_readahead(fs);
         return r == 0 ? start_learning(fs) : r;

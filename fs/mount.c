@@ -79,7 +79,7 @@ static int open_session(struct filesystem *fs, struct failure *failure)
                 .tls_files = { .cert = fs->options.cert, .key = fs->options.key, .ca = fs->options.ca },
                 .hash = fs->options.hash,
                 .timeout_ms = (int)fs->options.timeout_sec * 1000,
-                .tasks_early = !fs->options.prefetch_off,
+                .tasks_early = fs->options.prefetch != PREFETCH_OFF,
                 .connected = ahead_connected,
                 .connected_arg = fs,
         };

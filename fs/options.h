@@ -17,9 +17,15 @@
 
 /** Whether the kernel reads large files without this process. */
 enum passthrough_mode {
-        PASSTHROUGH_AUTO, /* if it pays for the tree, and can be had */
-        PASSTHROUGH_ON,   /* if it can be had */
+        PASSTHROUGH_AUTO, /* if it pays for the tree, and can be had; the order is that of the option's choices */
+        PASSTHROUGH_ON, /* if it can be had */
         PASSTHROUGH_OFF,
+};
+
+/** Whether anything is brought before it is read. */
+enum prefetch_mode {
+        PREFETCH_AUTO, /* the order is that of the option's choices */
+        PREFETCH_OFF,
 };
 
 struct mount_options {
@@ -35,9 +41,9 @@ struct mount_options {
         unsigned timeout_sec;     /* of a read that needs the master, and of the mount's connection */
         unsigned retry_sec;       /* how long a mount that finds no master asks again */
         unsigned refresh_sec;     /* 0: not by the clock */
-        bool prefetch_off;        /* nothing is brought before it is read */
-        uint64_t prefetch_rate;   /* bytes a second, of what is prefetched in bulk; 0: no limit */
-        bool push;                /* when the master says that there is a new version */
+        enum prefetch_mode prefetch;
+        uint64_t prefetch_rate; /* bytes a second, of what is prefetched in bulk; 0: no limit */
+        bool push;              /* when the master says that there is a new version */
         int lazy_sec; /* how long a mount waits for all of a first version before it is shown in part; -1: for ever */
         struct store_limits limits; /* of the cache */
         bool offline;               /* mount the last catalog, ask no master */

@@ -80,7 +80,7 @@ static int open_versions(struct server *s)
                 .dir = s->index.path.data,
                 .watch = s->options.watch,
                 .watch_drop_percent = s->options.watch_drop_percent,
-                .stat_pass_ms = s->options.stat_pass_sec * 1000,
+                .stat_pass_ms = s->options.stat_pass_sec * INT64_C(1000),
                 .hash = s->options.hash,
                 .journal_max = s->options.journal_max,
         };
@@ -124,7 +124,7 @@ static int open_master(struct server *s)
         if (r < 0)
                 return complain("cannot start", "memory", r, "");
         m->tokens = s->credentials.tokens;
-        m->scan_ttl_ms = s->options.scan_ttl_sec * 1000;
+        m->scan_ttl_ms = s->options.scan_ttl_sec * INT64_C(1000);
         r = pool_new(0, &m->pool);
         if (r >= 0)
                 r = pool_new(0, &m->readers);

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/setting_field.h"
+
 #define SCAN_TTL_SEC  60
 #define STAT_PASS_SEC 600
 #define SECONDS_MAX   (24 * 3600)
@@ -13,49 +15,6 @@
 
 /* ---- values ---- */
 
-static int parse_number(const char *text, int64_t least, int64_t most, int64_t *ret)
-{
-        char *end;
-        long long n;
-
-        errno = 0;
-        n = strtoll(text, &end, 10);
-        if (errno != 0 || end == text || *end || n < least || n > most)
-                return -EINVAL;
-        *ret = n;
-        return 0;
-}
-
-static int parse_count(const char *text, unsigned *ret)
-{
-        int64_t n;
-
-        if (parse_number(text, 1, COUNT_MAX, &n) < 0)
-                return -EINVAL;
-        *ret = (unsigned)n;
-        return 0;
-}
-
-static int parse_watch(const char *text, enum watcher_kind *ret)
-{
-        static const struct {
-                const char *name;
-                enum watcher_kind kind;
-        } kinds[] = {
-                { "auto", WATCHER_AUTO },
-                { "fanotify", WATCHER_FANOTIFY },
-                { "inotify", WATCHER_INOTIFY },
-                { "off", WATCHER_OFF },
-        };
-
-        for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-                if (strcmp(text, kinds[i].name) == 0) {
-                        *ret = kinds[i].kind;
-                        return 0;
-                }
-        return -EINVAL;
-}
-
 /* Knobs that tests turn; what cannot be read counts as 0. */
 static uint64_t from_environment(const char *name)
 {
@@ -64,27 +23,7 @@ static uint64_t from_environment(const char *name)
         return text ? strtoull(text, NULL, 10) : 0;
 }
 
-/* Strings stay where they are. */
-#define SET_TEXT(name)                                                                                       \
-        static int set_##name(void *target, const char *value)                                               \
-        {                                                                                                    \
-                struct options *o = target;                                                                  \
-                                                                                                             \
-                if (!value[0])                                                                               \
-                        return -EINVAL;                                                                      \
-                o->name = value;                                                                             \
-                return 0;                                                                                    \
-        }
-
-SET_TEXT(workspace)
-SET_TEXT(index)
-SET_TEXT(token_file)
-SET_TEXT(tls_cert)
-SET_TEXT(tls_key)
-SET_TEXT(tls_client_ca)
-SET_TEXT(metrics)
-
-static int set_listen(void *target, const char *value)
+static int set_listen(const struct setting *row, void *target, const char *value)
 {
         struct options *o = target;
 
@@ -100,69 +39,14 @@ static int set_listen(void *target, const char *value)
         return 0;
 }
 
-static int set_hash(void *target, const char *value)
+static int set_hash(const struct setting *row, void *field, const char *value)
 {
-        struct options *o = target;
+        enum hash_algorithm hash = hash_base_named(value);
 
-        o->hash = hash_base_named(value);
-        return o->hash == HASH_NONE ? -EINVAL : 0;
-}
-
-static int set_insecure(void *target, const char *value)
-{
-        struct options *o = target;
-
-        o->insecure = strcmp(value, "yes") == 0;
+        if (hash == HASH_NONE)
+                return -EINVAL;
+        *(enum hash_algorithm *)field = hash;
         return 0;
-}
-
-static int set_scan_ttl(void *target, const char *value)
-{
-        struct options *o = target;
-
-        return parse_number(value, 0, SECONDS_MAX, &o->scan_ttl_sec);
-}
-
-static int set_stat_pass(void *target, const char *value)
-{
-        struct options *o = target;
-
-        return parse_number(value, 1, SECONDS_MAX, &o->stat_pass_sec);
-}
-
-static int set_watch(void *target, const char *value)
-{
-        struct options *o = target;
-
-        return parse_watch(value, &o->watch);
-}
-
-static int set_peer_connections(void *target, const char *value)
-{
-        struct options *o = target;
-
-        return parse_count(value, &o->peer_connections);
-}
-
-static int set_peer_calls(void *target, const char *value)
-{
-        struct options *o = target;
-
-        return parse_count(value, &o->peer_calls);
-}
-
-static int set_log_level(void *target, const char *value)
-{
-        struct options *o = target;
-
-        return log_level_parse(value, &o->log_level);
-}
-
-static int set_log_format(void *target, const char *value)
-{
-        struct options *o = target;
-
-        return log_format_parse(value, &o->log_format);
 }
 
 /* ---- the table ---- */
@@ -172,7 +56,7 @@ static const struct setting rows[] = {
           .kind = SETTING_PATH,
           .argument = "DIR",
           .expects = "a folder",
-          .set = set_workspace,
+          SETTING_TO_TEXT(struct options, workspace),
           .help = "the folder that holds the spiders' folders" },
         { .name = "listen",
           .kind = SETTING_LIST,
@@ -185,7 +69,7 @@ static const struct setting rows[] = {
           .kind = SETTING_PATH,
           .argument = "DIR",
           .expects = "a folder",
-          .set = set_index,
+          SETTING_TO_TEXT(struct options, index),
           .fallback = "/var/lib/fsyncfs/index, or ~/.local/state/fsyncfs/index",
           .help = "what is known of workspaces (/var/lib/fsyncfs/index)" },
         { .name = "hash",
@@ -193,84 +77,85 @@ static const struct setting rows[] = {
           .expects = "xxh3 or sha256",
           .choices = "xxh3 sha256",
           .set = set_hash,
+          .field = SETTING_FIELD(struct options, hash, enum hash_algorithm),
           .fallback = "xxh3",
           .help = "how contents are named: xxh3 (default) or sha256" },
         { .name = "token-file",
           .kind = SETTING_PATH,
           .argument = "FILE",
           .expects = "a file",
-          .set = set_token_file,
+          SETTING_TO_TEXT(struct options, token_file),
           .help = "workers must send one of these tokens" },
         { .name = "tls-cert",
           .kind = SETTING_PATH,
           .argument = "FILE",
           .expects = "a file",
-          .set = set_tls_cert,
+          SETTING_TO_TEXT(struct options, tls_cert),
           .help = "speak TLS with this certificate" },
         { .name = "tls-key",
           .kind = SETTING_PATH,
           .argument = "FILE",
           .expects = "a file",
-          .set = set_tls_key,
+          SETTING_TO_TEXT(struct options, tls_key),
           .help = "the certificate's key" },
         { .name = "tls-client-ca",
           .kind = SETTING_PATH,
           .argument = "FILE",
           .expects = "a file",
-          .set = set_tls_client_ca,
+          SETTING_TO_TEXT(struct options, tls_client_ca),
           .help = "workers must show a certificate of a CA in FILE" },
         { .name = "insecure",
           .kind = SETTING_FLAG,
-          .set = set_insecure,
+          SETTING_TO_FLAG(struct options, insecure),
           .help = "serve other machines without tokens and TLS" },
         { .name = "watch",
           .argument = "HOW",
           .expects = "auto, fanotify, inotify or off",
           .choices = "auto fanotify inotify off",
-          .set = set_watch,
+          SETTING_TO_CHOICE(struct options, watch),
           .fallback = "auto",
           .help = "auto (default), fanotify, inotify or off" },
         { .name = "stat-pass",
           .argument = "SECONDS",
           .expects = "seconds, from 1 to 86400",
-          .set = set_stat_pass,
+          SETTING_TO_NUMBER(struct options, stat_pass_sec, 1, SECONDS_MAX),
           .fallback = "600",
           .help = "walk over what is in use this often (600)" },
         { .name = "scan-ttl",
           .argument = "SECONDS",
           .expects = "seconds, from 0 to 86400",
-          .set = set_scan_ttl,
+          SETTING_TO_NUMBER(struct options, scan_ttl_sec, 0, SECONDS_MAX),
           .fallback = "60",
           .help = "how old stock workers' listings may get (60)" },
         { .name = "peer-connections",
           .argument = "N",
           .expects = "a number, from 1 to 1000000",
-          .set = set_peer_connections,
+          SETTING_TO_NUMBER(struct options, peer_connections, 1, COUNT_MAX),
           .fallback = "4096, at most a quarter of all",
           .help = "connections that one address may have (4096)" },
         { .name = "peer-calls",
           .argument = "N",
           .expects = "a number, from 1 to 1000000",
-          .set = set_peer_calls,
+          SETTING_TO_NUMBER(struct options, peer_calls, 1, COUNT_MAX),
           .fallback = "4096",
           .help = "calls that one address may have under way (4096)" },
         { .name = "metrics",
           .argument = "ADDR:PORT",
           .expects = "ADDR:PORT",
-          .set = set_metrics,
+          SETTING_TO_TEXT(struct options, metrics),
           .help = "status page, /metrics, /healthz and /readyz" },
         { .name = "log-level",
           .argument = "LEVEL",
           .expects = "error, warning, info or debug",
           .choices = "error warning info debug",
-          .set = set_log_level,
+          SETTING_TO_CHOICE(struct options, log_level),
           .fallback = "info",
           .help = "error, warning, info (default) or debug" },
         { .name = "log-format",
           .argument = "FORMAT",
           .expects = "text or json",
           .choices = "text json",
-          .set = set_log_format,
+          SETTING_TO_CHOICE(struct options, log_format),
           .fallback = "text",
           .help = "text (default), or json: an object a line" },
         { .name = "config",

@@ -26,9 +26,9 @@ struct options {
         unsigned peer_connections; /* of one peer; 0: the default */
         unsigned peer_calls;       /* likewise, under way */
         enum hash_algorithm hash;  /* by which contents are named */
-        int64_t scan_ttl_sec;
+        unsigned scan_ttl_sec;
         enum watcher_kind watch;
-        int64_t stat_pass_sec;
+        unsigned stat_pass_sec;
         unsigned watch_drop_percent; /* these two from the environment, for tests */
         uint64_t journal_max;
         enum log_level log_level;

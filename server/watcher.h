@@ -18,11 +18,11 @@
 
 struct watcher;
 
-enum watcher_kind {
-        WATCHER_AUTO = 0,
-        WATCHER_FANOTIFY,
-        WATCHER_INOTIFY,
-        WATCHER_OFF,
+enum watcher_kind { /* in the order of the option's choices */
+                    WATCHER_AUTO = 0,
+                    WATCHER_FANOTIFY,
+                    WATCHER_INOTIFY,
+                    WATCHER_OFF,
 };
 
 struct watcher_options {

@@ -62,11 +62,11 @@ static void test_prefetch(void **state)
         struct mount_options o;
 
         parse(&o, "");
-        assert_false(o.prefetch_off);
+        assert_int_equal(o.prefetch, PREFETCH_AUTO);
         assert_int_equal(o.prefetch_rate, 0);
         mount_options_release(&o);
         parse(&o, "prefetch=off,prefetch_rate=500K");
-        assert_true(o.prefetch_off);
+        assert_int_equal(o.prefetch, PREFETCH_OFF);
         assert_int_equal(o.prefetch_rate, 500 << 10);
         mount_options_release(&o);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/nearest.h"
+#include "base/setting_field.h"
 #include "fs/mount_settings.h"
 #include "tests/unit/unit.h"
 
@@ -329,6 +330,86 @@ static void test_table(void **state)
         }
 }
 
+/* ---- fields ---- */
+
+struct target {
+        char before;
+        bool flag;
+        unsigned number;
+        enum { ONE, TWO, THREE } choice;
+        const char *text;
+        char *path;
+};
+
+static const struct setting fields[] = {
+        { .name = "flag", .kind = SETTING_FLAG, SETTING_TO_FLAG(struct target, flag) },
+        { .name = "number", .expects = "one", SETTING_TO_NUMBER(struct target, number, 3, 12) },
+        { .name = "choice",
+          .expects = "one",
+          .choices = "one two three",
+          SETTING_TO_CHOICE(struct target, choice) },
+        { .name = "text", .expects = "one", SETTING_TO_TEXT(struct target, text) },
+        { .name = "path", .expects = "one", SETTING_TO_PATH(struct target, path) },
+};
+
+static const struct setting_table field_table = { .rows = fields, .n = ARRAY_SIZE(fields) };
+
+static int take_field(struct settings *settings, const char *name, const char *value)
+{
+        static const struct setting_origin origin = { .layer = SETTING_ENVIRONMENT };
+        struct failure failure = { 0 };
+
+        return settings_take(settings, setting_find(&field_table, name, strlen(name)), value, &origin,
+                             &failure);
+}
+
+static void test_fields(void **state)
+{
+        struct target target = { 0 };
+        struct settings settings;
+
+        assert_int_equal(settings_init(&settings, &field_table, &target), 0);
+        assert_int_equal(take_field(&settings, "flag", "on"), 0);
+        assert_int_equal(take_field(&settings, "number", "3"), 0);
+        assert_int_equal(target.number, 3);
+        assert_int_equal(take_field(&settings, "number", "12"), 0);
+        assert_int_equal(take_field(&settings, "choice", "two"), 0);
+        assert_int_equal(target.choice, TWO);
+        assert_int_equal(take_field(&settings, "choice", "three"), 0);
+        assert_int_equal(take_field(&settings, "text", "some"), 0);
+        assert_int_equal(take_field(&settings, "path", "/first"), 0);
+        assert_int_equal(take_field(&settings, "path", "/second"), 0);
+        assert_true(target.flag && target.before == 0);
+        assert_int_equal(target.number, 12);
+        assert_int_equal(target.choice, THREE);
+        assert_string_equal(target.text, "some");
+        assert_string_equal(target.path, "/second");
+        settings_release(&settings);
+        free(target.path);
+}
+
+static void test_bad_fields(void **state)
+{
+        static const char *const rows[][2] = {
+                { "number", "2" },   { "number", "13" },  { "number", "" },
+                { "number", " 5" },  { "number", "+5" },  { "number", "-5" },
+                { "number", "5 " },  { "number", "0x5" }, { "number", "18446744073709551621" },
+                { "choice", "" },    { "choice", "on" },  { "choice", "oneone" },
+                { "choice", "One" }, { "choice", " " },   { "choice", "one two" },
+                { "text", "" },      { "path", "" },
+        };
+        struct target target = { .number = 7, .choice = TWO, .text = "some", .path = NULL };
+        struct settings settings;
+
+        assert_int_equal(settings_init(&settings, &field_table, &target), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                if (take_field(&settings, rows[i][0], rows[i][1]) != -EINVAL)
+                        fail_msg("%s '%s'", rows[i][0], rows[i][1]);
+        assert_true(target.number == 7 && target.choice == TWO && !target.path);
+        assert_string_equal(target.text, "some");
+        settings_release(&settings);
+}
+
 static int make_path(void **state)
 {
         int fd = mkstemp(path);
@@ -346,6 +427,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_files),       cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_flags_and_lists), cmocka_unit_test(test_faults),
         cmocka_unit_test(test_export),          cmocka_unit_test(test_table),
+        cmocka_unit_test(test_fields),          cmocka_unit_test(test_bad_fields),
 };
 
 int main(void)
