@@ -64,26 +64,6 @@ void log_watch(void (*watch)(enum log_level level, const char *line))
         log_watcher = watch;
 }
 
-int log_level_parse(const char *text, enum log_level *ret_level)
-{
-        for (size_t i = 0; i < ARRAY_SIZE(level_names); i++)
-                if (strcmp(text, level_names[i]) == 0) {
-                        *ret_level = (enum log_level)i;
-                        return 0;
-                }
-        return -EINVAL;
-}
-
-int log_format_parse(const char *text, enum log_format *ret_format)
-{
-        bool json = strcmp(text, "json") == 0;
-
-        if (!json && strcmp(text, "text") != 0)
-                return -EINVAL;
-        *ret_format = json ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
-        return 0;
-}
-
 void log_make_printable(char *line)
 {
         for (char *p = line; *p; p++)

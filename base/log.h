@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/util.h"
 
+/* Both in the order of the options' choices. */
+
 enum log_level {
         LOG_LEVEL_ERROR,
         LOG_LEVEL_WARNING,
@@ -34,12 +36,6 @@ void log_to_syslog(void);
 
 /** From now on WATCH gets every line of level warning or error as well: printable, borrowed, from any thread; it must not log. Before threads start. */
 void log_watch(void (*watch)(enum log_level level, const char *line));
-
-/** Reads "error", "warning", "info" or "debug"; -EINVAL for anything else, *ret_level untouched. */
-int log_level_parse(const char *text, enum log_level *ret_level);
-
-/** Reads "text" or "json"; -EINVAL for anything else, *ret_format untouched. */
-int log_format_parse(const char *text, enum log_format *ret_format);
 
 /** Writes one line. LEVEL above the limit is dropped. errno is kept. */
 void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);

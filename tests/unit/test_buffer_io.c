@@ -130,17 +130,6 @@ static void test_clock(void **state)
         assert_int_equal(ts.tv_nsec, 123456789);
 }
 
-static void test_log_level(void **state)
-{
-        enum log_level level = LOG_LEVEL_INFO;
-
-        assert_int_equal(log_level_parse("debug", &level), 0);
-        assert_int_equal(level, LOG_LEVEL_DEBUG);
-        assert_int_equal(log_level_parse("Debug", &level), -EINVAL);
-        assert_int_equal(log_level_parse("", &level), -EINVAL);
-        assert_int_equal(level, LOG_LEVEL_DEBUG);
-}
-
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_buffer_grows),
         cmocka_unit_test(test_buffer_printf),
@@ -149,7 +138,6 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_io_full),
         cmocka_unit_test(test_folders_and_files),
         cmocka_unit_test(test_clock),
-        cmocka_unit_test(test_log_level),
 };
 
 UNIT_MAIN(tests)

@@ -184,19 +184,6 @@ static void test_json_journal(void **state)
         json_decref(j);
 }
 
-static void test_format_parse(void **state)
-{
-        enum log_format format = LOG_FORMAT_TEXT;
-
-        assert_int_equal(log_format_parse("json", &format), 0);
-        assert_int_equal(format, LOG_FORMAT_JSON);
-        assert_int_equal(log_format_parse("JSON", &format), -EINVAL);
-        assert_int_equal(log_format_parse("", &format), -EINVAL);
-        assert_int_equal(format, LOG_FORMAT_JSON);
-        assert_int_equal(log_format_parse("text", &format), 0);
-        assert_int_equal(format, LOG_FORMAT_TEXT);
-}
-
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_text, leave),
         cmocka_unit_test_teardown(test_journal, leave),
@@ -204,7 +191,6 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_json, leave),
         cmocka_unit_test_teardown(test_json_hostile, leave),
         cmocka_unit_test_teardown(test_json_journal, leave),
-        cmocka_unit_test(test_format_parse),
 };
 
 UNIT_MAIN(tests)
