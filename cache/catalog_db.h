@@ -1,6 +1,6 @@
 /*
- * The catalog's database: connections, statements, rows, and SQLite's results as errno. The only unit that knows SQLite;
- * it knows nothing of versions, readers or digests beyond storing them.
+ * The catalog's database: tables, queries, rows. The only unit of cache/ that knows SQLite (base/sql.h); it knows nothing of versions, readers or
+ * digests beyond storing them.
  *
  * A connection is used by one thread at a time. Functions return CATALOG_OK, CATALOG_NONE where it says so, or negative errno:
  * -ENOSPC, -EIO, -ENOMEM, -EBUSY, -EROFS, -EACCES, -EBADMSG (the database is damaged or not ours).
@@ -39,9 +39,6 @@ struct db_version {
 #define DB_PENDING 2
 
 #define DB_LIVE UINT64_C(0x7fffffffffffffff) /* as a generation: the rows that are live */
-
-/** The errno for a result code (extended ones too): 0 for OK, ROW and DONE, else negative, -EIO for what is not in the table. */
-int db_errno(int result);
 
 /**
  * Opens the database at PATH for the catalog's one writer; begins it if it is empty. -EBADMSG also if it is no catalog,

@@ -1,21 +1,16 @@
 /*
  * What the two halves of the database's unit share: catalog_db.c (connections, transactions) and catalog_rows.c (the version,
- * the entries). Nobody else includes this, and nobody else sees SQLite.
+ * the entries). Nobody else includes this, and nobody else of cache/ sees SQLite.
  */
 #pragma once
 
-#include <assert.h>
 #include <string.h>
 
-#include <sqlite3.h>
-
+#include "base/sql.h"
 #include "cache/catalog_db.h"
 
 enum query {
-        Q_BEGIN,
-        Q_BEGIN_WRITE,
-        Q_COMMIT,
-        Q_VERSION,
+        Q_VERSION = SQL_QUERIES,
         Q_SET_VERSION,
         Q_LOOKUP,
         Q_GET,
@@ -38,12 +33,9 @@ enum query {
 };
 
 struct db {
-        sqlite3 *sqlite; /* owned */
-        bool writer;
-        bool log_empty;                    /* writer: the log holds nothing of before, see begin_write */
-        bool unsynced;                     /* writer: this transaction runs with synchronous = OFF */
-        int log_pages;                     /* writer: in the log, as of the last commit */
-        sqlite3_stmt *statements[Q_COUNT]; /* owned; prepared when first used */
+        struct sql sql;
+        bool log_empty; /* writer: the log holds nothing of before, see begin_write */
+        bool unsynced;  /* writer: this transaction runs with synchronous = OFF */
 };
 
 /* Bytes at the end of each page of a database: the XXH3-64 of the others, this machine's byte order (catalog_vfs.c). */
@@ -52,30 +44,6 @@ struct db {
 
 /** Makes SQLite know the layer by which databases are to be opened (DB_VFS). Once. */
 int db_register_vfs(void);
-
-/** As db_errno, with the reason that the system gave where SQLite's code says less. */
-int db_error(struct db *db, int result);
-
-/** The statement, or NULL and the error. */
-sqlite3_stmt *db_statement(struct db *db, enum query query, int *ret_error);
-
-/** Runs a statement that yields no rows. */
-int db_run(struct db *db, sqlite3_stmt *statement);
-
-int db_run_query(struct db *db, enum query query);
-
-/* Binding fails only for lack of memory (integers, static blobs: never) or a wrong index. */
-static inline void bind_int(sqlite3_stmt *statement, int index, uint64_t value)
-{
-        int r _unused_ = sqlite3_bind_int64(statement, index, (sqlite3_int64)value);
-        assert(r == SQLITE_OK);
-}
-
-static inline void bind_blob(sqlite3_stmt *statement, int index, const void *data, size_t len)
-{
-        int r _unused_ = sqlite3_bind_blob(statement, index, data, (int)len, SQLITE_STATIC);
-        assert(r == SQLITE_OK);
-}
 
 static inline int column_hash(sqlite3_stmt *statement, int column, uint8_t ret[HASH_BYTES], size_t *ret_len)
 {

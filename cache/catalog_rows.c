@@ -24,20 +24,18 @@ int db_read_version(struct db *db, struct db_version *ret)
                                       &v.load_open };
         size_t digest_len = 0;
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_VERSION, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_VERSION, &r);
 
         if (!statement)
                 return r;
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW) {
+        r = sql_step(&db->sql, statement, -EBADMSG);
+        if (r == 0) {
                 v.shown.valid = sqlite3_column_int(statement, 0) != 0;
                 r = column_hash(statement, 1, v.shown.digest, &digest_len);
                 v.shown.hash = hash_of_len(digest_len);
                 for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
                         *numbers[i] = (uint64_t)sqlite3_column_int64(statement, (int)i + 2);
                 v.shown.loading = loading != 0;
-        } else {
-                r = r == SQLITE_DONE ? -EBADMSG : db_error(db, r);
         }
         sqlite3_reset(statement);
         if (r == 0)
@@ -54,15 +52,15 @@ int db_write_version(struct db *db, const struct db_version *v)
                                      v->load_folder,    v->load_rows,         v->load_pending,
                                      v->load_open };
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_SET_VERSION, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_SET_VERSION, &r);
 
         if (!statement)
                 return r;
-        bind_int(statement, 1, v->shown.valid);
-        bind_blob(statement, 2, v->shown.digest, hash_len(v->shown.hash));
+        sql_bind_int(statement, 1, v->shown.valid);
+        sql_bind_blob(statement, 2, v->shown.digest, hash_len(v->shown.hash));
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-                bind_int(statement, (int)i + 3, numbers[i]);
-        return db_run(db, statement);
+                sql_bind_int(statement, (int)i + 3, numbers[i]);
+        return sql_run(&db->sql, statement);
 }
 
 /* ---- reading entries ---- */
@@ -107,12 +105,10 @@ static int read_row(sqlite3_stmt *statement, struct db_row *ret)
 
 static int get_row(struct db *db, sqlite3_stmt *statement, struct db_row *ret)
 {
-        int r = sqlite3_step(statement);
+        int r = sql_step(&db->sql, statement, CATALOG_NONE);
 
-        if (r == SQLITE_ROW)
+        if (r == 0)
                 r = read_row(statement, ret);
-        else
-                r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
         sqlite3_reset(statement);
         return r;
 }
@@ -128,7 +124,7 @@ static int each_row(struct db *db, sqlite3_stmt *statement, db_row_fn each, void
                         r = each(&row, arg);
         }
         if (r == 0 && result != SQLITE_DONE)
-                r = db_error(db, result);
+                r = sql_error(&db->sql, result);
         sqlite3_reset(statement);
         return r;
 }
@@ -136,41 +132,31 @@ static int each_row(struct db *db, sqlite3_stmt *statement, db_row_fn each, void
 int db_lookup(struct db *db, uint64_t parent, const char *name, size_t name_len, struct db_row *ret)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_LOOKUP, &r);
+        sqlite3_stmt *statement = sql_statement_named(&db->sql, Q_LOOKUP, parent, name, name_len, &r);
 
-        if (!statement)
-                return r;
-        bind_int(statement, 1, parent);
-        bind_blob(statement, 2, name, name_len);
-        return get_row(db, statement, ret);
+        return statement ? get_row(db, statement, ret) : r;
 }
 
 int db_get(struct db *db, uint64_t ino, struct db_row *ret)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_GET, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_GET, &ino, 1, &r);
 
-        if (!statement)
-                return r;
-        bind_int(statement, 1, ino);
-        return get_row(db, statement, ret);
+        return statement ? get_row(db, statement, ret) : r;
 }
 
 int db_data(struct db *db, uint64_t ino, enum entry_kind kind, struct buffer *ret)
 {
+        const uint64_t values[] = { ino, kind };
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_DATA, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_DATA, values, 2, &r);
 
         if (!statement)
                 return r;
-        bind_int(statement, 1, ino);
-        bind_int(statement, 2, kind);
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW)
+        r = sql_step(&db->sql, statement, CATALOG_NONE);
+        if (r == 0)
                 r = buffer_append(ret, sqlite3_column_blob(statement, 0),
                                   (size_t)sqlite3_column_bytes(statement, 0));
-        else
-                r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
         sqlite3_reset(statement);
         return r;
 }
@@ -178,20 +164,19 @@ int db_data(struct db *db, uint64_t ino, enum entry_kind kind, struct buffer *re
 int db_list(struct db *db, const struct db_list *list, db_row_fn each, void *arg)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_LIST, &r);
+        sqlite3_stmt *statement =
+                sql_statement_named(&db->sql, Q_LIST, list->parent, list->after, list->after_len, &r);
 
         if (!statement)
                 return r;
-        bind_int(statement, 1, list->parent);
-        bind_blob(statement, 2, list->after, list->after_len);
-        bind_int(statement, 3, list->generation);
+        sql_bind_int(statement, 3, list->generation);
         return each_row(db, statement, each, arg);
 }
 
 int db_each_live(struct db *db, db_row_fn each, void *arg)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_LIVE, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_LIVE, &r);
 
         return statement ? each_row(db, statement, each, arg) : r;
 }
@@ -199,7 +184,7 @@ int db_each_live(struct db *db, db_row_fn each, void *arg)
 int db_each(struct db *db, db_row_fn each, void *arg)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_ALL, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_ALL, &r);
 
         return statement ? each_row(db, statement, each, arg) : r;
 }
@@ -210,94 +195,72 @@ int db_insert(struct db *db, const struct db_row *row, const void *data, size_t 
 {
         const struct catalog_entry *e = &row->entry;
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_INSERT, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_INSERT, &r);
 
         if (!statement)
                 return r;
-        bind_int(statement, 1, e->ino);
-        bind_int(statement, 2, e->parent);
-        bind_blob(statement, 3, e->name, e->name_len);
-        bind_int(statement, 4, row->born);
-        bind_int(statement, 5, e->kind);
-        bind_int(statement, 6, e->mode);
-        bind_int(statement, 7, (uint64_t)e->mtime_ns);
-        bind_int(statement, 8, e->size);
-        bind_int(statement, 9, e->content.algorithm);
-        bind_blob(statement, 10, e->content.bytes, row->hash_len);
-        bind_int(statement, 11, (row->unknown ? DB_UNKNOWN : 0) | (e->pending ? DB_PENDING : 0));
-        bind_blob(statement, 12, data, len);
-        return db_run(db, statement);
+        sql_bind_int(statement, 1, e->ino);
+        sql_bind_int(statement, 2, e->parent);
+        sql_bind_blob(statement, 3, e->name, e->name_len);
+        sql_bind_int(statement, 4, row->born);
+        sql_bind_int(statement, 5, e->kind);
+        sql_bind_int(statement, 6, e->mode);
+        sql_bind_int(statement, 7, (uint64_t)e->mtime_ns);
+        sql_bind_int(statement, 8, e->size);
+        sql_bind_int(statement, 9, e->content.algorithm);
+        sql_bind_blob(statement, 10, e->content.bytes, row->hash_len);
+        sql_bind_int(statement, 11, (row->unknown ? DB_UNKNOWN : 0) | (e->pending ? DB_PENDING : 0));
+        sql_bind_blob(statement, 12, data, len);
+        return sql_run(&db->sql, statement);
 }
 
 int db_set_attributes(struct db *db, uint64_t ino, uint32_t mode, int64_t mtime_ns, bool unknown)
 {
-        int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_SET_ATTRIBUTES, &r);
+        const uint64_t values[] = { ino, mode, (uint64_t)mtime_ns, unknown ? DB_UNKNOWN : 0 };
 
-        if (!statement)
-                return r;
-        bind_int(statement, 1, ino);
-        bind_int(statement, 2, mode);
-        bind_int(statement, 3, (uint64_t)mtime_ns);
-        bind_int(statement, 4, unknown ? DB_UNKNOWN : 0);
-        return db_run(db, statement);
+        return sql_run_with(&db->sql, Q_SET_ATTRIBUTES, values, 4);
 }
 
 int db_set_digest(struct db *db, uint64_t ino, const uint8_t *digest, size_t len)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_SET_DIGEST, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_SET_DIGEST, &ino, 1, &r);
 
         if (!statement)
                 return r;
-        bind_int(statement, 1, ino);
-        bind_blob(statement, 2, digest, len);
-        return db_run(db, statement);
+        sql_bind_blob(statement, 2, digest, len);
+        return sql_run(&db->sql, statement);
 }
 
 int db_clear_pending(struct db *db, uint64_t ino)
 {
-        int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_CLEAR_PENDING, &r);
-
-        if (!statement)
-                return r;
-        bind_int(statement, 1, ino);
-        return db_run(db, statement);
+        return sql_run_with(&db->sql, Q_CLEAR_PENDING, &ino, 1);
 }
 
 int db_delete_children(struct db *db, uint64_t parent, const char *after, size_t after_len)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_DELETE_CHILDREN, &r);
+        sqlite3_stmt *statement =
+                sql_statement_named(&db->sql, Q_DELETE_CHILDREN, parent, after, after_len, &r);
 
-        if (!statement)
-                return r;
-        bind_int(statement, 1, parent);
-        bind_blob(statement, 2, after, after_len);
-        return db_run(db, statement);
+        return statement ? sql_run(&db->sql, statement) : r;
 }
 
 int db_retire(struct db *db, uint64_t ino, uint64_t generation)
 {
-        int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_RETIRE, &r);
+        const uint64_t values[] = { ino, generation };
 
-        if (!statement)
-                return r;
-        bind_int(statement, 1, ino);
-        bind_int(statement, 2, generation);
-        return db_run(db, statement);
+        return sql_run_with(&db->sql, Q_RETIRE, values, 2);
 }
 
 int db_delete_retired(struct db *db)
 {
-        return db_run_query(db, Q_DELETE_RETIRED);
+        return sql_run_with(&db->sql, Q_DELETE_RETIRED, NULL, 0);
 }
 
 int db_delete_all(struct db *db)
 {
-        return db_run_query(db, Q_DELETE_ALL);
+        return sql_run_with(&db->sql, Q_DELETE_ALL, NULL, 0);
 }
 
 /* ---- what large contents replaced ---- */
@@ -307,16 +270,14 @@ int db_previous(struct db *db, const struct content_id *now, struct content_id *
         struct content_id previous = { .algorithm = now->algorithm };
         size_t len = 0;
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_PREVIOUS, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_PREVIOUS, &r);
 
         if (!statement)
                 return r;
-        bind_blob(statement, 1, now->bytes, hash_len(now->algorithm));
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW)
+        sql_bind_blob(statement, 1, now->bytes, hash_len(now->algorithm));
+        r = sql_step(&db->sql, statement, CATALOG_NONE);
+        if (r == 0)
                 r = column_hash(statement, 0, previous.bytes, &len);
-        else
-                r = r == SQLITE_DONE ? CATALOG_NONE : db_error(db, r);
         sqlite3_reset(statement);
         if (r == CATALOG_OK && len != hash_len(now->algorithm))
                 r = -EBADMSG;
@@ -328,18 +289,12 @@ int db_previous(struct db *db, const struct content_id *now, struct content_id *
 int db_set_previous(struct db *db, const struct content_id *now, const struct content_id *old, uint64_t max)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = db_statement(db, Q_SET_PREVIOUS, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_SET_PREVIOUS, &r);
 
         if (!statement)
                 return r;
-        bind_blob(statement, 1, now->bytes, hash_len(now->algorithm));
-        bind_blob(statement, 2, old->bytes, hash_len(old->algorithm));
-        r = db_run(db, statement);
-        if (r < 0)
-                return r;
-        statement = db_statement(db, Q_FORGET_PREVIOUS, &r);
-        if (!statement)
-                return r;
-        bind_int(statement, 1, max);
-        return db_run(db, statement);
+        sql_bind_blob(statement, 1, now->bytes, hash_len(now->algorithm));
+        sql_bind_blob(statement, 2, old->bytes, hash_len(old->algorithm));
+        r = sql_run(&db->sql, statement);
+        return r < 0 ? r : sql_run_with(&db->sql, Q_FORGET_PREVIOUS, &max, 1);
 }

@@ -117,5 +117,5 @@ int db_register_vfs(void)
         vfs.pNext = NULL;
         vfs.zName = DB_VFS;
         vfs.xOpen = open_file;
-        return db_errno(sqlite3_vfs_register(&vfs, 0));
+        return sql_errno(sqlite3_vfs_register(&vfs, 0));
 }

@@ -1,9 +1,8 @@
 /*
- * Opening a catalog: slots (C6), damage (C7), and SQLite's results as errno.
+ * Opening a catalog: slots (C6), damage (C7).
  */
 #include "cache/catalog.h"
 
-#include "cache/catalog_db.h"
 #include "tests/unit/catalog_fixture.h"
 
 /* ---- C6 ---- */
@@ -300,44 +299,6 @@ static void test_check_digest_finds(void **state)
         assert_int_equal(catalog_check_digest(f->catalog), CATALOG_MISMATCH);
 }
 
-static void test_errno_table(void **state)
-{
-        static const struct {
-                int result;
-                int error;
-        } table[] = {
-                { SQLITE_OK, 0 },
-                { SQLITE_ROW, 0 },
-                { SQLITE_DONE, 0 },
-                { SQLITE_FULL, -ENOSPC },
-                { SQLITE_IOERR, -EIO },
-                { SQLITE_IOERR_FSYNC, -EIO },
-                { SQLITE_IOERR_NOMEM, -ENOMEM },
-                { SQLITE_BUSY, -EBUSY },
-                { SQLITE_BUSY_SNAPSHOT, -EBUSY },
-                { SQLITE_LOCKED, -EBUSY },
-                { SQLITE_PROTOCOL, -EBUSY },
-                { SQLITE_NOMEM, -ENOMEM },
-                { SQLITE_CORRUPT, -EBADMSG },
-                { SQLITE_CORRUPT_INDEX, -EBADMSG },
-                { SQLITE_NOTADB, -EBADMSG },
-                { SQLITE_READONLY, -EROFS },
-                { SQLITE_READONLY_DBMOVED, -EROFS },
-                { SQLITE_CANTOPEN, -EACCES },
-                { SQLITE_PERM, -EACCES },
-                { SQLITE_AUTH, -EACCES },
-                { SQLITE_INTERRUPT, -EINTR },
-                { SQLITE_TOOBIG, -EFBIG },
-                { SQLITE_CONSTRAINT_UNIQUE, -EEXIST },
-                { SQLITE_ERROR, -EIO },
-                { SQLITE_MISUSE, -EIO },
-                { 250, -EIO },
-        };
-
-        for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-                assert_int_equal(db_errno(table[i].result), table[i].error);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -354,7 +315,6 @@ int main(void)
                 TEST(test_senseless_rows),
                 TEST(test_circle),
                 TEST(test_check_digest_finds),
-                TEST(test_errno_table),
         };
 
         log_setup("test_catalog_open", LOG_LEVEL_ERROR);
