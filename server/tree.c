@@ -87,7 +87,7 @@ static int open_writer(struct tree *tree) TSA_REQUIRES(tree->write_lock)
         if (r == 0 && meta.version.valid)
                 r = tree_db_lookup(db, 0, "", 0, &root);
         if (r == TREE_NONE || (r == 0 && meta.next_id <= TREE_ROOT_ID))
-                r = -EUCLEAN;
+                r = -EBADMSG;
         if (r < 0) {
                 tree_db_close(db);
                 return r;
@@ -99,13 +99,13 @@ static int open_writer(struct tree *tree) TSA_REQUIRES(tree->write_lock)
 
 static int open_or_begin(struct tree *tree) TSA_REQUIRES(tree->write_lock)
 {
-        int r = is_suspect(tree) ? -EUCLEAN : open_writer(tree);
+        int r = is_suspect(tree) ? -EBADMSG : open_writer(tree);
 
-        if (r != -EUCLEAN && r != -EPROTONOSUPPORT)
+        if (r != -EBADMSG && r != -EPROTONOSUPPORT)
                 return r;
         log_warning("index of '%s' in '%s' is %s: moved aside, all files will be hashed anew", tree->label,
                     tree->dir,
-                    r == -EUCLEAN ? "damaged" : "of another version of this program, or of another --hash");
+                    r == -EBADMSG ? "damaged" : "of another version of this program, or of another --hash");
         r = move_aside(tree);
         return r < 0 ? r : open_writer(tree);
 }
@@ -271,7 +271,7 @@ int tree_view_take(struct tree *tree, struct tree_view **ret)
         if (r == 0)
                 r = begin_view(view);
         if (r < 0) {
-                if (r == -EUCLEAN)
+                if (r == -EBADMSG)
                         tree_suspect(tree);
                 if (view)
                         view_free(view);

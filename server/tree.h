@@ -82,7 +82,7 @@ struct tree_options {
 };
 
 /**
- * Opens or begins it. -EIO, -EACCES, -ENOSPC, -ENOMEM … (a damaged one is no error: T6, with a warning. Damage that is met later is -EUCLEAN
+ * Opens or begins it. -EIO, -EACCES, -ENOSPC, -ENOMEM … (a damaged one is no error: T6, with a warning. Damage that is met later is -EBADMSG
  * where it is met, and mended by the next tree_open.)
  */
 int tree_open(const struct tree_options *options, struct tree **ret);
@@ -206,7 +206,7 @@ struct tree_change {
  * removes the old subtree and is journaled as `whole`; so is a folder that is no longer unknown. Rows beneath a new folder need no journal; if the
  * folder itself is never PUT they are dropped at the commit. A PUT that is `unknown` over a row of the same kind and id, or one of ENTRY_UNKNOWN
  * over any row, sets that row's `unknown` and nothing else (T5). Digests of folders are ignored; an MD5 is kept as long as the content is the same.
- * -EINVAL: a row that makes no sense; -EIO, -ENOSPC, -ENOMEM, -EUCLEAN. After an error only abort is possible.
+ * -EINVAL: a row that makes no sense; -EIO, -ENOSPC, -ENOMEM, -EBADMSG. After an error only abort is possible.
  */
 int tree_update_apply(struct tree_update *update, const struct tree_change *changes, size_t n);
 

@@ -1,17 +1,15 @@
 #include "server/tree_db.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "base/pieces.h"
 #include "server/tree_db_private.h"
 
-#define APPLICATION_ID  1718843732 /* "fsyT" */
-#define SCHEMA_VERSION  4          /* also to be raised with ENTRY_TINY_MAX: it is in the schema */
-#define BUSY_TIMEOUT_MS 5000       /* only another process is ever waited for */
-#define LOG_PAGES_MAX   1000       /* of the write-ahead log, before it is moved into the database */
-#define TEXT_(x)        #x
-#define TEXT(x)         TEXT_(x)
+#define APPLICATION_ID 1718843732 /* "fsyT" */
+#define SCHEMA_VERSION 4          /* also to be raised with ENTRY_TINY_MAX: it is in the schema */
+#define LOG_PAGES_MAX  1000       /* of the write-ahead log, before it is moved into the database */
+#define TEXT_(x)       #x
+#define TEXT(x)        TEXT_(x)
 
 /* The rows whose content has a detail: tree_row_detail_len. The index and who uses it must say so in the same words. */
 #define LARGE      262144
@@ -88,9 +86,6 @@ static const char schema_sql[] =
         ")"
 
 static const char *const queries[Q_COUNT] = {
-        [Q_BEGIN] = "BEGIN",
-        [Q_BEGIN_WRITE] = "BEGIN IMMEDIATE",
-        [Q_COMMIT] = "COMMIT",
         [Q_META] =
                 "SELECT valid, digest, revision, entries, files, folders, symlinks, bytes, unknown, next_id,"
                 " journal_rows FROM meta WHERE one = 1",
@@ -139,165 +134,12 @@ static const char *const queries[Q_COUNT] = {
         [Q_CLEAR_FLOOR] = "UPDATE version SET changes = 0 WHERE revision = ?1",
 };
 
-int tree_db_errno(int result)
-{
-        static const struct {
-                int result;
-                int error;
-        } table[] = {
-                { SQLITE_OK, 0 },
-                { SQLITE_ROW, 0 },
-                { SQLITE_DONE, 0 },
-                { SQLITE_PERM, -EACCES },
-                { SQLITE_BUSY, -EBUSY },
-                { SQLITE_LOCKED, -EBUSY },
-                { SQLITE_PROTOCOL, -EBUSY },
-                { SQLITE_NOMEM, -ENOMEM },
-                { SQLITE_READONLY, -EROFS },
-                { SQLITE_INTERRUPT, -EINTR },
-                { SQLITE_IOERR, -EIO },
-                { SQLITE_CORRUPT, -EUCLEAN },
-                { SQLITE_NOTADB, -EUCLEAN },
-                { SQLITE_FULL, -ENOSPC },
-                { SQLITE_CANTOPEN, -EACCES },
-                { SQLITE_TOOBIG, -EFBIG },
-                { SQLITE_CONSTRAINT, -EEXIST },
-                { SQLITE_AUTH, -EACCES },
-        };
-
-        if (result == SQLITE_IOERR_NOMEM)
-                return -ENOMEM;
-        for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-                if (table[i].result == (result & 0xff))
-                        return table[i].error;
-        return -EIO;
-}
-
 int tree_db_damaged(struct tree_db *db)
 {
-        db->damaged = true;
-        return -EUCLEAN;
-}
-
-/* As tree_db_errno, with the reason that the system gave where SQLite's code says less. */
-int tree_db_error(struct tree_db *db, int result)
-{
-        int r = tree_db_errno(result), system_error = db->sqlite ? sqlite3_system_errno(db->sqlite) : 0;
-
-        if (r == -EUCLEAN)
-                return tree_db_damaged(db);
-        if ((result & 0xff) == SQLITE_CANTOPEN && system_error > 0)
-                return -system_error;
-        return r;
-}
-
-/* The statement, or NULL and the error. */
-sqlite3_stmt *tree_db_statement(struct tree_db *db, enum query query, int *ret_error)
-{
-        int r;
-
-        if (db->statements[query])
-                return db->statements[query];
-        r = sqlite3_prepare_v3(db->sqlite, queries[query], -1, SQLITE_PREPARE_PERSISTENT,
-                               &db->statements[query], NULL);
-        /* A statement that does not compile meets tables that are not ours. */
-        if (r != SQLITE_OK)
-                *ret_error = r == SQLITE_ERROR ? tree_db_damaged(db) : tree_db_error(db, r);
-        return db->statements[query];
-}
-
-/* Binding fails only for lack of memory (integers, static blobs: never) or a wrong index. */
-void tree_db_bind_int(sqlite3_stmt *statement, int index, uint64_t value)
-{
-        int r _unused_ = sqlite3_bind_int64(statement, index, (sqlite3_int64)value);
-        assert(r == SQLITE_OK);
-}
-
-/* An empty name is a blob as well, and no NULL. */
-void tree_db_bind_blob(sqlite3_stmt *statement, int index, const void *data, size_t len)
-{
-        int r _unused_ = sqlite3_bind_blob(statement, index, data, (int)len, SQLITE_STATIC);
-        assert(r == SQLITE_OK);
-}
-
-/* Runs a statement that yields no rows. */
-int tree_db_run(struct tree_db *db, sqlite3_stmt *statement)
-{
-        int r = sqlite3_step(statement);
-
-        sqlite3_reset(statement);
-        return r == SQLITE_DONE ? 0 : tree_db_error(db, r);
-}
-
-/* As db_statement, with N integers bound as the first parameters. */
-sqlite3_stmt *tree_db_statement_with(struct tree_db *db, enum query query, const uint64_t *values, int n,
-                                     int *ret_error)
-{
-        sqlite3_stmt *statement = tree_db_statement(db, query, ret_error);
-
-        for (int i = 0; statement && i < n; i++)
-                tree_db_bind_int(statement, i + 1, values[i]);
-        return statement;
-}
-
-int tree_db_run_with(struct tree_db *db, enum query query, const uint64_t *values, int n)
-{
-        int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, query, values, n, &r);
-
-        return statement ? tree_db_run(db, statement) : r;
-}
-
-/* As db_statement, with a row's name bound as the first two parameters. */
-sqlite3_stmt *tree_db_statement_named(struct tree_db *db, enum query query, uint64_t parent, const char *name,
-                                      size_t name_len, int *ret_error)
-{
-        sqlite3_stmt *statement = tree_db_statement_with(db, query, &parent, 1, ret_error);
-
-        if (statement)
-                tree_db_bind_blob(statement, 2, name, name_len);
-        return statement;
+        return sql_damaged(&db->sql);
 }
 
 /* ---- opening ---- */
-
-static int read_int(struct tree_db *db, const char *sql, int64_t *ret)
-{
-        sqlite3_stmt *statement;
-        int r = sqlite3_prepare_v2(db->sqlite, sql, -1, &statement, NULL);
-
-        if (r != SQLITE_OK)
-                return tree_db_error(db, r);
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW)
-                *ret = sqlite3_column_int64(statement, 0);
-        sqlite3_finalize(statement);
-        return r == SQLITE_ROW ? 0 : r == SQLITE_DONE ? tree_db_damaged(db) : tree_db_error(db, r);
-}
-
-static int db_exec(struct tree_db *db, const char *sql)
-{
-        return tree_db_error(db, sqlite3_exec(db->sqlite, sql, NULL, NULL, NULL));
-}
-
-static int check_schema(struct tree_db *db, bool *ret_empty)
-{
-        int64_t application, version, tables;
-        int r = read_int(db, "PRAGMA application_id", &application);
-
-        if (r == 0)
-                r = read_int(db, "PRAGMA user_version", &version);
-        if (r == 0)
-                r = read_int(db, "SELECT count(*) FROM sqlite_schema", &tables);
-        if (r < 0)
-                return r;
-        *ret_empty = application == 0 && version == 0 && tables == 0;
-        if (*ret_empty)
-                return 0;
-        if (application != APPLICATION_ID)
-                return tree_db_damaged(db);
-        return version != SCHEMA_VERSION ? -EPROTONOSUPPORT : 0;
-}
 
 static int write_base(struct tree_db *db)
 {
@@ -305,13 +147,13 @@ static int write_base(struct tree_db *db)
 
         snprintf(sql, sizeof(sql), "UPDATE meta SET hash = %d, digest = zeroblob(%zu)", (int)db->base,
                  hash_len(db->base));
-        return db_exec(db, sql);
+        return sql_exec(&db->sql, sql);
 }
 
 static int check_base(struct tree_db *db)
 {
         int64_t base;
-        int r = read_int(db, "SELECT hash FROM meta WHERE one = 1", &base);
+        int r = sql_read_int(&db->sql, "SELECT hash FROM meta WHERE one = 1", &base);
 
         return r < 0 ? r : base == db->base ? 0 : -EPROTONOSUPPORT;
 }
@@ -321,7 +163,7 @@ static int create_schema(struct tree_db *db)
         int r = tree_db_begin(db);
 
         if (r == 0)
-                r = db_exec(db, schema_sql);
+                r = sql_exec(&db->sql, schema_sql);
         if (r == 0)
                 r = write_base(db);
         if (r == 0)
@@ -331,32 +173,7 @@ static int create_schema(struct tree_db *db)
         return r;
 }
 
-/* SQLite stays with another journal, without an error, where it cannot share memory between processes. */
-static int set_wal(struct tree_db *db)
-{
-        sqlite3_stmt *statement;
-        int r = sqlite3_prepare_v2(db->sqlite, "PRAGMA journal_mode = WAL", -1, &statement, NULL);
-
-        if (r != SQLITE_OK)
-                return tree_db_error(db, r);
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW)
-                r = strcmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0 ? 0 : -EOPNOTSUPP;
-        else
-                r = r == SQLITE_DONE ? -EIO : tree_db_error(db, r);
-        sqlite3_finalize(statement);
-        return r;
-}
-
-static int note_log_pages(void *arg, sqlite3 *sqlite _unused_, const char *name _unused_, int pages)
-{
-        struct tree_db *db = arg;
-
-        db->log_pages = pages;
-        return SQLITE_OK;
-}
-
-static int db_open(const char *path, int flags, enum hash_algorithm base, struct tree_db **ret)
+static int db_open(const char *path, bool writer, enum hash_algorithm base, struct tree_db **ret)
 {
         struct tree_db *db = calloc(1, sizeof(*db));
         int r;
@@ -364,50 +181,40 @@ static int db_open(const char *path, int flags, enum hash_algorithm base, struct
         if (!db)
                 return -ENOMEM;
         db->base = base;
-        /* One thread at a time per connection: SQLite's own mutexes would be in vain. */
-        r = sqlite3_open_v2(path, &db->sqlite, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
-        if (r == SQLITE_OK)
-                r = sqlite3_extended_result_codes(db->sqlite, 1);
-        if (r == SQLITE_OK)
-                r = sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
-        if (r != SQLITE_OK) {
-                r = tree_db_error(db, r);
-                tree_db_close(db);
+        db->sql = (struct sql){ .queries = queries, .n_queries = Q_COUNT, .writer = writer };
+        r = sql_open(&db->sql, path);
+        if (r < 0) {
+                free(db);
                 return r;
         }
         *ret = db;
         return 0;
 }
 
-/*
- * WAL: views go on while a version is written (T1). NORMAL: a power cut may cost the last versions, never consistency. The log is moved into
- * the database by tree_db_checkpoint alone.
- */
+/* Views go on with the log while a version is written (T1). It is moved into the database by tree_db_checkpoint alone. */
 static int set_up_writer(struct tree_db *db)
 {
-        static const char sql[] =
-                "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192";
-        bool empty;
-        int r = check_schema(db, &empty);
+        int64_t version;
+        int r = sql_read_format(&db->sql, APPLICATION_ID, &version);
 
+        if (r == 0 && version != 0 && version != SCHEMA_VERSION)
+                r = -EPROTONOSUPPORT;
         if (r == 0)
-                r = set_wal(db);
+                r = sql_use_log(&db->sql);
         if (r == 0)
-                r = db_exec(db, sql);
+                r = sql_exec(&db->sql, "PRAGMA cache_size = -8192");
         if (r == 0)
-                r = empty ? create_schema(db) : check_base(db);
-        sqlite3_wal_hook(db->sqlite, note_log_pages, db);
+                r = version == 0 ? create_schema(db) : check_base(db);
         return r;
 }
 
 int tree_db_open_writer(const char *path, enum hash_algorithm base, struct tree_db **ret)
 {
         struct tree_db *db;
-        int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, base, &db);
+        int r = db_open(path, true, base, &db);
 
         if (r < 0)
                 return r;
-        db->writer = true;
         r = set_up_writer(db);
         if (r < 0) {
                 tree_db_close(db);
@@ -420,11 +227,11 @@ int tree_db_open_writer(const char *path, enum hash_algorithm base, struct tree_
 int tree_db_open_reader(const char *path, enum hash_algorithm base, struct tree_db **ret)
 {
         struct tree_db *db;
-        int r = db_open(path, SQLITE_OPEN_READONLY, base, &db);
+        int r = db_open(path, false, base, &db);
 
         if (r < 0)
                 return r;
-        r = db_exec(db, "PRAGMA cache_size = -512");
+        r = sql_exec(&db->sql, "PRAGMA cache_size = -512");
         if (r < 0) {
                 tree_db_close(db);
                 return r;
@@ -437,33 +244,30 @@ void tree_db_close(struct tree_db *db)
 {
         if (!db)
                 return;
-        for (size_t i = 0; i < Q_COUNT; i++)
-                sqlite3_finalize(db->statements[i]);
-        sqlite3_close(db->sqlite);
+        sql_close(&db->sql);
         free(db);
 }
 
 bool tree_db_is_damaged(const struct tree_db *db)
 {
-        return db->damaged;
+        return db->sql.damaged;
 }
 
 /* ---- transactions ---- */
 
 int tree_db_begin(struct tree_db *db)
 {
-        return tree_db_run_with(db, db->writer ? Q_BEGIN_WRITE : Q_BEGIN, NULL, 0);
+        return sql_begin(&db->sql);
 }
 
 int tree_db_commit(struct tree_db *db)
 {
-        return tree_db_in_transaction(db) ? tree_db_run_with(db, Q_COMMIT, NULL, 0) : -EIO;
+        return sql_commit(&db->sql);
 }
 
 void tree_db_rollback(struct tree_db *db)
 {
-        if (tree_db_in_transaction(db))
-                (void)sqlite3_exec(db->sqlite, "ROLLBACK", NULL, NULL, NULL);
+        sql_rollback(&db->sql);
 }
 
 void tree_db_end(struct tree_db *db)
@@ -475,20 +279,18 @@ void tree_db_end(struct tree_db *db)
 
 bool tree_db_in_transaction(const struct tree_db *db)
 {
-        return !sqlite3_get_autocommit(db->sqlite);
+        return sql_in_transaction(&db->sql);
 }
 
 int tree_db_checkpoint(struct tree_db *db)
 {
         int r;
 
-        if (db->log_pages <= LOG_PAGES_MAX)
+        if (db->sql.log_pages <= LOG_PAGES_MAX)
                 return 0;
-        sqlite3_busy_timeout(db->sqlite, 0);
-        r = sqlite3_wal_checkpoint_v2(db->sqlite, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-        sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
-        sqlite3_db_release_memory(db->sqlite);
-        return (r & 0xff) == SQLITE_BUSY ? 0 : tree_db_error(db, r);
+        r = sql_checkpoint(&db->sql, true);
+        sqlite3_db_release_memory(db->sql.sqlite);
+        return r == -EBUSY ? 0 : r;
 }
 
 /* ---- columns ---- */
@@ -522,14 +324,10 @@ int tree_db_column_name(struct tree_db *db, sqlite3_stmt *statement, int column,
 /* Reads N integers of the statement's one row. TREE_NONE. */
 int tree_db_read_ints(struct tree_db *db, sqlite3_stmt *statement, uint64_t *const *ret, int n)
 {
-        int r = sqlite3_step(statement);
+        int r = sql_step(&db->sql, statement, TREE_NONE);
 
-        for (int i = 0; r == SQLITE_ROW && i < n; i++)
+        for (int i = 0; r == 0 && i < n; i++)
                 *ret[i] = (uint64_t)sqlite3_column_int64(statement, i);
-        if (r == SQLITE_ROW)
-                r = 0;
-        else
-                r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
         sqlite3_reset(statement);
         return r;
 }

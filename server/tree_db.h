@@ -1,9 +1,9 @@
 /*
- * The tree's database: connections, statements, rows, and SQLite's results as errno. The only unit of server/ that knows SQLite; it knows
+ * The tree's database: tables, queries, rows. The only unit of server/ that knows SQLite (base/sql.h); it knows
  * nothing of versions, views or digests beyond storing them.
  *
  * A connection is used by one thread at a time. Functions return TREE_OK, TREE_NONE where it says so, or negative errno:
- * -ENOSPC, -EIO, -ENOMEM, -EBUSY, -EROFS, -EACCES, -EUCLEAN (the database is damaged or not ours).
+ * -ENOSPC, -EIO, -ENOMEM, -EBUSY, -EROFS, -EACCES, -EBADMSG (the database is damaged or not ours).
  */
 #pragma once
 
@@ -28,9 +28,6 @@ struct tree_db_folder {
 /** Lists of rows that can be under way at the same time on one connection. */
 enum tree_db_list { TREE_DB_LIST, TREE_DB_WALK, TREE_DB_LISTS };
 
-/** The errno for a result code (extended ones too): 0 for OK, ROW and DONE, else negative, -EIO for what is not in the table. */
-int tree_db_errno(int result);
-
 /** Opens the database at PATH for the one writer; begins it if it is empty. -EPROTONOSUPPORT: of another format, or by another base than BASE. */
 int tree_db_open_writer(const char *path, enum hash_algorithm base, struct tree_db **ret);
 
@@ -43,7 +40,7 @@ void tree_db_close(struct tree_db *db);
 /** True once anything that was read cannot have been written by us. */
 bool tree_db_is_damaged(const struct tree_db *db);
 
-/** Says that what was read makes no sense. -EUCLEAN. */
+/** Says that what was read makes no sense. -EBADMSG. */
 int tree_db_damaged(struct tree_db *db);
 
 /** Begins a transaction: a snapshot for a reader (taken at its first query), the one write lock for the writer. */

@@ -8,10 +8,10 @@
 static sqlite3_stmt *statement_of(struct tree_db *db, enum query query, const uint8_t digest[HASH_BYTES],
                                   int *ret_error)
 {
-        sqlite3_stmt *statement = tree_db_statement(db, query, ret_error);
+        sqlite3_stmt *statement = sql_statement(&db->sql, query, ret_error);
 
         if (statement)
-                tree_db_bind_blob(statement, 1, digest, hash_len(db->base));
+                sql_bind_blob(statement, 1, digest, hash_len(db->base));
         return statement;
 }
 
@@ -45,11 +45,9 @@ int tree_db_get_detail(struct tree_db *db, const struct content_id *id, uint64_t
         statement = statement_of(db, Q_DETAIL, id->bytes, &r);
         if (!statement)
                 return r;
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW)
+        r = sql_step(&db->sql, statement, TREE_NONE);
+        if (r == 0)
                 r = take_detail(statement, id, size, ret);
-        else
-                r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
         sqlite3_reset(statement);
         return r;
 }
@@ -62,8 +60,8 @@ static int write_detail(struct tree_db *db, enum query query, const uint8_t dige
 
         if (!statement)
                 return r;
-        tree_db_bind_blob(statement, 2, data, len);
-        return tree_db_run(db, statement);
+        sql_bind_blob(statement, 2, data, len);
+        return sql_run(&db->sql, statement);
 }
 
 int tree_db_put_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES], const uint8_t *data, size_t len)
@@ -76,7 +74,7 @@ int tree_db_replace_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES],
 {
         int r = write_detail(db, Q_REPLACE_DETAIL, digest, data, len);
 
-        return r == 0 && sqlite3_changes(db->sqlite) == 0 ? TREE_NONE : r;
+        return r == 0 && sqlite3_changes(db->sql.sqlite) == 0 ? TREE_NONE : r;
 }
 
 int tree_db_drop_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES])
@@ -84,10 +82,10 @@ int tree_db_drop_detail(struct tree_db *db, const uint8_t digest[HASH_BYTES])
         int r = -EIO;
         sqlite3_stmt *statement = statement_of(db, Q_DROP_DETAIL, digest, &r);
 
-        return statement ? tree_db_run(db, statement) : r;
+        return statement ? sql_run(&db->sql, statement) : r;
 }
 
 int tree_db_sweep_details(struct tree_db *db)
 {
-        return tree_db_run_with(db, Q_SWEEP_DETAILS, NULL, 0);
+        return sql_run_with(&db->sql, Q_SWEEP_DETAILS, NULL, 0);
 }

@@ -14,18 +14,18 @@ int tree_db_read_meta(struct tree_db *db, struct tree_meta *ret)
                                                   &v->folders,  &v->symlinks, &v->bytes,
                                                   &v->unknown,  &m.next_id,   &m.journal_rows };
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement(db, Q_META, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_META, &r);
 
         if (!statement)
                 return r;
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW) {
+        r = sql_step(&db->sql, statement, TREE_NONE);
+        if (r == 0) {
                 v->valid = sqlite3_column_int(statement, 0) != 0;
                 r = tree_db_column_hash(db, statement, 1, v->digest);
                 for (int i = 0; i < META_NUMBERS; i++)
                         *numbers[i] = (uint64_t)sqlite3_column_int64(statement, i + 2);
-        } else {
-                r = r == SQLITE_DONE ? tree_db_damaged(db) : tree_db_error(db, r);
+        } else if (r == TREE_NONE) {
+                r = tree_db_damaged(db);
         }
         sqlite3_reset(statement);
         if (r == 0)
@@ -40,15 +40,15 @@ int tree_db_write_meta(struct tree_db *db, const struct tree_meta *meta)
                                                  v->folders,  v->symlinks,   v->bytes,
                                                  v->unknown,  meta->next_id, meta->journal_rows };
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement(db, Q_SET_META, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_SET_META, &r);
 
         if (!statement)
                 return r;
-        tree_db_bind_int(statement, 1, v->valid);
-        tree_db_bind_blob(statement, 2, v->digest, hash_len(db->base));
+        sql_bind_int(statement, 1, v->valid);
+        sql_bind_blob(statement, 2, v->digest, hash_len(db->base));
         for (int i = 0; i < META_NUMBERS; i++)
-                tree_db_bind_int(statement, i + 3, numbers[i]);
-        return tree_db_run(db, statement);
+                sql_bind_int(statement, i + 3, numbers[i]);
+        return sql_run(&db->sql, statement);
 }
 
 /* ---- journal ---- */
@@ -57,13 +57,13 @@ int tree_db_note(struct tree_db *db, const struct tree_db_change *change)
 {
         const uint64_t values[] = { change->revision, change->parent };
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_NOTE, values, 2, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_NOTE, values, 2, &r);
 
         if (!statement)
                 return r;
-        tree_db_bind_blob(statement, 3, change->name, change->name_len);
-        tree_db_bind_int(statement, 4, change->whole);
-        return tree_db_run(db, statement);
+        sql_bind_blob(statement, 3, change->name, change->name_len);
+        sql_bind_int(statement, 4, change->whole);
+        return sql_run(&db->sql, statement);
 }
 
 int tree_db_each_change(struct tree_db *db, uint64_t since,
@@ -72,7 +72,7 @@ int tree_db_each_change(struct tree_db *db, uint64_t since,
         char name[PATH_NAME_MAX + 1];
         struct tree_db_change change = { .name = name };
         int result = SQLITE_DONE, r = 0;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_CHANGES, &since, 1, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_CHANGES, &since, 1, &r);
 
         if (!statement)
                 return r;
@@ -85,7 +85,7 @@ int tree_db_each_change(struct tree_db *db, uint64_t since,
                         r = each(&change, arg);
         }
         if (r == 0 && result != SQLITE_DONE)
-                r = tree_db_error(db, result);
+                r = sql_error(&db->sql, result);
         sqlite3_reset(statement);
         return r;
 }
@@ -93,15 +93,15 @@ int tree_db_each_change(struct tree_db *db, uint64_t since,
 int tree_db_move_changes(struct tree_db *db, uint64_t from, uint64_t to)
 {
         const uint64_t values[] = { from, to }, range[] = { from, from };
-        int r = tree_db_run_with(db, Q_MOVE_CHANGES, values, 2);
+        int r = sql_run_with(&db->sql, Q_MOVE_CHANGES, values, 2);
 
-        return r < 0 ? r : tree_db_run_with(db, Q_DROP_CHANGES, range, 2);
+        return r < 0 ? r : sql_run_with(&db->sql, Q_DROP_CHANGES, range, 2);
 }
 
 int tree_db_count_changes(struct tree_db *db, uint64_t revision, uint64_t *ret)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_COUNT_CHANGES, &revision, 1, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_COUNT_CHANGES, &revision, 1, &r);
 
         return statement ? tree_db_read_ints(db, statement, &ret, 1) : r;
 }
@@ -110,27 +110,25 @@ int tree_db_put_version(struct tree_db *db, uint64_t revision, const uint8_t dig
                         uint64_t changes)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_PUT_VERSION, &revision, 1, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_PUT_VERSION, &revision, 1, &r);
 
         if (!statement)
                 return r;
-        tree_db_bind_blob(statement, 2, digest, hash_len(db->base));
-        tree_db_bind_int(statement, 3, changes);
-        return tree_db_run(db, statement);
+        sql_bind_blob(statement, 2, digest, hash_len(db->base));
+        sql_bind_int(statement, 3, changes);
+        return sql_run(&db->sql, statement);
 }
 
 int tree_db_get_version(struct tree_db *db, uint64_t revision, uint8_t ret_digest[HASH_BYTES])
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_VERSION, &revision, 1, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_VERSION, &revision, 1, &r);
 
         if (!statement)
                 return r;
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW)
+        r = sql_step(&db->sql, statement, TREE_NONE);
+        if (r == 0)
                 r = tree_db_column_hash(db, statement, 0, ret_digest);
-        else
-                r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
         sqlite3_reset(statement);
         return r;
 }
@@ -139,7 +137,7 @@ int tree_db_next_floor(struct tree_db *db, uint64_t *ret_revision, uint64_t *ret
 {
         uint64_t *const numbers[] = { ret_revision, ret_changes };
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement(db, Q_NEXT_FLOOR, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_NEXT_FLOOR, &r);
 
         return statement ? tree_db_read_ints(db, statement, numbers, 2) : r;
 }
@@ -147,9 +145,9 @@ int tree_db_next_floor(struct tree_db *db, uint64_t *ret_revision, uint64_t *ret
 int tree_db_set_floor(struct tree_db *db, uint64_t revision)
 {
         const uint64_t range[] = { 0, revision };
-        int r = tree_db_run_with(db, Q_DROP_CHANGES, range, 2);
+        int r = sql_run_with(&db->sql, Q_DROP_CHANGES, range, 2);
 
         if (r == 0)
-                r = tree_db_run_with(db, Q_DROP_VERSIONS, &revision, 1);
-        return r < 0 ? r : tree_db_run_with(db, Q_CLEAR_FLOOR, &revision, 1);
+                r = sql_run_with(&db->sql, Q_DROP_VERSIONS, &revision, 1);
+        return r < 0 ? r : sql_run_with(&db->sql, Q_CLEAR_FLOOR, &revision, 1);
 }

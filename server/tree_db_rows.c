@@ -71,15 +71,13 @@ int tree_db_lookup(struct tree_db *db, uint64_t parent, const char *name, size_t
                    struct tree_row *ret)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_named(db, Q_LOOKUP, parent, name, name_len, &r);
+        sqlite3_stmt *statement = sql_statement_named(&db->sql, Q_LOOKUP, parent, name, name_len, &r);
 
         if (!statement)
                 return r;
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW)
+        r = sql_step(&db->sql, statement, TREE_NONE);
+        if (r == 0)
                 r = read_row(db, statement, db->targets[TREE_DB_LISTS], ret);
-        else
-                r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
         sqlite3_reset(statement);
         return r;
 }
@@ -89,18 +87,16 @@ int tree_db_list_begin(struct tree_db *db, enum tree_db_list list, uint64_t pare
         int r = -EIO;
 
         tree_db_list_end(db, list);
-        return tree_db_statement_with(db, Q_LIST + list, &parent, 1, &r) ? 0 : r;
+        return sql_statement_with(&db->sql, Q_LIST + list, &parent, 1, &r) ? 0 : r;
 }
 
 int tree_db_list_next(struct tree_db *db, enum tree_db_list list, struct tree_row *ret)
 {
-        sqlite3_stmt *statement = db->statements[Q_LIST + list];
-        int r = sqlite3_step(statement);
+        sqlite3_stmt *statement = db->sql.statements[Q_LIST + list];
+        int r = sql_step(&db->sql, statement, TREE_NONE);
 
-        if (r == SQLITE_ROW)
+        if (r == 0)
                 r = read_row(db, statement, db->targets[list], ret);
-        else
-                r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
         if (r != TREE_OK)
                 sqlite3_reset(statement);
         return r;
@@ -108,7 +104,7 @@ int tree_db_list_next(struct tree_db *db, enum tree_db_list list, struct tree_ro
 
 void tree_db_list_end(struct tree_db *db, enum tree_db_list list)
 {
-        sqlite3_reset(db->statements[Q_LIST + list]);
+        sqlite3_reset(db->sql.statements[Q_LIST + list]);
 }
 
 /* Tells the folder and name of each row that STATEMENT yields. */
@@ -124,7 +120,7 @@ static int each_name(struct tree_db *db, sqlite3_stmt *statement, tree_db_name_f
                         r = each((uint64_t)sqlite3_column_int64(statement, 0), name, name_len, arg);
         }
         if (r == 0 && result != SQLITE_DONE)
-                r = tree_db_error(db, result);
+                r = sql_error(&db->sql, result);
         sqlite3_reset(statement);
         return r;
 }
@@ -132,21 +128,21 @@ static int each_name(struct tree_db *db, sqlite3_stmt *statement, tree_db_name_f
 int tree_db_each_racy(struct tree_db *db, tree_db_name_fn each, void *arg)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement(db, Q_RACY, &r);
+        sqlite3_stmt *statement = sql_statement(&db->sql, Q_RACY, &r);
 
         return statement ? each_name(db, statement, each, arg) : r;
 }
 
 int tree_db_index_files(struct tree_db *db)
 {
-        return tree_db_run_with(db, Q_INDEX_FILES, NULL, 0);
+        return sql_run_with(&db->sql, Q_INDEX_FILES, NULL, 0);
 }
 
 int tree_db_each_file(struct tree_db *db, uint64_t device, uint64_t inode, tree_db_name_fn each, void *arg)
 {
         const uint64_t values[] = { device, inode };
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_FILES, values, 2, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_FILES, values, 2, &r);
 
         return statement ? each_name(db, statement, each, arg) : r;
 }
@@ -157,25 +153,25 @@ static int write_row(struct tree_db *db, enum query query, const struct tree_row
 {
         int r = -EIO;
         sqlite3_stmt *statement =
-                tree_db_statement_named(db, query, row->parent, row->name, row->name_len, &r);
+                sql_statement_named(&db->sql, query, row->parent, row->name, row->name_len, &r);
 
         if (!statement)
                 return r;
-        tree_db_bind_int(statement, 3, row->id);
-        tree_db_bind_int(statement, 4, row->kind);
-        tree_db_bind_int(statement, 5, row->unknown);
-        tree_db_bind_int(statement, 6, row->racy);
-        tree_db_bind_int(statement, 7, row->mode);
-        tree_db_bind_int(statement, 8, row->stamp.size);
-        tree_db_bind_int(statement, 9, (uint64_t)row->stamp.mtime_ns);
-        tree_db_bind_blob(statement, 10, row->digest, hash_len(db->base));
-        tree_db_bind_int(statement, 11, row->stamp.device);
-        tree_db_bind_int(statement, 12, row->stamp.inode);
-        tree_db_bind_int(statement, 13, (uint64_t)row->stamp.ctime_ns);
-        tree_db_bind_blob(statement, 14, row->has_md5 ? row->md5 : NULL, HASH_MD5_BYTES);
-        tree_db_bind_blob(statement, 15, row->kind == ENTRY_SYMLINK ? row->target : NULL, row->target_len);
-        tree_db_bind_int(statement, 16, row->linked);
-        return tree_db_run(db, statement);
+        sql_bind_int(statement, 3, row->id);
+        sql_bind_int(statement, 4, row->kind);
+        sql_bind_int(statement, 5, row->unknown);
+        sql_bind_int(statement, 6, row->racy);
+        sql_bind_int(statement, 7, row->mode);
+        sql_bind_int(statement, 8, row->stamp.size);
+        sql_bind_int(statement, 9, (uint64_t)row->stamp.mtime_ns);
+        sql_bind_blob(statement, 10, row->digest, hash_len(db->base));
+        sql_bind_int(statement, 11, row->stamp.device);
+        sql_bind_int(statement, 12, row->stamp.inode);
+        sql_bind_int(statement, 13, (uint64_t)row->stamp.ctime_ns);
+        sql_bind_blob(statement, 14, row->has_md5 ? row->md5 : NULL, HASH_MD5_BYTES);
+        sql_bind_blob(statement, 15, row->kind == ENTRY_SYMLINK ? row->target : NULL, row->target_len);
+        sql_bind_int(statement, 16, row->linked);
+        return sql_run(&db->sql, statement);
 }
 
 int tree_db_insert(struct tree_db *db, const struct tree_row *row)
@@ -191,27 +187,27 @@ int tree_db_replace(struct tree_db *db, const struct tree_row *row)
 int tree_db_delete(struct tree_db *db, uint64_t parent, const char *name, size_t name_len)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_named(db, Q_DELETE, parent, name, name_len, &r);
+        sqlite3_stmt *statement = sql_statement_named(&db->sql, Q_DELETE, parent, name, name_len, &r);
 
-        return statement ? tree_db_run(db, statement) : r;
+        return statement ? sql_run(&db->sql, statement) : r;
 }
 
 int tree_db_delete_children(struct tree_db *db, uint64_t parent)
 {
-        return tree_db_run_with(db, Q_DELETE_CHILDREN, &parent, 1);
+        return sql_run_with(&db->sql, Q_DELETE_CHILDREN, &parent, 1);
 }
 
 static int set_hash(struct tree_db *db, sqlite3_stmt *statement, const uint8_t *hash, size_t len)
 {
-        tree_db_bind_blob(statement, 3, hash, len);
-        return tree_db_run(db, statement);
+        sql_bind_blob(statement, 3, hash, len);
+        return sql_run(&db->sql, statement);
 }
 
 int tree_db_set_digest(struct tree_db *db, uint64_t parent, const char *name, size_t name_len,
                        const uint8_t digest[HASH_BYTES])
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_named(db, Q_SET_DIGEST, parent, name, name_len, &r);
+        sqlite3_stmt *statement = sql_statement_named(&db->sql, Q_SET_DIGEST, parent, name, name_len, &r);
 
         return statement ? set_hash(db, statement, digest, hash_len(db->base)) : r;
 }
@@ -220,7 +216,7 @@ int tree_db_set_md5(struct tree_db *db, uint64_t parent, const char *name, size_
                     const uint8_t md5[HASH_MD5_BYTES])
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_named(db, Q_SET_MD5, parent, name, name_len, &r);
+        sqlite3_stmt *statement = sql_statement_named(&db->sql, Q_SET_MD5, parent, name, name_len, &r);
 
         return statement ? set_hash(db, statement, md5, HASH_MD5_BYTES) : r;
 }
@@ -230,16 +226,14 @@ int tree_db_set_md5(struct tree_db *db, uint64_t parent, const char *name, size_
 int tree_db_get_folder(struct tree_db *db, uint64_t id, struct tree_db_folder *ret)
 {
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_FOLDER, &id, 1, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_FOLDER, &id, 1, &r);
 
         if (!statement)
                 return r;
-        r = sqlite3_step(statement);
-        if (r == SQLITE_ROW) {
+        r = sql_step(&db->sql, statement, TREE_NONE);
+        if (r == 0) {
                 ret->parent = (uint64_t)sqlite3_column_int64(statement, 0);
                 r = tree_db_column_name(db, statement, 1, ret->name, &ret->name_len);
-        } else {
-                r = r == SQLITE_DONE ? TREE_NONE : tree_db_error(db, r);
         }
         sqlite3_reset(statement);
         return r;
@@ -249,7 +243,7 @@ int tree_db_find_folder(struct tree_db *db, uint64_t device, uint64_t inode, uin
 {
         const uint64_t values[] = { device, inode };
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_FIND_FOLDER, values, 2, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_FIND_FOLDER, values, 2, &r);
 
         return statement ? tree_db_read_ints(db, statement, &ret_id, 1) : r;
 }
@@ -258,24 +252,24 @@ int tree_db_insert_folder(struct tree_db *db, const struct tree_row *row)
 {
         const uint64_t values[] = { row->id, row->parent };
         int r = -EIO;
-        sqlite3_stmt *statement = tree_db_statement_with(db, Q_INSERT_FOLDER, values, 2, &r);
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_INSERT_FOLDER, values, 2, &r);
 
         if (!statement)
                 return r;
-        tree_db_bind_blob(statement, 3, row->name, row->name_len);
-        tree_db_bind_int(statement, 4, row->stamp.device);
-        tree_db_bind_int(statement, 5, row->stamp.inode);
-        return tree_db_run(db, statement);
+        sql_bind_blob(statement, 3, row->name, row->name_len);
+        sql_bind_int(statement, 4, row->stamp.device);
+        sql_bind_int(statement, 5, row->stamp.inode);
+        return sql_run(&db->sql, statement);
 }
 
 int tree_db_restamp_folder(struct tree_db *db, const struct tree_row *row)
 {
         const uint64_t values[] = { row->id, row->stamp.device, row->stamp.inode };
 
-        return tree_db_run_with(db, Q_RESTAMP_FOLDER, values, 3);
+        return sql_run_with(&db->sql, Q_RESTAMP_FOLDER, values, 3);
 }
 
 int tree_db_delete_folder(struct tree_db *db, uint64_t id)
 {
-        return tree_db_run_with(db, Q_DELETE_FOLDER, &id, 1);
+        return sql_run_with(&db->sql, Q_DELETE_FOLDER, &id, 1);
 }

@@ -37,5 +37,5 @@ int tree_folders_add(struct tree_folders *set, uint64_t id, uint32_t *ret);
 
 const char *tree_folders_name(const struct tree_folders *set, const struct tree_folder *folder);
 
-/** Adds the ancestors of all that is in the set; afterwards every node is complete. -EUCLEAN: folders lie in a circle. */
+/** Adds the ancestors of all that is in the set; afterwards every node is complete. -EBADMSG: folders lie in a circle. */
 int tree_folders_climb(struct tree_folders *set, struct tree_db *db);

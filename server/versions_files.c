@@ -31,7 +31,7 @@ void version_unpin(struct version *v, int error)
 
         mutex_lock(&versions->lock);
         v->pins--;
-        v->damaged = v->damaged || error == -EUCLEAN;
+        v->damaged = v->damaged || error == -EBADMSG;
         mutex_unlock(&versions->lock);
 }
 

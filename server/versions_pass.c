@@ -69,7 +69,7 @@ static void note_end_locked(struct version *v, int error)
         } else {
                 v->synced = false;
                 v->rest_until_ns = MAX(v->rest_until_ns, now + RETRY_NS);
-                v->damaged = v->damaged || error == -EUCLEAN;
+                v->damaged = v->damaged || error == -EBADMSG;
                 v->has_suspects = spots_keep_suspects(&v->spots, &v->pass_spots) || v->has_suspects;
                 if (v->subscribers && v->first_told_ns == 0)
                         v->first_told_ns = v->last_told_ns = now + RETRY_NS;

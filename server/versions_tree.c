@@ -140,7 +140,7 @@ int version_open_tree(struct version *v)
         if (open && !damaged)
                 return 0;
         if (used)
-                return -EUCLEAN; /* as soon as the last view is put back */
+                return -EBADMSG; /* as soon as the last view is put back */
         if (damaged)
                 version_close_tree(v);
         return open_tree(v);

@@ -14,7 +14,7 @@ MAY_INCLUDE = {
     "cli": {"fs", "sync", "cache", "base"},
 }
 ONE_ROOM_ONLY = {"grpc/": "proto", "fuse": "fs"}
-ONE_UNIT_OF = {"sqlite3.h": ("base", "server"), "base/sql.h": ("base", "cache")}
+ONE_UNIT_OF = {"sqlite3.h": ("base",), "base/sql.h": ("base", "cache", "server")}
 
 
 def includes(root):
@@ -71,7 +71,7 @@ def libraries():
     none(library_violations(SOURCE), "libraries in the wrong room")
 
 
-@case("base/sql and one unit of server/ know SQLite, and one unit of cache/ knows base/sql")
+@case("base/sql knows SQLite, and one unit of cache/ and one of server/ know that")
 def units():
     none(unit_violations(SOURCE), "units too many")
 
@@ -93,7 +93,7 @@ def self_test():
     with planted({"base/a.h": "#include <sqlite3.h>\n", "cache/b.c": '#include "base/sql.h"\n#include <sqlite3.h>\n',
                   "cache/c.c": '#include "base/sql.h"\n', "sync/d.c": '#include "base/sql.h"\n',
                   "server/e.c": '#include "base/sql.h"\n'}) as root:
-        finds(unit_violations(root), 4)
+        finds(unit_violations(root), 3)
     with planted({"base/a.c": '#include <string.h>\n#include "base/a.h"\n', "base/a.h": "", "base/b.c": ""}) as root:
         finds(own_header_violations(root), 1)
 

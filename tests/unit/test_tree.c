@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
-#include "server/tree_db.h"
 #include "tests/unit/tree_fixture.h"
 
 /* ---- what a difference says, as text: "!d d/f -d/g " ---- */
@@ -739,7 +738,7 @@ static void test_damage_found_later(void **state)
                 overwrite(f, page * 4096, noise, sizeof(noise));
         assert_true(version_of(f).valid);
         assert_int_equal(tree_view_take(f->tree, &view), 0);
-        assert_int_equal(tree_view_list(view, id, each_row, &n), -EUCLEAN);
+        assert_int_equal(tree_view_list(view, id, each_row, &n), -EBADMSG);
         assert_true(n < 2000);
         tree_view_put(view);
         assert_false(was_moved_aside(f));
@@ -823,40 +822,6 @@ static void test_disk_full(void **state)
         assert_int_equal(commit(f).entries, 4);
 }
 
-static void test_errors(void **state)
-{
-        /* SQLite's codes are part of its file format and API: they do not change. */
-        static const struct {
-                int code, error;
-        } table[] = { { 0, 0 },
-                      { 100, 0 },
-                      { 101, 0 },
-                      { 3, -EACCES },
-                      { 5, -EBUSY },
-                      { 6, -EBUSY },
-                      { 15, -EBUSY },
-                      { 7, -ENOMEM },
-                      { 8, -EROFS },
-                      { 9, -EINTR },
-                      { 10, -EIO },
-                      { 11, -EUCLEAN },
-                      { 26, -EUCLEAN },
-                      { 13, -ENOSPC },
-                      { 14, -EACCES },
-                      { 18, -EFBIG },
-                      { 19, -EEXIST },
-                      { 23, -EACCES },
-                      { 1, -EIO },
-                      { 99, -EIO },
-                      { 3082, -ENOMEM },
-                      { 10 | 3 << 8, -EIO },
-                      { 11 | 1 << 8, -EUCLEAN } };
-
-        (void)state;
-        for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-                assert_int_equal(tree_db_errno(table[i].code), table[i].error);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 static const struct CMUnitTest tests[] = {
@@ -888,7 +853,6 @@ static const struct CMUnitTest tests[] = {
         TEST(test_damage_found_later),
         TEST(test_killed_in_mid_update),
         TEST(test_disk_full),
-        TEST(test_errors),
 };
 
 UNIT_MAIN(tests)
