@@ -165,6 +165,16 @@ static size_t records(void)
         return n;
 }
 
+static size_t syncs(void)
+{
+        size_t n, found = 0;
+        const struct record *all = recorder_get(&n);
+
+        for (size_t i = 0; i < n; i++)
+                found += all[i].kind == RECORD_SYNC;
+        return found;
+}
+
 static void note(struct world *w, struct committed *all, size_t *n)
 {
         struct catalog_version version;
@@ -211,17 +221,23 @@ static void new_boot(struct world *w)
         close(fd);
 }
 
-/* A reader in the log keeps it from being emptied; as it has moved on by the next version, that begins the log anew in its place. */
+/*
+ * A reader in the log keeps it from being emptied; as it has moved on by the next version, that begins the log anew in its place. Its head has to be synced then: without that hardly
+ * any cut would hit the one moment.
+ */
 static void work_with_reader(struct world *w)
 {
         struct catalog_reader *reader;
+        size_t before;
 
         commit(w, 4);
         assert_int_equal(catalog_reader_take(w->catalog, &reader), 0);
         checkpoint(w);
         assert_int_equal(catalog_reader_renew(reader), 0);
         assert_int_equal(catalog_reader_give(w->catalog, reader, 0), 0);
+        before = syncs();
         commit(w, 5);
+        assert_true(syncs() > before);
         commit(w, 6);
 }
 
