@@ -76,8 +76,9 @@ def lost_push(w):
         wait_until(lambda: m.version() != before, "the next version", PATIENCE_SEC)
         wait_until(lambda: re.search("listening anew(.|\n)*asking again", m.daemon.output()) and m.status()["watching"], "a new stream of pushes")
         pushes = m.status()["pushes"]
-        come(w, m, 3)
-        check(m.status()["pushes"] > pushes, "the next version was not pushed")
+        now = change(w, 3)
+        wait_until(lambda: m.status()["pushes"] > pushes, "the next version pushed", PATIENCE_SEC)
+        check(all(shows(m.point / name, data) for name, data in now.items()), "it is not the master's")
         m.unmount()
 
 
