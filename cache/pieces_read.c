@@ -121,8 +121,7 @@ bool pieces_has_stamp(const struct store_pieces *pieces)
 {
         struct stat st;
 
-        return fstat(pieces->fd, &st) == 0 && st.st_mtim.tv_sec == pieces->store->stamp.tv_sec &&
-               st.st_mtim.tv_nsec == pieces->store->stamp.tv_nsec;
+        return fstat(pieces->fd, &st) == 0 && store_is_stamped(pieces->store, &st);
 }
 
 struct present_state {
@@ -177,8 +176,16 @@ static void forget(struct store_pieces *pieces, uint64_t offset, uint64_t end)
         }
 }
 
+/* Somebody has written to what became a blob (S3). While it still has a part's name it is about to be stamped, which comes before the blob's. */
+static bool is_written_to(struct store_pieces *pieces)
+{
+        return atomic_load(&pieces->whole) && !pieces_has_stamp(pieces) && !pieces_is_current(pieces) &&
+               !pieces_has_stamp(pieces);
+}
+
 ssize_t store_pieces_read(struct store_pieces *pieces, void *data, size_t len, uint64_t offset)
 {
+        bool right;
         uint64_t end;
         ssize_t n;
 
@@ -188,7 +195,8 @@ ssize_t store_pieces_read(struct store_pieces *pieces, void *data, size_t len, u
         if (end <= offset)
                 return -ENODATA;
         n = io_pread_all(pieces->fd, data, end - offset, (off_t)offset);
-        if (n == (ssize_t)(end - offset) || (n < 0 && n != -EIO))
+        right = n == (ssize_t)(end - offset);
+        if ((right && !is_written_to(pieces)) || (n < 0 && n != -EIO))
                 return n;
         if (atomic_load(&pieces->whole) || has_become_blob(pieces)) {
                 store_doubt(pieces->fd);

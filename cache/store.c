@@ -291,11 +291,37 @@ static int quarantine(struct store *store, const struct content_id *id, int fd)
         return STORE_MISS;
 }
 
+bool store_is_stamped(const struct store *store, const struct stat *st)
+{
+        return st->st_mtim.tv_sec == store->stamp.tv_sec && st->st_mtim.tv_nsec == store->stamp.tv_nsec;
+}
+
+/* As hash_file; -EIO: somebody wrote to it meanwhile. That another process has verified it is well. */
+static int hash_unchanged(struct store *store, int fd, enum hash_algorithm algorithm, struct content_id *ret)
+{
+        struct stat before, after;
+        int r;
+
+        if (fstat(fd, &before) < 0)
+                return -errno;
+        r = hash_file(fd, algorithm, ret);
+        if (r < 0)
+                return r;
+        if (fstat(fd, &after) < 0)
+                return -errno;
+        if (store_is_stamped(store, &after))
+                return 0;
+        return after.st_mtim.tv_sec == before.st_mtim.tv_sec &&
+                               after.st_mtim.tv_nsec == before.st_mtim.tv_nsec
+                       ? 0
+                       : -EIO;
+}
+
 int store_check_blob(struct store *store, const struct content_id *id, int fd)
 {
         const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, store->stamp };
         struct content_id found;
-        int r = hash_file(fd, id->algorithm, &found);
+        int r = hash_unchanged(store, fd, id->algorithm, &found);
 
         /* A bad sector is damage like any other: the content can be had from the master again. */
         if (r == -EIO || (r == 0 && !content_id_equal(&found, id)))
@@ -368,7 +394,7 @@ static int get(struct store *store, const struct content_id *id, bool may_read, 
                 return fd == -ENOENT ? STORE_MISS : fd;
         if (fstat(fd, &st) < 0)
                 return -errno;
-        if (st.st_mtim.tv_sec != store->stamp.tv_sec || st.st_mtim.tv_nsec != store->stamp.tv_nsec) {
+        if (!store_is_stamped(store, &st)) {
                 int r = may_read ? store_check_blob(store, id, fd) : STORE_UNVERIFIED;
                 if (r != STORE_OK)
                         return r;

@@ -84,6 +84,9 @@ int store_flock(int fd, int operation);
 /** Whether NAME in folder DIRFD is still the file open as FD. */
 bool store_is_current(int fd, int dirfd, const char *name);
 
+/** S3: verified in this boot, and not written to since. */
+bool store_is_stamped(const struct store *store, const struct stat *st);
+
 /**
  * Reads all of FD, the blob ID, and compares: STORE_OK (and stamped), or STORE_MISS: it was wrong or unreadable and is in
  * quarantine now (S5, logged); negative errno: could not be checked.

@@ -29,6 +29,7 @@
 #define PEER_TIMEOUT_MS 5000 /* for a client that connects and says nothing */
 #define CONNECTIONS_MAX 16
 #define ANSWER_SEC      20 /* for what the daemon can say at once, however busy it is */
+#define NEXT_SEC        3  /* until another daemon listens in the place of one that died */
 
 struct control {
         struct filesystem *fs; /* borrowed */
@@ -384,6 +385,18 @@ static int send_command(const struct sockaddr_un *address, const char *command, 
         return 0;
 }
 
+/* As send_command, of a daemon whose keeper may just be making the next one. */
+static int send_to_next(const struct sockaddr_un *address, const char *command, int *ret_fd)
+{
+        const struct timespec pause = { .tv_nsec = 20 * NSEC_PER_MSEC };
+        int64_t until = clock_monotonic_ns() + NEXT_SEC * NSEC_PER_SEC;
+        int r;
+
+        while ((r = send_command(address, command, ret_fd)) == -ECONNREFUSED && clock_monotonic_ns() < until)
+                nanosleep(&pause, NULL);
+        return r;
+}
+
 /* What a reply says: 0, or the failure in it. */
 static int judge_reply(const json_t *reply, struct failure *failure)
 {
@@ -411,7 +424,7 @@ static int ask(const char *path, const char *command, int *ret_fd, struct failur
                                    info.target, info.type);
         r = socket_address(info.device, false, &address);
         if (r == 0)
-                r = send_command(&address, command, ret_fd);
+                r = send_to_next(&address, command, ret_fd);
         if (r == -ENOENT || r == -EACCES)
                 return failure_set(failure, r,
                                    "no control socket of '%s' for this user: ask as the user who mounted it, "

@@ -161,5 +161,7 @@ int learned_get(struct learned *learned, const char *spider, struct learned_list
         _cleanup_buffer_ struct buffer file = { 0 };
         int r = find_file(learned, spider, &file);
 
+        if (r == -ENOENT)
+                return 0;
         return r < 0 ? r : read_list(spider, file.data, ret);
 }

@@ -23,5 +23,5 @@ void learned_free(struct learned *learned);
  */
 int learned_merge(struct learned *learned, const char *spider, const struct learned_report *report);
 
-/** SPIDER's list into RET, which is empty; it stays so if nothing was learned. -ENOENT as above. */
+/** SPIDER's list into RET, which is empty; it stays so if nothing was learned, or the spider is not known yet: its first mount asks while it is being scanned. */
 int learned_get(struct learned *learned, const char *spider, struct learned_list *ret);

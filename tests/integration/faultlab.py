@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +58,50 @@ class Disk:
 
     def empty(self):
         (self.folder / "filler").unlink()
+
+
+class MemoryGroup:
+    """A control group in which all that is started with .prefix has MOST bytes of memory together, pages of files and what the kernel keeps for it included.
+
+    Of either version of control groups, whichever has the memory controller here; without one the case is skipped. To be left after its processes have ended.
+    """
+
+    def __init__(self, name, most):
+        version, self._top = self._controller()
+        self._limit, events = {2: ("memory.max", "memory.events"), 1: ("memory.limit_in_bytes", "memory.oom_control")}[version]
+        self.folder = self._top / f"fsyncfs-test-{os.getpid()}-{name}"
+        self.events = self.folder / events
+        self.prefix = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(self.folder)]
+        self._most = most
+
+    @staticmethod
+    def _controller():
+        """(the version, the folder of the first group)"""
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, folder, kind, options, *_ = line.split()
+            if kind == "cgroup" and "memory" in options.split(","):
+                return 1, Path(folder)
+            if kind == "cgroup2" and "memory" in (Path(folder) / "cgroup.subtree_control").read_text().split():
+                return 2, Path(folder)
+        return skip("no memory controller here, or it is not ours to use")
+
+    def __enter__(self):
+        try:
+            self.folder.mkdir()
+            (self.folder / self._limit).write_text(str(self._most))
+        except OSError as error:
+            skip(f"no control group can be made: {error}")
+        return self
+
+    def __exit__(self, *_):
+        for pid in (self.folder / "cgroup.procs").read_text().split():  # left by what failed
+            with contextlib.suppress(OSError):
+                (self._top / "cgroup.procs").write_text(pid)
+        self.folder.rmdir()
+
+    def killed(self):
+        """How many processes the kernel has ended for lack of memory."""
+        return int(re.search(r"^oom_kill (\d+)", self.events.read_text(), re.M)[1])
 
 
 @contextlib.contextmanager

@@ -188,9 +188,9 @@ def _(w):
     m.refresh()
     read_part(m.point / "large2")
     flipped = 0
-    for _ in range(ROUNDS * 5):
+    for turn in range(ROUNDS * 5):
         paths = [p for p in (w.path("cache") / "blobs").rglob("*") if p.is_file()] + [w.path("cache") / "usage"]
-        path = rng.choice(paths)
+        path = rng.choice(paths if turn % 3 else [p for p in paths if p.stat().st_size > 5 * MIB])  # few are large, and open for long
         flip(path, rng.randrange(path.stat().st_size))
         flipped += 1
         for name in files_of(w.tree):

@@ -140,6 +140,7 @@ def ready(w):
     w.path("tokens").write_text("right\n")
     w.path("tokens").chmod(0o600)
     server = prepare(w, options=["--token-file", w.path("tokens")])
+    server.wait_output("ready$")
     client = hostile_worker.Client(f"127.0.0.1:{server.port}")  # without a token
     watched = client.stream(HEALTH + "Watch", health.HealthCheckRequest())
     unknown = client.stream(HEALTH + "Watch", health.HealthCheckRequest(service="what"))

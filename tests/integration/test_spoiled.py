@@ -1,5 +1,7 @@
 """Connections that are there, answer pings, and are of no use: bytes spoiled on the way can leave HTTP/2's two ends apart for as long as one lasts."""
 
+import re
+
 from harness import FULL, case, check, main, skip, wait_until
 import peers  # noqa: F401 (tests/peers on the path)
 from fetch_relay import Relay
@@ -72,10 +74,11 @@ def lost_push(w):
         before = m.version()
         change(w, 2)  # and nobody reads: who finds that a content is not there any more would ask
         wait_until(lambda: m.version() != before, "the next version", PATIENCE_SEC)
-        wait_until(lambda: "listening anew" in m.daemon.output() and m.status()["watching"], "a new stream of pushes")
+        wait_until(lambda: re.search("listening anew(.|\n)*asking again", m.daemon.output()) and m.status()["watching"], "a new stream of pushes")
         pushes = m.status()["pushes"]
-        come(w, m, 3)
-        check(m.status()["pushes"] > pushes, "the next version was not pushed")
+        now = change(w, 3)
+        wait_until(lambda: m.status()["pushes"] > pushes, "the next version pushed", PATIENCE_SEC)
+        check(all(shows(m.point / name, data) for name, data in now.items()), "it is not the master's")
         m.unmount()
 
 

@@ -140,6 +140,16 @@ def through(w):
     killed_under_load(w, ["passthrough=on"])
 
 
+@case("who asks for the status while the daemon is replaced is told by the next one")
+def asked_between(w):
+    make_tree(w.tree, 3, 3000)
+    m = w.mount(w.server())
+    for restarts in range(1, 11):
+        m.crash()
+        equal(m.status()["restarts"], restarts, "restarts")
+    m.unmount()
+
+
 @case("what is open by passthrough when the daemon dies is opened the same way again, until it is closed")
 def same_way(w):
     w.tree.mkdir(parents=True)
