@@ -11,7 +11,7 @@ BEFORE = {
                    "printf '[mount]\\ntoken_file = /etc/fsyncfs/token\\n' >/etc/fsyncfs/client.conf\n",
     "monitoring.md": "mkdir -p build /var/lib/prometheus/node-exporter && echo 'print(1)' >build/run.py\nstart-the-tasks() { ls /srv/workspaces/quotes; }\n",
 }
-FROM_NOTHING = {"README.md"}
+FROM_NOTHING = {"README.md", "install.md"}
 
 
 def follow(w, page):
