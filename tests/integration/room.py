@@ -2,6 +2,7 @@
 
 A block fenced as ```sh is run as it stands. ```sh undo takes back what stands under the same heading before it. What cannot be run says why on the line above the fence:
 <!-- not run: REASON -->. Blocks that are indented, or fenced as anything else, are calls in general terms, files and pictures: nobody runs them.
+A line <!-- run by TEST --> says which test runs what stands below it; without one test_docs.py does.
 """
 
 import os
@@ -9,33 +10,52 @@ import re
 import subprocess
 import time
 from collections import namedtuple
+from pathlib import Path
 
-from harness import BUILD, COMMAND_SEC, SOURCE, TESTS, Process, check, fail, skip
+from harness import BUILD, COMMAND_SEC, SOURCE, TESTS, Process, check, fail, say, skip
 
-FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$|^(?P<heading>#+ [^\n]+)$", re.M | re.S)
+FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$|^(?P<heading>#+ [^\n]+)$"
+                   r"|^<!-- run by (?P<test>\S+) -->$", re.M | re.S)
 TOKEN = "Zt5bVq0yJm3w"
 HOSTS = "127.0.0.1 localhost master master.example crawl-master\n"
 
-Block = namedtuple("Block", "line heading text undo reason")
+Block = namedtuple("Block", "place heading text undo reason test")
 
 
 def blocks(page):
     """The shell blocks of PAGE, in their order."""
-    text, heading = page.read_text(), ""
+    text, heading, test = page.read_text(), "", "tests/integration/test_docs.py"
     for m in FENCE.finditer(text):
-        heading = m["heading"] or heading
+        heading, test = m["heading"] or heading, m["test"] or test
         if m["kind"] in ("sh", "sh undo"):
-            yield Block(text.count("\n", 0, m.start("text")) + 1, heading.lstrip("# "), m["text"], m["kind"] == "sh undo", m["reason"])
+            line = text.count("\n", 0, m.start("text")) + 1
+            yield Block(f"{page.name}, line {line}", heading.lstrip("# "), m["text"], m["kind"] == "sh undo", m["reason"], test)
 
 
-def steps(page):
-    """The same by heading: [(heading, what to do, what takes it back)]."""
+def steps(page, test):
+    """Those that TEST (a path) runs, by heading: [(heading, what to do, what takes it back)]."""
     found = []
     for block in blocks(page):
+        if SOURCE / block.test != Path(test).resolve():
+            continue
         if not found or found[-1][0] != block.heading:
             found.append((block.heading, [], []))
         found[-1][2 if block.undo else 1].append(block)
     return found
+
+
+def typed(wanted):
+    """Those of the blocks WANTED that are to be run; of the others the reason is told."""
+    for block in wanted:
+        if block.reason:
+            say(f"{block.place} is not run: {block.reason}")
+        else:
+            yield block
+
+
+def fenced(page, kind):
+    """What else PAGE has, fenced as KIND: texts."""
+    return [m["text"] for m in FENCE.finditer(page.read_text()) if m["kind"] == kind]
 
 
 class Room(Process):
@@ -83,8 +103,8 @@ class Room(Process):
             f.seek(begin)
             return f.read().decode(errors="backslashreplace")
 
-    def follow(self, page, block):
-        return self.sh(block.text, f"{page.name}, line {block.line}")
+    def follow(self, block):
+        return self.sh(block.text, block.place)
 
     def stop(self, timeout=30):
         """With the shell, which is process 1 in there, everything ends."""

@@ -26,6 +26,7 @@ for folder in /srv /mnt /run /var/cache /var/lib/fsyncfs; do
 done
 ip link set lo up
 if [ "$build" != "$source/build" ]; then # where pages look for it
+    case $build in "$source"/*) ;; *) cover "$build" ;; esac
     rm -rf "$source/build"
     ln -s "$build" "$source/build"
 fi

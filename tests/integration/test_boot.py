@@ -10,6 +10,7 @@ from pathlib import Path
 from certs import Authority
 from harness import (SOURCE as REPOSITORY, SPIDER, case, check, equal, is_alive, is_mounted, main, one_line, processes_naming, program, run,
                      run_ok, say, skip, wait_until)
+from room import fenced, steps, typed
 from trees import make_tree
 
 SOURCE = f"127.0.0.1:9666:/{SPIDER}"  # of a network of the case's own
@@ -86,11 +87,11 @@ def told(w):
     check(not any(is_alive(pid) for pid in processes_naming(str(w.path("cache")))), "what is left")
 
 
-# ---- a whole machine: systemd as process 1, and the units and files of examples/ as they are ----
+# ---- a whole machine: systemd as process 1, on which the page is followed, with the units and files of examples/ as they are ----
 
 EXAMPLES = REPOSITORY / "examples"
+PAGE = REPOSITORY / "docs" / "systemd.md"
 SPIDERS = ("shop", "report", "quotes")  # that the examples mount
-USER = 64999  # fsyncfs, of which the unit says how it is made
 AUTOFS = Path("/dev/autofs").exists()
 LATE = """[Service]
 ExecStartPre=+/bin/sh -c 'until [ -e /run/go ]; do sleep 0.1; done'
@@ -136,12 +137,16 @@ class Machine:
         return self.try_run("systemctl", "show", "--property=Version").returncode == 0
 
     def try_run(self, *argv):
-        return run(["nsenter", f"--target={self.init}", "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv])
+        return run(["nsenter", f"--target={self.init}", "--all", "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv])
 
     def run(self, *argv):
         done = self.try_run(*argv)
         equal(done.returncode, 0, f"exit code of {argv}: {done.stderr.strip()}{done.stdout[-500:]}")
         return done.stdout
+
+    def follow(self, blocks):
+        """Types them where a clone of the source is: what they wrote."""
+        return "".join(self.run("bash", "-euc", f"cd /src/fsyncfs\n{block.text}", block.place) for block in typed(blocks))
 
     def show(self, unit, name):
         return self.run("systemctl", "show", unit, f"--property={name}", "--value").strip()
@@ -174,25 +179,17 @@ class Machine:
 
 
 def prepare_machine(w):
-    """WORK/etc and WORK/master, as the examples want them."""
+    """WORK/etc and WORK/master, with what who reads the page has at hand."""
     etc = w.path("etc")
-    units = etc / "systemd" / "system"
     (etc / "fsyncfs").mkdir(parents=True)
-    units.mkdir(parents=True)
     for spider in SPIDERS:
         (w.root / spider).mkdir(parents=True)
         (w.root / spider / "name").write_text(spider)
-    for name in ("server.conf", "client.conf"):
-        shutil.copy(EXAMPLES / name, etc / "fsyncfs")
-    shutil.copy(EXAMPLES / "fstab", etc)
-    for name in ("fsyncfs-server.service", "mnt-quotes.mount", "mnt-quotes.automount"):
-        shutil.copy(EXAMPLES / name, units)
-    (units / "fsyncfs-server.service.d").mkdir()
-    (units / "fsyncfs-server.service.d" / "late.conf").write_text(LATE)
-    for target, unit in (("multi-user", "fsyncfs-server.service"), ("multi-user", "remote-fs.target"), ("remote-fs", "mnt-quotes.automount")):
-        (units / f"{target}.target.wants").mkdir(exist_ok=True)
-        (units / f"{target}.target.wants" / unit).symlink_to(f"../{unit}")
-    (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+    shutil.copy(EXAMPLES / "client.conf", etc / "fsyncfs")
+    wants = etc / "systemd" / "system" / "multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "remote-fs.target").symlink_to("/lib/systemd/system/remote-fs.target")
+    (wants.parent / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
     (etc / "hosts").write_text("127.0.0.1 localhost master.example\n")
     ca = Authority(w.path("ca"))
     certificate, key = ca.issue("master", "DNS:master.example")
@@ -201,47 +198,89 @@ def prepare_machine(w):
     for name in ("tokens", "token"):
         (etc / "fsyncfs" / name).write_text("secret\n")
         (etc / "fsyncfs" / name).chmod(0o600)
-    for name, line in (("passwd", f"fsyncfs:x:{USER}:{USER}::/var/lib/fsyncfs:/usr/sbin/nologin"), ("group", f"fsyncfs:x:{USER}:")):
-        (etc / name).write_text(Path("/etc", name).read_text() + line + "\n")
-    for name in ("tokens", "master.key"):
-        os.chown(etc / "fsyncfs" / name, 0, USER)
-        (etc / "fsyncfs" / name).chmod(0o640)
 
 
-@case("a machine boots: the mounts wait for their master, the automounts for somebody to look")
+def served(m, _blocks):
+    m.await_state("fsyncfs-server", "active")
+    equal(m.show("fsyncfs-server", "UnitFileState"), "enabled", "at the next boot")
+
+
+def mounted(m, _blocks):
+    equal(m.run("cat", "/mnt/shop/name"), "shop", "/mnt/shop")
+    equal(m.show("mnt-quotes.automount", "UnitFileState"), "enabled", "at the next boot")
+    m.run("systemctl", "start", "mnt-quotes.mount")
+    line = re.sub(r"\d+", r"\\d+", re.escape(fenced(PAGE, "text")[0].strip()))
+    wait_until(lambda: re.search(f"^ *{line}$", m.run("systemctl", "status", "fsyncfs-server"), re.M), "the server's status, as the page has it")
+
+
+def logged(m, blocks):
+    """The journal may be a moment late."""
+    wait_until(lambda: re.search(r" systemd\[1\]: Mounted .* mount\.fsyncfs\[", m.follow(blocks), re.S), "the mounts' lines in the journal")
+
+
+# Each heading under which something is typed: what must be so then.
+FOLLOWED = {"The server": served, "Mounts": mounted, "Logs": logged}
+
+
+def follow_page(m):
+    line = fenced(PAGE, "fstab")[0]
+    check(line in (EXAMPLES / "fstab").read_text(), f"the line is in examples/fstab: {line}")
+    page = steps(PAGE, __file__)
+    equal([heading for heading, _, _ in page], list(FOLLOWED), "the page's headings")
+    for heading, blocks, _ in page:
+        if heading == "Mounts":
+            m.run("cp", "/src/fsyncfs/examples/fstab", "/etc/fstab")
+        m.follow(blocks)
+        FOLLOWED[heading](m, blocks)
+
+
+def boots(m):
+    wait_until(lambda: any("trying again" in line["MESSAGE"] for line in m.journal("-t", "mount.fsyncfs")), "a mount that waits")
+    m.await_state("fsyncfs-server", "activating")
+    equal(m.show("srv-shop.mount", "ActiveState"), "inactive", "a mount that requires it")
+    m.run("touch", "/run/go")
+    for unit in ("fsyncfs-server.service", "mnt-shop.mount", "srv-shop.mount"):
+        m.await_state(unit, "active")
+    for spider in ("report", "quotes"):
+        equal(m.show(f"mnt-{spider}.mount", "ActiveState"), "inactive", f"{spider}, into which nobody has looked")
+        if AUTOFS:
+            m.await_state(f"mnt-{spider}.automount", "active")
+        else:
+            say(f"this kernel has no autofs: mnt-{spider}.mount is started in its automount's place")
+            m.run("systemctl", "start", f"mnt-{spider}.mount")
+    for folder, spider in (("mnt/shop", "shop"), ("srv/shop", "shop"), ("mnt/report", "report"), ("mnt/quotes", "quotes")):
+        equal(m.run("cat", f"/{folder}/name"), spider, folder)
+    wait_until(lambda: "spiders in use: 3, workers: 1" in m.show("fsyncfs-server", "StatusText"), "the status")
+    check(int(m.show("fsyncfs-server", "WatchdogTimestampMonotonic")) > 0, "the watchdog heard of it")
+
+
+def goes_on(m):
+    m.run("systemctl", "reload", "fsyncfs-server")
+    lines = wait_until(lambda: [x for x in m.journal("-u", "fsyncfs-server", "-t", "fsyncfs-server")
+                                if "was read again" in x["MESSAGE"]], "the reload in the journal")
+    equal({(line["PRIORITY"], line["MESSAGE"][0]) for line in lines}, {("6", "t")}, "priority, and the line without a prefix")
+    m.await_state("fsyncfs-server", "active")
+
+    m.run("systemctl", "restart", "fsyncfs-server")
+    equal(m.run("cat", "/mnt/shop/name"), "shop", "what is cached")
+    m.run("systemctl", "stop", "mnt-shop.mount")
+    check("/mnt/shop" not in m.run("cat", "/proc/mounts"), "it is unmounted")
+
+
+@case("a machine on which docs/systemd.md was followed boots: the mounts wait for their master, the automounts for somebody to look")
 def boot(w):
     if not shutil.which("/lib/systemd/systemd"):
         skip("systemd is not installed")
     prepare_machine(w)
     with Machine(w) as m:
-        wait_until(lambda: any("trying again" in line["MESSAGE"] for line in m.journal("-t", "mount.fsyncfs")), "a mount that waits")
-        m.await_state("fsyncfs-server", "activating")
-        equal(m.show("srv-shop.mount", "ActiveState"), "inactive", "a mount that requires it")
-        m.run("touch", "/run/go")
-        for unit in ("fsyncfs-server.service", "mnt-shop.mount", "srv-shop.mount"):
-            m.await_state(unit, "active")
-        for spider in ("report", "quotes"):
-            equal(m.show(f"mnt-{spider}.mount", "ActiveState"), "inactive", f"{spider}, into which nobody has looked")
-            if AUTOFS:
-                m.await_state(f"mnt-{spider}.automount", "active")
-            else:
-                say(f"this kernel has no autofs: mnt-{spider}.mount is started in its automount's place")
-                m.run("systemctl", "start", f"mnt-{spider}.mount")
-        for folder, spider in (("mnt/shop", "shop"), ("srv/shop", "shop"), ("mnt/report", "report"), ("mnt/quotes", "quotes")):
-            equal(m.run("cat", f"/{folder}/name"), spider, folder)
-
-        wait_until(lambda: "spiders in use: 3, workers: 1" in m.show("fsyncfs-server", "StatusText"), "the status")
-        check(int(m.show("fsyncfs-server", "WatchdogTimestampMonotonic")) > 0, "the watchdog heard of it")
-        m.run("systemctl", "reload", "fsyncfs-server")
-        lines = wait_until(lambda: [x for x in m.journal("-u", "fsyncfs-server", "-t", "fsyncfs-server")
-                                    if "was read again" in x["MESSAGE"]], "the reload in the journal")
-        equal({(line["PRIORITY"], line["MESSAGE"][0]) for line in lines}, {("6", "t")}, "priority, and the line without a prefix")
-        m.await_state("fsyncfs-server", "active")
-
-        m.run("systemctl", "restart", "fsyncfs-server")
-        equal(m.run("cat", "/mnt/shop/name"), "shop", "what is cached")
-        m.run("systemctl", "stop", "mnt-shop.mount")
-        check("/mnt/shop" not in m.run("cat", "/proc/mounts"), "it is unmounted")
+        follow_page(m)
+        equal(m.end(), 7, "process 1's exit code, after a shutdown")
+    drop_ins = w.path("etc", "systemd", "system", "fsyncfs-server.service.d")
+    drop_ins.mkdir()
+    (drop_ins / "late.conf").write_text(LATE)
+    with Machine(w) as m:
+        boots(m)
+        goes_on(m)
         equal(m.end(), 7, "process 1's exit code, after a shutdown")
 
 

@@ -145,13 +145,13 @@ STEPS = {
 @case("each step of the page, back, and again; then all the way back")
 def follow(w):
     c = Cluster(w)
-    page = steps(PAGE)
+    page = steps(PAGE, __file__)
     equal([heading.split()[0] for heading, _, _ in page], list(STEPS), "the page's steps")
     for heading, forward, back in page:
         after, undone = STEPS[heading.split()[0]]
         equal(bool(back), bool(undone), f"whether {heading} can be taken back")
         for blocks, proof in ((forward, after), (back, undone), (back and forward, after)):
-            shown = "".join(c.room.follow(PAGE, block) for block in blocks)
+            shown = "".join(c.room.follow(block) for block in blocks)
             if blocks and proof:
                 proof(c, shown)
     as_before(c, "")

@@ -1,7 +1,7 @@
 """The pages, as who follows them: each shell block is run, in its order, on a machine of the page's own (room.py)."""
 
-from harness import SOURCE, Failure, case, check, fail, main, say
-from room import Room, steps
+from harness import SOURCE, Failure, case, check, fail, main
+from room import Room, steps, typed
 
 PAGES = sorted([SOURCE / "README.md", *(SOURCE / "docs").glob("*.md")])
 
@@ -11,29 +11,27 @@ BEFORE = {
                    "printf '[mount]\\ntoken_file = /etc/fsyncfs/token\\n' >/etc/fsyncfs/client.conf\n",
     "monitoring.md": "mkdir -p build /var/lib/prometheus/node-exporter && echo 'print(1)' >build/run.py\nstart-the-tasks() { ls /srv/workspaces/quotes; }\n",
 }
-FROM_NOTHING = {"README.md"}
+FROM_NOTHING = {"README.md", "install.md"}
 
 
 def follow(w, page):
     room = Room(w, prepared=page.name not in FROM_NOTHING)
     room.sh(BEFORE.get(page.name, ""))
-    for _, forward, back in steps(page):
-        for block in forward + (back and back + forward):
-            if block.reason:
-                say(f"{page.name}, line {block.line}, is not run: {block.reason}")
-            else:
-                room.follow(page, block)
+    for _, forward, back in steps(page, __file__):
+        for block in typed(forward + (back and back + forward)):
+            room.follow(block)
 
 
 for one in PAGES:
-    if one.name != "crawlab.md" and steps(one):  # that one is test_crawlab.py's
+    if steps(one, __file__):
         case(f"{one.relative_to(SOURCE)}: what it says to type can be typed")(lambda w, page=one: follow(w, page))
 
 
-@case("a block that fails is found, and one that takes back is run between two of what it takes back")
+@case("a block that fails is found, one that takes back is run between two of what it takes back, and one that is another test's is left to it")
 def self_test(w):
     page = w.path("planted.md")
-    page.write_text("# A\n```sh\nx=${x-}+\n```\n    false\n```sh undo\nx=$x-\n```\n# B\n<!-- not run: no -->\n```sh\nfalse\n```\n```sh\ntest \"$x\" = +-+\n```\n")
+    page.write_text("# A\n```sh\nx=${x-}+\n```\n    false\n```sh undo\nx=$x-\n```\n# B\n<!-- not run: no -->\n```sh\nfalse\n```\n```sh\ntest \"$x\" = +-+\n```\n"
+                    "<!-- run by tests/other.py -->\n\n```sh\nfalse\n```\n")
     follow(w, page)
     page.write_text("# A\n```sh\necho said; cat /nonexistent\n```\n")
     try:

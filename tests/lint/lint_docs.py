@@ -1,4 +1,4 @@
-"""The pages: links that lead somewhere, pictures for who does not see them too, and messages quoted as the programs say them."""
+"""The pages: links that lead somewhere, pictures for who does not see them too, messages quoted as the programs say them, and commands that a test types."""
 
 import errno
 import os
@@ -15,6 +15,10 @@ HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.M)
 LITERALS = re.compile(r'"(?:[^"\\\n]|\\.)*"(?:\s*"(?:[^"\\\n]|\\.)*")*')
 CONVERSION = re.compile(r"%[-+ #0-9.*]*(?:hh|h|ll|l|z|j|t)?[diouxXsfgcp]")
 MESSAGE_ROW = re.compile(r"^\| *(`[^|]*`) *\|", re.M)
+TYPED = re.compile(r"^```sh\b[^\n]*\n(.*?)^```", re.M | re.S)
+INDENTED = re.compile(r"^ {4,}(?:sudo )?([^\s/]\S*).*$", re.M)
+GENERAL = re.compile(r"\b[A-Z]{2,}\b|\[|…")  # what somebody else puts in
+RUN_BY = re.compile(r"^<!-- run by (\S+) -->$", re.M)
 
 
 def slug(heading):
@@ -90,6 +94,32 @@ def errno_violations(page):
             yield f"{page.name}: {name} is not: {text}"
 
 
+def typed_pages(root):
+    """Those whose shell blocks are run: tests/integration/room.py says how."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def commands(pages):
+    """What lines of the shell blocks begin with."""
+    return {line.split()[0] for page in pages for text in TYPED.findall(page.read_text()) for line in text.splitlines() if line.strip()}
+
+
+def untyped_violations(pages, root):
+    """A line that is indented, and so not run, is no command as it stands: one that a page has typed, or a file of the tree."""
+    known = commands(pages)
+    for page in pages:
+        for m in INDENTED.finditer(FENCE.sub("", page.read_text())):
+            if (m[1] in known or (root / m[1]).is_file()) and not GENERAL.search(m[0]):
+                yield f"{page.relative_to(root)}: no test types, and nothing says why: {m[0].strip()}"
+
+
+def follower_violations(pages, root):
+    for page in pages:
+        for test in RUN_BY.findall(page.read_text()):
+            if not (root / test).is_file() or page.name not in (root / test).read_text():
+                yield f"{page.relative_to(root)}: {test} does not run it"
+
+
 @case("every relative link in the pages leads to a file, and to a heading of it")
 def links():
     none(link_violations(tracked(), SOURCE), "links")
@@ -106,6 +136,13 @@ def messages():
     none([*message_violations(page, SOURCE), *errno_violations(page)], "messages")
 
 
+@case("every command in README and docs stands where a test types it, and each test that a page names knows the page")
+def typed():
+    pages = typed_pages(SOURCE)
+    none(untyped_violations(pages, SOURCE), "commands")
+    none(follower_violations(pages, SOURCE), "tests")
+
+
 @case("planted violations are found")
 def self_test():
     page = "# A b: c\n[x](b.md) [x](#a-b-c) [x](#no) [x](no.md) [x](b.md#no) [x](b.md#one-1) `[x](code.md)`\n```\n[x](no.md)\n```\n"
@@ -118,6 +155,10 @@ def self_test():
     with planted({"fs/a.c": source, "t.md": "| message |\n|---|\n| `no master … within … s` | x |\n| `no slave` | x |\n| Bad luck (`EIO`) | x |\n"}) as root:
         finds(message_violations(root / "t.md", root), 1)
         finds(errno_violations(root / "t.md"), 1)
+    page = "<!-- run by t.py -->\n    cp a b\n    cp FILE [-r]\n    a b\n    sudo s/run\n```sh\n    cp a b\ncp c d\n```\n```text\n    cp a b\n```\n<!-- run by u.py -->\n"
+    with planted({"README.md": page, "docs/a.md": "<!-- run by t.py -->\n", "s/run": "", "t.py": "README.md"}) as root:
+        finds(untyped_violations(typed_pages(root), root), 2)
+        finds(follower_violations(typed_pages(root), root), 2)
 
 
 run()

@@ -13,6 +13,8 @@ from harness import FULL, SOURCE, check, run, run_ok, skip  # noqa: E402
 
 NAMES = ("fsyncfs", "fsyncfs-server", "fsyncfs-common")
 ARCHIVES = "/var/cache/apt/archives"
+APT = "apt-get -y -qq --no-install-recommends"
+ANSWERED = f'apt-get() {{ command {APT} "$@"; }}\n'  # where somebody would type Y
 LONG_SEC = 1800  # a build on a machine with much else to do
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive",
                **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}}
@@ -55,10 +57,9 @@ def take_sources(folder):
     archive.unlink()
 
 
-def build_packages(folder, *options):
-    """dpkg-buildpackage in FOLDER, without the tests, which are what is running."""
-    run_ok(["dpkg-buildpackage", "-us", "-uc", "-b", "-Pnocheck", *options], cwd=folder, timeout=LONG_SEC,
-           env={**os.environ, "DEB_BUILD_OPTIONS": "nocheck parallel=2"})
+def type_in(folder, block, before="", **environment):
+    """Types BLOCK (of room.py) in FOLDER of this machine, after what BEFORE defines."""
+    run_ok(["bash", "-euc", before + block.text, block.place], cwd=folder, timeout=LONG_SEC, env={**os.environ, **environment})
 
 
 def version_of(folder):
@@ -66,7 +67,7 @@ def version_of(folder):
 
 
 def packages_of(folder):
-    """The files that build_packages made in FOLDER's parent."""
+    """The files that dpkg-buildpackage made in FOLDER's parent."""
     version = version_of(folder)
     files = [next(folder.parent.glob(f"{name}_{version}_*.deb"), None) for name in NAMES]
     check(all(files), f"packages of version {version}: {files}")
@@ -101,19 +102,26 @@ class Root:
     def run(self, *argv):
         return run_ok(self.argv(*argv), env=ENVIRONMENT, timeout=LONG_SEC)
 
-    def install(self, files):
-        """As an administrator would, with what they depend on; what this machine has fetched before need not come again."""
+    def type(self, block, before=ANSWERED, folder="/packages"):
+        """Types BLOCK (of room.py) in FOLDER, after what BEFORE defines: what it wrote."""
+        return self.run("bash", "-euc", f"{before}cd {folder}\n{block.text}", block.place).stdout
+
+    def bring(self, files):
+        """Has them in /packages, their names there; of what they depend on, what this machine has fetched before need not come again."""
         place = self.path("packages")
         place.mkdir(exist_ok=True)
         for file in files:
             run_ok(["cp", file, place])
         names = [f"/packages/{file.name}" for file in files]
-        apt = ["apt-get", "-y", "-qq", "--no-install-recommends", "install"]
-        for line in self.run(*apt, "--print-uris", *names).stdout.splitlines():
+        for line in self.run(*APT.split(), "install", "--print-uris", *names).stdout.splitlines():
             found = re.match(r"'.*' (\S+\.deb) ", line)
             if found and Path(ARCHIVES, found[1]).exists():
                 run_ok(["cp", Path(ARCHIVES, found[1]), self.path(ARCHIVES)])
-        self.run(*apt, *names)
+        return names
+
+    def install(self, files):
+        """As an administrator would, with what they depend on."""
+        self.run(*APT.split(), "install", *self.bring(files))
 
     def named(self, word):
         """All files whose name holds WORD, but for those of file systems mounted there."""

@@ -1,18 +1,30 @@
-"""The Debian packages: built from what git has, judged by lintian, and lived through in a Debian of their own: installed, served from, mounted,
-upgraded beneath a mount, removed, purged. And that the RPM spec builds."""
+"""The Debian packages, as docs/install.md has it: built from what git has, judged by lintian, and lived through in a Debian of their own: installed,
+served from, mounted, upgraded beneath a mount, removed, purged. And that the RPM spec builds."""
 
 import json
 import os
+import shlex
 import shutil
 import sys
 
-from debianlab import ENVIRONMENT, LONG_SEC, Root, build_packages, debootstrap, in_private_namespaces, need, packages_of, take_sources, version_of
-from harness import BUILD, SOURCE, case, check, equal, free_port, main, run, run_ok
+from debianlab import ANSWERED, ENVIRONMENT, Root, debootstrap, in_private_namespaces, need, packages_of, take_sources, type_in, version_of
+from harness import BUILD, SOURCE, case, check, equal, main, run, run_ok
+from room import steps
 from trees import make_tree, same_snapshot, snapshot
 
 FOLDER = BUILD / "packages"
 SPIDER = "/srv/workspaces/quotes"
 POINT = "/mnt/quotes"
+MASTER = "127.9.6.66"  # by an address of its own it listens at the port that the page's fstab line means
+
+# All that the page has typed here.
+NEEDS, MAKE, ON_MASTER, ON_WORKER, SPEC, REMOVE, PURGE = (
+    block for _, forward, _ in steps(SOURCE / "docs/install.md", __file__) for block in forward if not block.reason)
+
+# What somebody does in the editor, and that nobody is there to start a unit at once.
+ADMINISTRATOR = f"""editor() {{ echo 'listen = {MASTER}:9666' >>"$1"; }}
+systemctl() {{ command systemctl ${{@#--now}}; }}
+"""
 
 # Reads an open file, and opens and reads another one, again and again until told to stop: any error, any difference ends it.
 READER = r'''
@@ -30,13 +42,18 @@ while rounds == 0 or not os.path.exists(stop):
 '''
 
 
+def make(folder, before=""):
+    """The packages, without the tests, which are what is running."""
+    type_in(folder, MAKE, before, DEB_BUILD_OPTIONS="nocheck parallel=2", DEB_BUILD_PROFILES="nocheck")
+
+
 def built():
     """The sources' folder, with the packages of their version beside it; built once a run."""
     folder = FOLDER / "fsyncfs"
     if not built.done:
         shutil.rmtree(FOLDER, ignore_errors=True)
         take_sources(folder)
-        build_packages(folder)
+        make(folder)
         built.done = True
     return folder
 
@@ -49,7 +66,7 @@ def built_later(folder):
     changelog = folder / "debian/changelog"
     entry = changelog.read_text().partition("\n\n ")[0].replace(version_of(folder), version_of(folder) + "+later")
     changelog.write_text(f"{entry}\n\n  * Later.\n\n -- Nobody <nobody@fsyncfs.example>  Sun, 22 Nov 2026 12:00:00 +0000\n\n{changelog.read_text()}")
-    build_packages(folder, "-nc")
+    make(folder, 'dpkg-buildpackage() { command dpkg-buildpackage "$@" -nc; }\n')
     return packages_of(folder)
 
 
@@ -68,29 +85,29 @@ def new_root(w):
 
 
 def serve(w, root):
-    """A master as the unit starts it: its user, its state directory (which systemd would make), and all else from server.conf."""
+    """A master as the unit that was enabled starts it: its user, its state directory (which systemd would make), and all else from server.conf."""
     make_tree(root.path(SPIDER), 200, 4_000_000)
-    port = free_port()
-    with open(root.path("/etc/fsyncfs/server.conf"), "a") as conf:
-        conf.write(f"listen = 127.0.0.1:{port}\n")
+    root.type(ON_MASTER, ANSWERED + ADMINISTRATOR)
+    check(root.path("/etc/systemd/system/multi-user.target.wants/fsyncfs-server.service").is_symlink(), "the unit is enabled")
     root.run("install", "-d", "-o", "fsyncfs", "-g", "fsyncfs", "-m", "0700", "/var/lib/fsyncfs")
-    equal(root.run("fsyncfs-server", "--check-config").stderr, "", "faults in server.conf")
-    start(w, root)
-    return port
+    w.spawn(root.argv("fsyncfs-server", user="fsyncfs"), "server.log", env=ENVIRONMENT).wait_output("ready")
 
 
-def start(w, root):
-    server = w.spawn(root.argv("fsyncfs-server", user="fsyncfs"), "server.log", env=ENVIRONMENT)
-    server.wait_output(r"listening on 127\.0\.0\.1:\d+")
-    return server
-
-
-def mount(root, port):
+def mount(root):
     """By a line of fstab."""
-    root.path(POINT).mkdir()
-    root.path("/etc/fstab").write_text(f"127.0.0.1:{port}:/quotes  {POINT}  fsyncfs  defaults,_netdev,nofail  0 0\n")
-    root.run("mount", POINT)
+    with open(root.path("/etc/hosts"), "a") as hosts:
+        hosts.write(f"{MASTER} master\n")
+    root.type(ON_WORKER)
     same_snapshot(snapshot(root.path(POINT)), snapshot(root.path(SPIDER)), "the tree")
+
+
+def build_needs(root, folder):
+    """apt-get finds all that the page and debian/control ask for. That they are enough is seen where the images are built."""
+    root.path("/packages/fsyncfs/debian").mkdir(parents=True)
+    shutil.copy(folder / "debian/control", root.path("/packages/fsyncfs/debian"))
+    shown = root.type(NEEDS, 'apt-get() { command apt-get --simulate "$@"; }\n', "/packages/fsyncfs")
+    for name in ("build-essential", "libfuse3-dev"):
+        check(f"\nInst {name} " in shown, f"{name} is among what is installed: {shown}")
 
 
 def status(root):
@@ -130,17 +147,18 @@ def life(w):
     first, later = packages_of(folder), built_later(folder)
     root = new_root(w)
     equal(root.named("fsyncfs"), [], "files before")
-    root.install(first)
+    root.bring(first)
+    build_needs(root, folder)
+    serve(w, root)
+    mount(root)
     check("fsyncfs:" in root.path("/etc/passwd").read_text(), "the server's user")
     equal(root.run("dpkg-query", "-W", "-f=${Conffiles}", "fsyncfs-server").stdout.split()[0], "/etc/fsyncfs/server.conf", "the conffile")
     check("/usr/share/man/man5/fsyncfs.conf.5.gz" in lists_files(root, "fsyncfs-common"), "man pages")
-    port = serve(w, root)
-    mount(root, port)
 
     stop = w.path("stop")
     reader = read_on(w, root, stop)
     upgrade(root, later)
-    check("listen = 127.0.0.1" in root.path("/etc/fsyncfs/server.conf").read_text(), "the conffile keeps what was written to it")
+    check(f"listen = {MASTER}" in root.path("/etc/fsyncfs/server.conf").read_text(), "the conffile keeps what was written to it")
     same_snapshot(snapshot(root.path(POINT)), snapshot(root.path(SPIDER)), "the tree after the upgrade")
     equal(root.run("dpkg-query", "-W", "-f=${Version}", "fsyncfs").stdout, version_of(folder), "the version that is installed")
 
@@ -150,13 +168,12 @@ def life(w):
     check(reader.running(), f"what is mounted goes on without it: {reader.output()}")
     stop.touch()
     equal(reader.wait(), 0, f"exit code of the reader ({reader.output()[-500:]})")
-    root.run("umount", POINT)
 
     root.install(later[:1])
-    root.run("apt-get", "-y", "-qq", "remove", "fsyncfs", "fsyncfs-server")
+    root.type(REMOVE)
     for name in ("/etc/fsyncfs/server.conf", "/var/cache/fsyncfs", "/var/lib/fsyncfs"):
         check(root.path(name).exists(), f"{name} is there until the purge")
-    root.run("apt-get", "-y", "-qq", "purge", "fsyncfs", "fsyncfs-server", "fsyncfs-common")
+    root.type(PURGE)
     shutil.rmtree(root.path("packages"))
     equal(root.named("fsyncfs"), [], "files that are left")
     check(root.path(SPIDER).is_dir(), "workspaces are not ours to remove")
@@ -177,12 +194,12 @@ MACROS = {
 def rpm(w):
     need("rpmbuild")
     version = version_of(SOURCE)
-    sources = w.path(f"fsyncfs-{version}")
-    take_sources(sources)
-    run_ok(["tar", "-C", w.dir, "-czf", f"{sources}.tar.gz", sources.name])
-    macros = {**MACROS, "_topdir": w.path("rpm"), "_sourcedir": w.dir}
-    run_ok(["rpmbuild", "-bb", "--nodeps", *(f"--define={name} {value}" for name, value in macros.items()), SOURCE / "packaging/fsyncfs.spec"],
-           timeout=LONG_SEC)
+    clone = w.path("fsyncfs")
+    take_sources(clone)
+    for words in (("init", "-q"), ("add", "--all", "--force"), ("commit", "-q", "-m", "All")):
+        run_ok(["git", "-c", "user.name=test", "-c", "user.email=test", "-C", clone, *words])
+    defines = shlex.join(f"--define={name} {value}" for name, value in {**MACROS, "_topdir": w.path("rpm")}.items())
+    type_in(clone, SPEC, f'rpmbuild() {{ command rpmbuild --nodeps {defines} "$@"; }}\n')
     made = {path.name.partition(f"-{version}-")[0]: path for path in w.path("rpm/RPMS").rglob("*.rpm")}
     for name, file in {"fsyncfs": "/usr/sbin/mount.fsyncfs", "fsyncfs-server": "/etc/fsyncfs/server.conf",
                        "fsyncfs-common": "/usr/share/zsh/site-functions/_fsyncfs"}.items():
