@@ -100,6 +100,7 @@ def exit_codes(w):
     one_line(fsyncfs(w, "cat", *token, server.source(path="/nothing")), NOT_THERE, "nothing")
     one_line(fsyncfs(w, "export", *token, server.source(spider="nobody"), w.path("out")), NOT_THERE, "nobody")
     one_line(fsyncfs(w, "ls", *token, "127.0.0.1:1:/spider"), NO_MASTER, "127.0.0.1:1")
+    one_line(fsyncfs(w, "ls", *token, "nowhere.invalid:/spider"), NO_MASTER, "no address for 'nowhere.invalid'")
     equal(fsyncfs(w, "export", *token, server.source()).returncode, 2, "an operand is missing")
     equal(fsyncfs(w, "cat", "-l", server.source()).returncode, 2, "an option of another command")
     equal(fsyncfs(w, "ls", "-o", "offline", server.source()).returncode, 2, "offline")
@@ -293,6 +294,9 @@ def doctor_of_master(w):
     told = doctor(w, f"127.0.0.1:1,127.0.0.1:{server.port}:/spider", "-o", f"cache={w.path('token')}/x")
     equal({name: told[name][0] for name in ("master 127.0.0.1:1", "cache folder", "workspace")},
           {"master 127.0.0.1:1": "fail", "cache folder": "fail", "workspace": "fail"}, f"what fails: {told}")
+    told = doctor(w, "nowhere.invalid:/spider")
+    for name in ("master nowhere.invalid:9666", "workspace"):
+        check(told[name][0] == "fail" and "no address for 'nowhere.invalid'" in told[name][1], f"a host that is not known: {told[name]}")
     plain = fsyncfs(w, "doctor", "127.0.0.1:1:/spider")
     equal(plain.returncode, 1, "exit code")
     check("FAIL  master 127.0.0.1:1" in plain.stdout and "      -> " in plain.stdout, plain.stdout)
