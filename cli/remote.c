@@ -75,8 +75,10 @@ static int open_session(struct remote *r, struct failure *failure)
         const struct session_options options = {
                 .source = &r->source,
                 .token_file = r->options.token_file,
+                .node_name = r->options.node_name,
                 .tls = r->options.tls,
                 .tls_files = { .cert = r->options.cert, .key = r->options.key, .ca = r->options.ca },
+                .hash = r->options.hash,
                 .timeout_ms = (int)r->options.timeout_sec * 1000,
         };
 

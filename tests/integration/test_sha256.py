@@ -183,6 +183,9 @@ def insists(w):
     one_line(w.try_mount(server.source(), ["hash=md5"]), 1, "hash=md5")
     one_line(w.try_mount(hostile_master(w, "good", stock=True).source, ["hash=sha256"]), 32, "md5", "hash=")
 
+    done = run([program("fsyncfs"), "cat", server.source(path="/small"), "-o", f"hash=sha256,cache={w.path('cache')}"])
+    one_line(done, 4, "xxh3", "hash=")
+
     port = server.port
     server.stop()
     server = w.server(port=port, options=SHA)
