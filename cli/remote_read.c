@@ -81,7 +81,7 @@ void remote_drop(struct remote *remote, struct remote_wait *wait)
 /* By pieces, from a master of ours. */
 static bool is_large(const struct catalog_entry *entry)
 {
-        return entry->content.algorithm == HASH_XXH3_PIECES;
+        return hash_by_pieces(entry->content.algorithm);
 }
 
 void remote_want(struct remote *remote, const struct catalog_entry *entry, struct remote_wait *wait)

@@ -200,4 +200,14 @@ def insists(w):
     equal(m.point.joinpath("small").read_bytes(), contents["small"], "the master still finds it under the name it had")
 
 
+@case("cat of a large file brings as much of it as is read, and a little more")
+def cat_of_large(w):
+    w.tree.mkdir(parents=True)
+    (w.tree / "large").write_bytes(os.urandom(48 << 20))
+    server = w.server(options=SHA)
+    done = run(["sh", "-c", '"$1" cat "$2" -o "cache=$3" | head -c 1000 | wc -c', "sh", program("fsyncfs"), server.source(path="/large"), w.path("cache")])
+    equal((done.stdout.strip(), done.stderr), ("1000", ""), "what was read")
+    check(server.counter("fsyncfs_bytes_sent_total") < 40 << 20, "the rest of it stays where it is")
+
+
 main()
