@@ -177,6 +177,19 @@ def interrupted(w):
     same_export(out, w.tree)
 
 
+@case("export where an export of the same process number was killed: what that left is in nobody's way")
+def export_after_kill(w):
+    w.tree.mkdir(parents=True)
+    (w.tree / "file").write_text("content")
+    (w.tree / "link").symlink_to("file")
+    server = w.server()
+    w.path("out").mkdir()
+    run_ok(["sh", "-c", 'for n in 1 2 3; do echo left >"$2/.fsyncfs-export-$$-$n"; done; exec "$0" export "$1" "$2" -o "cache=$3"',
+            program("fsyncfs"), server.source(), w.path("out"), w.path("cache")])
+    equal(((w.path("out") / "file").read_text(), os.readlink(w.path("out") / "link")), ("content", "file"), "what was exported")
+    equal(len(list(w.path("out").glob(".fsyncfs-export-*"))), 3, "what is not ours stays")
+
+
 @case("export as a tar stream: tar unpacks just what the master has")
 def tar(w):
     make_odd_tree(w.tree)
