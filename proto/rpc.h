@@ -98,6 +98,7 @@ bool rpc_channel_renew(struct rpc_channel *channel, const struct rpc_stream *str
 
 struct rpc_stream_options {
         int idle_timeout_ms; /* no message for so long: the call is cancelled, -ETIMEDOUT; 0: forever */
+        int send_timeout_ms; /* the same while one is sent that the transport does not take; 0: idle_timeout_ms */
         bool wait_for_ready; /* wait (within idle_timeout_ms) for a connection instead of failing at once */
 };
 

@@ -150,6 +150,7 @@ int session_stream(struct session *session, const char *method, struct rpc_strea
                 return r;
         master = masters_current(session->health);
         options.idle_timeout_ms = method_idle_ms(session, method);
+        options.send_timeout_ms = session->timeout_ms;
         r = rpc_stream_open(session->masters[master].channels[method_lane(method)], method, &options,
                             &stream);
         if (r < 0)
