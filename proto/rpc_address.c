@@ -164,7 +164,7 @@ static int connect_until(const struct sockaddr *sa, socklen_t len, int64_t deadl
 int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns, struct failure *why)
 {
         _cleanup_(cleanup_addrinfo) struct addrinfo *list = NULL;
-        int fd = -EADDRNOTAVAIL, r;
+        int error = 0, r;
 
         if (address->is_unix) {
                 struct sockaddr_un sun = unix_sockaddr(address);
@@ -175,11 +175,12 @@ int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns, 
         if (r < 0)
                 return r;
         for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-                fd = connect_until(ai->ai_addr, ai->ai_addrlen, deadline_ns);
-                if (fd >= 0)
-                        break;
+                r = connect_until(ai->ai_addr, ai->ai_addrlen, deadline_ns);
+                if (r >= 0)
+                        return r;
+                error = error ?: r;
         }
-        return fd;
+        return error;
 }
 
 /* ---- listening ---- */

@@ -70,8 +70,8 @@ int rpc_address_parse(const char *text, struct rpc_address *ret);
 int rpc_address_poll(int fd, short events, int64_t deadline_ns);
 
 /**
- * A connected, non-blocking socket to the first of ADDRESS's that takes one until DEADLINE_NS; or the errno of the last. -EADDRNOTAVAIL, and WHY is set: its
- * host's name is not known.
+ * A connected, non-blocking socket to the first of ADDRESS's that takes one until DEADLINE_NS; or the errno of the first, as those to which there is a way come
+ * before the others. -EADDRNOTAVAIL, and WHY is set: its host's name is not known.
  */
 int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns, struct failure *why);
 
