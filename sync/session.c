@@ -90,6 +90,9 @@ size_t session_get_masters(struct session *session, struct session_master ret[SO
         for (size_t i = 0; i < session->source->n_masters; i++) {
                 ret[i].address = session->source->masters[i];
                 masters_get(session->health, i, &ret[i].health);
+                mutex_lock(&session->lock);
+                ret[i].why = session->why[i];
+                mutex_unlock(&session->lock);
         }
         return session->source->n_masters;
 }
