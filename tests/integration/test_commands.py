@@ -320,6 +320,15 @@ def doctor_of_master(w):
     nothing_left(w)
 
 
+@case("where it cannot be found out what is mounted nobody is told that nothing is")
+def without_proc(w):
+    for words in (["status"], ["status", "--json"], ["top", "--batch", "1"], ["trace"], ["bugreport", "-o", w.path("report")]):
+        done = run(["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", program("fsyncfs"), *words])
+        equal(done.returncode, 1, f"exit code of {words}")
+        check("cannot find out what is mounted: No such file" in done.stderr and "nothing is mounted" not in done.stdout + done.stderr,
+              f"{words}: {done.stdout}{done.stderr}")
+
+
 @case("doctor: a master whose clock is not in step")
 def doctor_of_clock(w):
     make_tree(w.tree, 3, 3000)
