@@ -12,7 +12,7 @@ import tarfile
 import termios
 
 from certs import Authority
-from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until
+from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until, waits
 from peers import stock_master
 from shifted_clock import Clock
 from trees import make_odd_tree, make_tree, same_snapshot, set_times, settle, snapshot
@@ -85,6 +85,23 @@ def cat(w):
     done = run(["sh", "-c", '"$1" cat "$2" | head -c 3 | wc -c', "sh", program("fsyncfs"), server.source(path="/big")],
                env={**os.environ, "TMPDIR": str(w.path("tmp"))})
     equal((done.stdout.strip(), done.stderr), ("3", ""), "bytes for who reads three, and complaints")
+    nothing_left(w)
+
+
+@case("cat whose reader reads no more ends by a signal, and leaves nothing behind")
+def cat_unread(w):
+    w.tree.mkdir(parents=True)
+    (w.tree / "big").write_bytes(os.urandom(5_000_000))
+    server = w.server()
+    w.path("tmp").mkdir()
+    with subprocess.Popen([program("fsyncfs"), "cat", *cache(w), server.source(path="/big")], stdout=subprocess.PIPE,
+                          env={**os.environ, "TMPDIR": str(w.path("tmp"))}) as job:
+        wait_until(lambda: any(": pipe_w" in line or "anon_pipe_w" in line for line in waits(job.pid)), "a write that waits for its reader")
+        job.send_signal(signal.SIGTERM)
+        try:
+            equal(job.wait(60), -signal.SIGTERM, "how it ended")
+        finally:
+            job.kill()
     nothing_left(w)
 
 
