@@ -88,21 +88,27 @@ def cat(w):
     nothing_left(w)
 
 
-@case("cat whose reader reads no more ends by a signal, and leaves nothing behind")
-def cat_unread(w):
+@case("cat ends by a signal where its reader reads no more, and in the middle of a file; it leaves nothing behind")
+def cat_signalled(w):
     w.tree.mkdir(parents=True)
-    (w.tree / "big").write_bytes(os.urandom(5_000_000))
+    (w.tree / "big").write_bytes(os.urandom(20_000_000))
     server = w.server()
     w.path("tmp").mkdir()
-    with subprocess.Popen([program("fsyncfs"), "cat", *cache(w), server.source(path="/big")], stdout=subprocess.PIPE,
-                          env={**os.environ, "TMPDIR": str(w.path("tmp"))}) as job:
-        wait_until(lambda: any(": pipe_w" in line or "anon_pipe_w" in line for line in waits(job.pid)), "a write that waits for its reader")
-        job.send_signal(signal.SIGTERM)
-        try:
-            equal(job.wait(60), -signal.SIGTERM, "how it ended")
-        finally:
-            job.kill()
-    nothing_left(w)
+    for reads_on in (False, True, True):  # at first its pieces come, then it is all here
+        with subprocess.Popen([program("fsyncfs"), "cat", *cache(w), server.source(path="/big")], stdout=subprocess.PIPE,
+                              env={**os.environ, "TMPDIR": str(w.path("tmp"))}) as job:
+            try:
+                wait_until(lambda: any("pipe_w" in line for line in waits(job.pid)), "a write that waits for its reader")
+                job.send_signal(signal.SIGTERM)
+                wait_until(lambda: not any(line.startswith("fetch") for line in waits(job.pid)), "it has seen the signal")
+                got = len(job.stdout.read()) if reads_on else 0
+                equal(job.wait(60), -signal.SIGTERM, "how it ended")
+            finally:
+                job.kill()
+        check(got < 20_000_000, "it went on to the end of the file")
+        nothing_left(w)
+        if reads_on:
+            equal(fsyncfs(w, "export", *cache(w), server.source(path="/big"), w.path("out")).returncode, 0, "export")
 
 
 @case("exit codes: 2 a wrong call, 3 nothing there, 4 no master or no admission; one line each")
