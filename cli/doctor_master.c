@@ -28,26 +28,35 @@ static void split(char *address, const char **ret_host, const char **ret_port)
         }
 }
 
-/* A socket that is connected to the first of LIST that takes it, and how long that took; or negative errno. */
-static int connect_any(const struct addrinfo *list, double *ret_ms)
+/* A socket that is connected to AI, or negative errno. */
+static int connect_to(const struct addrinfo *ai)
 {
         const struct timeval patience = { .tv_sec = CONNECT_SEC };
-        int error = -EHOSTUNREACH;
+        _cleanup_close_ int fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC, ai->ai_protocol);
+
+        if (fd < 0)
+                return -errno;
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0)
+                return errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+        return take_fd(&fd);
+}
+
+/* One to the first of LIST that takes it, and how long that took; or the errno of the first, as a mount has it. */
+static int connect_any(const struct addrinfo *list, double *ret_ms)
+{
+        int error = 0;
 
         for (; list; list = list->ai_next) {
-                int fd = socket(list->ai_family, list->ai_socktype | SOCK_CLOEXEC, list->ai_protocol);
                 int64_t began_ns = clock_monotonic_ns();
+                int r = connect_to(list);
 
-                if (fd < 0)
-                        return -errno;
-                setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-                setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-                if (connect(fd, list->ai_addr, list->ai_addrlen) == 0) {
+                if (r >= 0) {
                         *ret_ms = (double)(clock_monotonic_ns() - began_ns) / (double)NSEC_PER_MSEC;
-                        return fd;
+                        return r;
                 }
-                error = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
-                close(fd);
+                error = error ?: r;
         }
         return error;
 }

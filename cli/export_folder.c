@@ -121,11 +121,13 @@ static int folder_leave(struct export_target *target, const struct export_item *
         return 0;
 }
 
-/* A name of our own in the same folder, and nobody else's. */
+/* A name of our own in the same folder. One that was killed, and had our number, may have left such a file: then the next will do. */
 static const char *new_temporary(struct folder_target *t)
 {
-        snprintf(t->temporary, sizeof(t->temporary), ".fsyncfs-export-%d-%llu", getpid(),
-                 (unsigned long long)++t->count);
+        do
+                snprintf(t->temporary, sizeof(t->temporary), ".fsyncfs-export-%d-%llu", getpid(),
+                         (unsigned long long)++t->count);
+        while (faccessat(t->dir, t->temporary, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
         return t->temporary;
 }
 

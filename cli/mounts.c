@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "fs/mountinfo.h"
 
 static int add(const char *target, struct mounts *mounts)
 {
@@ -18,12 +17,21 @@ static int take_mount(const struct mountinfo *info, void *arg)
         return add(info->target, arg);
 }
 
+int mounts_each(int (*each)(const struct mountinfo *info, void *arg), void *arg)
+{
+        int r = mountinfo_each_own(each, arg);
+
+        if (r < 0)
+                fprintf(stderr, "fsyncfs: cannot find out what is mounted: %s\n", strerror(-r));
+        return r;
+}
+
 int mounts_get(const char *dir, struct mounts *ret)
 {
         int r;
 
         *ret = (struct mounts){ 0 };
-        r = dir ? add(dir, ret) : mountinfo_each_own(take_mount, ret);
+        r = dir ? add(dir, ret) : mounts_each(take_mount, ret);
         if (r < 0)
                 mounts_release(ret);
         return r;
@@ -31,9 +39,12 @@ int mounts_get(const char *dir, struct mounts *ret)
 
 int mounts_need(const char *dir, struct mounts *ret)
 {
-        if (mounts_get(dir, ret) == 0 && ret->n > 0)
+        int r = mounts_get(dir, ret);
+
+        if (r == 0 && ret->n > 0)
                 return 0;
-        fputs("fsyncfs: nothing is mounted\n", stderr);
+        if (r == 0)
+                fputs("fsyncfs: nothing is mounted\n", stderr);
         return 1;
 }
 

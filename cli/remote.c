@@ -18,6 +18,7 @@
 #define SCRATCH_QUOTA                                                                                        \
         ((uint64_t)256 << 20) /* of contents in the temporary folder: they are written out at once */
 #define CHILDREN_AT_ONCE 64
+#define ENDING_MS        3000 /* after a signal, for what waits for somebody else, as a write may */
 
 /* ---- the temporary folder ---- */
 
@@ -45,6 +46,12 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 {
         (void)remove(path);
         return 0;
+}
+
+static void remove_scratch(const struct remote *r)
+{
+        if (r->scratch)
+                nftw(r->scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* ---- bringing it up ---- */
@@ -75,8 +82,10 @@ static int open_session(struct remote *r, struct failure *failure)
         const struct session_options options = {
                 .source = &r->source,
                 .token_file = r->options.token_file,
+                .node_name = r->options.node_name,
                 .tls = r->options.tls,
                 .tls_files = { .cert = r->options.cert, .key = r->options.key, .ca = r->options.ca },
+                .hash = r->options.hash,
                 .timeout_ms = (int)r->options.timeout_sec * 1000,
         };
 
@@ -119,7 +128,18 @@ static int start_engine(struct remote *r)
 
 /* ---- signals ---- */
 
-/* Everything that waits ends: the thread that uses the remote then comes to its end by itself. */
+static void die_of(int number)
+{
+        sigset_t set;
+
+        signal(number, SIG_DFL);
+        sigemptyset(&set);
+        sigaddset(&set, number);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+        raise(number);
+}
+
+/* Everything that waits ends: the thread that uses the remote then comes to its end by itself, or is in a write that nobody takes. */
 static void *watch_signals(void *arg)
 {
         struct remote *r = arg;
@@ -137,6 +157,10 @@ static void *watch_signals(void *arg)
         store_interrupt(r->store);
         syncer_stop(r->syncer);
         fetch_stop(r->fetch);
+        if (poll(&fds[1], 1, ENDING_MS) == 0) {
+                remove_scratch(r);
+                die_of((int)info.ssi_signo);
+        }
         return NULL;
 }
 
@@ -187,17 +211,6 @@ static void stop_watching(struct remote *r)
 bool remote_is_interrupted(const struct remote *remote)
 {
         return atomic_load(&remote->signal) != 0;
-}
-
-static void die_of(int number)
-{
-        sigset_t set;
-
-        signal(number, SIG_DFL);
-        sigemptyset(&set);
-        sigaddset(&set, number);
-        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-        raise(number);
 }
 
 /* ---- the tree ---- */
@@ -256,8 +269,7 @@ static struct remote *take_down(struct remote *r)
         store_free(r->store);
         if (r->rpc)
                 rpc_shutdown();
-        if (r->scratch)
-                nftw(r->scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        remove_scratch(r);
         free(r->scratch);
         return r;
 }

@@ -4,7 +4,7 @@
  * stays. Without a cache they lie in the temporary folder as well.
  *
  * SIGINT, SIGTERM and SIGHUP, which are blocked meanwhile, end every wait with -ECANCELED; remote_close then removes the folder, and the process dies of the
- * signal. One thread uses a remote.
+ * signal: so it does without it after some seconds, as who reads our output may never go on. One thread uses a remote.
  */
 #pragma once
 

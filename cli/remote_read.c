@@ -81,7 +81,7 @@ void remote_drop(struct remote *remote, struct remote_wait *wait)
 /* By pieces, from a master of ours. */
 static bool is_large(const struct catalog_entry *entry)
 {
-        return entry->content.algorithm == HASH_XXH3_PIECES;
+        return hash_by_pieces(entry->content.algorithm);
 }
 
 void remote_want(struct remote *remote, const struct catalog_entry *entry, struct remote_wait *wait)
@@ -91,14 +91,14 @@ void remote_want(struct remote *remote, const struct catalog_entry *entry, struc
                 (void)remote_begin(remote, entry, FETCH_PREFETCH, false, wait);
 }
 
-static int send_fd(int fd, sink_fn sink, void *arg)
+static int send_fd(const struct remote *r, int fd, sink_fn sink, void *arg)
 {
         _cleanup_free_ char *data = malloc(READ_BYTES);
         ssize_t n = 0;
         int error = data ? 0 : -ENOMEM;
 
         while (error == 0 && (n = read(fd, data, READ_BYTES)) > 0)
-                error = sink(data, (size_t)n, arg);
+                error = remote_is_interrupted(r) ? -ECANCELED : sink(data, (size_t)n, arg);
         return n < 0 ? -errno : error;
 }
 
@@ -132,7 +132,7 @@ static int send_small(struct remote *r, const struct catalog_entry *entry, struc
                 remote_drop(r, wait);
                 error = store_get(r->store, &entry->content, &fd);
                 if (error != STORE_MISS)
-                        return error < 0 ? error : send_fd(fd, sink, arg);
+                        return error < 0 ? error : send_fd(r, fd, sink, arg);
                 (void)remote_begin(r, entry, FETCH_READ, false, wait);
         }
         return -EIO;
@@ -197,7 +197,7 @@ static int send_pieces(struct remote *r, struct fetch_large *large, sink_fn sink
         s->size = fetch_large_size(large);
         for (uint64_t i = 0; i < pieces_count(s->size) && error == 0; i++) {
                 want_ahead(s, i);
-                error = send_piece(s, i, sink, arg);
+                error = remote_is_interrupted(r) ? -ECANCELED : send_piece(s, i, sink, arg);
                 remote_drop(r, wait_of(s, i));
         }
         for (unsigned i = 0; i < PIECES_AHEAD; i++)

@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/terminal_line.h"
 #include "base/util.h"
+#include "cli/mounts.h"
 #include "fs/control.h"
-#include "fs/mountinfo.h"
 
 const char *format_bytes(unsigned long long size, char buf[32])
 {
@@ -178,7 +178,8 @@ static int status_of_all(bool json)
         size_t i;
         json_t *status;
 
-        mountinfo_each_own(collect_status, &all);
+        if (mounts_each(collect_status, &all) < 0)
+                all.failures++;
         if (json) {
                 print_json(all.list);
         } else {

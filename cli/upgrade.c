@@ -9,8 +9,8 @@
 
 #include "base/clock.h"
 #include "base/util.h"
+#include "cli/mounts.h"
 #include "fs/control.h"
-#include "fs/mountinfo.h"
 
 #define POLL_MS 50
 
@@ -104,6 +104,5 @@ int command_upgrade(int argc, char **argv)
         program[n] = '\0';
         if (argc == 2)
                 return upgrade(argv[1], program) < 0 ? 1 : 0;
-        mountinfo_each_own(upgrade_one, &all);
-        return all.failed ? 1 : 0;
+        return mounts_each(upgrade_one, &all) < 0 || all.failed ? 1 : 0;
 }

@@ -157,7 +157,8 @@ static json_t *masters_json(struct filesystem *fs)
                                         (double)since_ns / (double)NSEC_PER_SEC);
 
                 if (health->error < 0)
-                        json_object_set_new(one, "error", json_string(strerror(-health->error)));
+                        json_object_set_new(one, "error",
+                                            json_string(failure_text(&masters[i].why, health->error)));
                 json_array_append_new(list, one);
         }
         return list;

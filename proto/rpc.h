@@ -82,7 +82,7 @@ void rpc_channel_free(struct rpc_channel *channel);
  * Waits until the channel is connected. 0; -ETIMEDOUT after TIMEOUT_MS (also if somebody accepts and stays silent); or, as soon
  * as the first attempt failed: -ECONNREFUSED (nobody listens there), -EPROTO (something answers that is not gRPC, or hangs up),
  * -EHOSTUNREACH (also a host whose name is not known, or no network), -EKEYREJECTED (a certificate is not accepted, theirs or ours), or what else
- * connect(2) says. If it is TLS that stands in the way, WHY gets what they do, without their name ("shows a certificate that …"). Retrying goes on in
+ * connect(2) says. If it is TLS or the name that stands in the way, WHY gets what they do, without their name ("shows a certificate that …"). Retrying goes on in
  * the background, a later call can succeed. A name server that does not answer may take longer than TIMEOUT_MS. Thread-safe.
  */
 int rpc_channel_wait_ready(struct rpc_channel *channel, int timeout_ms, struct failure *why);
@@ -98,6 +98,7 @@ bool rpc_channel_renew(struct rpc_channel *channel, const struct rpc_stream *str
 
 struct rpc_stream_options {
         int idle_timeout_ms; /* no message for so long: the call is cancelled, -ETIMEDOUT; 0: forever */
+        int send_timeout_ms; /* the same while one is sent that the transport does not take; 0: idle_timeout_ms */
         bool wait_for_ready; /* wait (within idle_timeout_ms) for a connection instead of failing at once */
 };
 

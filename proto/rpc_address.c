@@ -70,11 +70,17 @@ static struct sockaddr_un unix_sockaddr(const struct rpc_address *address)
         return sun;
 }
 
-static int resolve(const struct rpc_address *address, int flags, struct addrinfo **ret)
+static int resolve(const struct rpc_address *address, int flags, struct failure *why, struct addrinfo **ret)
 {
         struct addrinfo hints = { .ai_flags = AI_NUMERICSERV | flags, .ai_socktype = SOCK_STREAM };
+        int r = getaddrinfo(address->host, address->port, &hints, ret);
 
-        return getaddrinfo(address->host, address->port, &hints, ret) == 0 ? 0 : -EADDRNOTAVAIL;
+        if (r == 0)
+                return 0;
+        return failure_set(
+                why, -EADDRNOTAVAIL,
+                "is not found: no address for '%s' (%s); check the name, and this machine's name server",
+                address->host, r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
 }
 
 static bool is_loopback(const struct sockaddr *sa)
@@ -105,7 +111,7 @@ int rpc_address_is_local(const char *text)
                 return r;
         if (address.is_unix)
                 return 1;
-        r = resolve(&address, AI_PASSIVE, &list);
+        r = resolve(&address, AI_PASSIVE, NULL, &list);
         if (r < 0)
                 return r;
         for (struct addrinfo *ai = list; ai; ai = ai->ai_next)
@@ -155,25 +161,26 @@ static int connect_until(const struct sockaddr *sa, socklen_t len, int64_t deadl
         return take_fd(&fd);
 }
 
-int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns)
+int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns, struct failure *why)
 {
         _cleanup_(cleanup_addrinfo) struct addrinfo *list = NULL;
-        int fd = -EADDRNOTAVAIL, r;
+        int error = 0, r;
 
         if (address->is_unix) {
                 struct sockaddr_un sun = unix_sockaddr(address);
 
                 return connect_until((struct sockaddr *)&sun, sizeof(sun), deadline_ns);
         }
-        r = resolve(address, 0, &list);
+        r = resolve(address, 0, why, &list);
         if (r < 0)
-                return -EHOSTUNREACH;
+                return r;
         for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-                fd = connect_until(ai->ai_addr, ai->ai_addrlen, deadline_ns);
-                if (fd >= 0)
-                        break;
+                r = connect_until(ai->ai_addr, ai->ai_addrlen, deadline_ns);
+                if (r >= 0)
+                        return r;
+                error = error ?: r;
         }
-        return fd;
+        return error;
 }
 
 /* ---- listening ---- */
@@ -195,7 +202,7 @@ static int try_bind(const struct addrinfo *ai)
 int rpc_address_check_free(const struct rpc_address *address)
 {
         _cleanup_(cleanup_addrinfo) struct addrinfo *list = NULL;
-        int r = resolve(address, AI_PASSIVE, &list), error = 0;
+        int r = resolve(address, AI_PASSIVE, NULL, &list), error = 0;
         bool any = false;
 
         if (r < 0)

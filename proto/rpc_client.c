@@ -41,7 +41,8 @@ struct rpc_stream {
         grpc_call *call;
         const grpc_channel *over;  /* the call keeps it: no other one has this address meanwhile */
         grpc_completion_queue *cq; /* for pluck: a thread takes the event it waits for and no other */
-        int64_t idle_ns;           /* INT64_MAX: forever */
+        int64_t idle_ns;           /* how long may pass without a message; INT64_MAX: forever */
+        int64_t send_ns;           /* the same while one is sent */
         _Atomic int64_t heard_ns;  /* when the last message came, or it was opened; any thread */
         _Atomic int ended_by; /* 0 or negative errno: why we ended it; the first reason stays; any thread */
 
@@ -306,21 +307,21 @@ static void stream_end(struct rpc_stream *stream, int reason)
                                              NULL);
 }
 
-/* What is left of the idle time, counted from the last message or from when the wait began. */
-static int64_t idle_left_ns(struct rpc_stream *stream, int64_t wait_began_ns)
+/* What is left of LIMIT_NS, counted from the last message or from when the wait began. */
+static int64_t idle_left_ns(struct rpc_stream *stream, int64_t limit_ns, int64_t wait_began_ns)
 {
-        if (stream->idle_ns == INT64_MAX || atomic_load(&stream->ended_by) != 0)
+        if (limit_ns == INT64_MAX || atomic_load(&stream->ended_by) != 0)
                 return INT64_MAX;
-        return MAX(wait_began_ns, atomic_load(&stream->heard_ns)) + stream->idle_ns - clock_monotonic_ns();
+        return MAX(wait_began_ns, atomic_load(&stream->heard_ns)) + limit_ns - clock_monotonic_ns();
 }
 
-/* Waits for the operation that was posted with TAG, ending the call if it idles. True if the operation succeeded. */
-static bool stream_wait(struct rpc_stream *stream, void *tag)
+/* Waits for the operation that was posted with TAG, ending the call if it idles for LIMIT_NS. True if the operation succeeded. */
+static bool stream_wait(struct rpc_stream *stream, void *tag, int64_t limit_ns)
 {
         int64_t began_ns = clock_monotonic_ns();
 
         for (;;) {
-                int64_t left_ns = idle_left_ns(stream, began_ns);
+                int64_t left_ns = idle_left_ns(stream, limit_ns, began_ns);
                 grpc_event event;
 
                 if (left_ns <= 0) {
@@ -355,6 +356,11 @@ static void stream_start(struct rpc_stream *stream, struct rpc_channel *channel,
         rpc_batch(stream->call, start, ARRAY_SIZE(start), &stream->tag_start);
 }
 
+static int64_t limit_ns(int timeout_ms)
+{
+        return timeout_ms > 0 ? timeout_ms * NSEC_PER_MSEC : INT64_MAX;
+}
+
 int rpc_stream_open(struct rpc_channel *channel, const char *method, const struct rpc_stream_options *options,
                     struct rpc_stream **ret)
 {
@@ -363,7 +369,8 @@ int rpc_stream_open(struct rpc_channel *channel, const char *method, const struc
 
         if (!stream)
                 return -ENOMEM;
-        stream->idle_ns = options->idle_timeout_ms > 0 ? options->idle_timeout_ms * NSEC_PER_MSEC : INT64_MAX;
+        stream->idle_ns = limit_ns(options->idle_timeout_ms);
+        stream->send_ns = limit_ns(options->send_timeout_ms ?: options->idle_timeout_ms);
         atomic_store(&stream->heard_ns, clock_monotonic_ns());
         stream->details = grpc_empty_slice();
         grpc_metadata_array_init(&stream->initial);
@@ -390,7 +397,7 @@ int rpc_stream_send(struct rpc_stream *stream, const void *data, size_t len)
 
         op.data.send_message.send_message = buffer;
         rpc_batch(stream->call, &op, 1, &stream->tag_send);
-        if (!stream_wait(stream, &stream->tag_send))
+        if (!stream_wait(stream, &stream->tag_send, stream->send_ns))
                 stream->send_failed = true;
         grpc_byte_buffer_destroy(buffer);
         grpc_slice_unref(slice);
@@ -402,7 +409,7 @@ int rpc_stream_close_send(struct rpc_stream *stream)
         grpc_op op = { .op = GRPC_OP_SEND_CLOSE_FROM_CLIENT };
 
         rpc_batch(stream->call, &op, 1, &stream->tag_close_send);
-        if (!stream_wait(stream, &stream->tag_close_send))
+        if (!stream_wait(stream, &stream->tag_close_send, stream->send_ns))
                 stream->send_failed = true;
         return stream->send_failed ? -EPIPE : 0;
 }
@@ -416,7 +423,7 @@ int rpc_stream_receive(struct rpc_stream *stream, const uint8_t **ret_data, size
                 return stream->end;
         op.data.recv_message.recv_message = &stream->message.buffer;
         rpc_batch(stream->call, &op, 1, &stream->tag_receive);
-        stream_wait(stream, &stream->tag_receive);
+        stream_wait(stream, &stream->tag_receive, stream->idle_ns);
         if (!stream->message.buffer) {
                 stream->at_end = true;
                 stream->end = atomic_load(&stream->ended_by) ?: RPC_END;
@@ -459,8 +466,8 @@ void rpc_stream_finish(struct rpc_stream *stream, struct rpc_status *ret_status)
                         ;
                 if (!stream->at_end)
                         rpc_stream_cancel(stream);
-                stream_wait(stream, &stream->tag_status);
-                stream_wait(stream, &stream->tag_start);
+                stream_wait(stream, &stream->tag_status, stream->idle_ns);
+                stream_wait(stream, &stream->tag_start, stream->idle_ns);
                 stream->finished = true;
         }
         rpc_status_set(ret_status, (int)stream->code, GRPC_SLICE_START_PTR(stream->details),

@@ -261,7 +261,7 @@ static bool speaks_tls(int fd, int64_t deadline_ns)
 static int explain_mismatch(const struct rpc_address *address, bool tls, int64_t deadline_ns,
                             struct failure *why)
 {
-        _cleanup_close_ int fd = rpc_address_connect(address, deadline_ns);
+        _cleanup_close_ int fd = rpc_address_connect(address, deadline_ns, NULL);
 
         if (fd >= 0 && tls && greet_plain(fd, deadline_ns) == 0)
                 return failure_set(
@@ -280,7 +280,7 @@ int rpc_diagnose(const char *target, struct rpc_tls *tls, int64_t deadline_ns, s
 
         if (r < 0)
                 return r;
-        fd = rpc_address_connect(&address, deadline_ns);
+        fd = rpc_address_connect(&address, deadline_ns, why);
         if (fd == -ENOENT) /* a unix path that is not there: nobody listens */
                 return -ECONNREFUSED;
         if (fd == -EAGAIN) /* a unix socket whose queue is full: somebody is there, and does not answer */

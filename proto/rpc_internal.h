@@ -69,8 +69,11 @@ int rpc_address_parse(const char *text, struct rpc_address *ret);
 /** Waits for EVENTS of poll(2) on FD until DEADLINE_NS: 0, -ETIMEDOUT or an errno. */
 int rpc_address_poll(int fd, short events, int64_t deadline_ns);
 
-/** A connected, non-blocking socket to the first of ADDRESS's that takes one until DEADLINE_NS; or the errno of the last. */
-int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns);
+/**
+ * A connected, non-blocking socket to the first of ADDRESS's that takes one until DEADLINE_NS; or the errno of the first, as those to which there is a way come
+ * before the others. -EADDRNOTAVAIL, and WHY is set: its host's name is not known.
+ */
+int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns, struct failure *why);
 
 /** 0 if nobody listens on the TCP address; -EADDRINUSE, -EADDRNOTAVAIL (also an unknown host), -EACCES and so on. */
 int rpc_address_check_free(const struct rpc_address *address);

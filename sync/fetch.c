@@ -8,6 +8,7 @@ static int start_threads(struct fetch *f)
 {
         int r = -pthread_create(&f->timer, NULL, fetch_timer_main, f);
 
+        f->timer_runs = r == 0;
         for (; r == 0 && f->n_threads < f->options.threads; f->n_threads += r == 0)
                 r = -pthread_create(&f->threads[f->n_threads], NULL, fetch_thread_main, f);
         for (; r == 0 && f->n_storers < STORERS; f->n_storers += r == 0)
@@ -68,7 +69,7 @@ static void stop_threads(struct fetch *f)
         if (f->sender_runs)
                 pthread_join(f->sender, NULL);
         stop_storers(f);
-        if (f->timer)
+        if (f->timer_runs)
                 pthread_join(f->timer, NULL);
 }
 

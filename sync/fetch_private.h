@@ -30,6 +30,7 @@ struct fetch {
         unsigned n_threads;
         unsigned n_started TSA_GUARDED(lock); /* threads that have chosen what they take */
         pthread_t timer;
+        bool timer_runs;
         _Atomic uint64_t files, bytes, adopted_bytes, failures;
 
         /* The channel. */

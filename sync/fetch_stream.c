@@ -267,7 +267,8 @@ static bool need_stream(struct fetch *f, struct sender *s) TSA_REQUIRES(f->lock)
         struct failure failure = { 0 };
         int r;
 
-        if (f->channel && channel_is_outdated(f->channel))
+        /* It may have become so a moment ago: what was asked for over it is still to come. */
+        if (f->channel && !f->asked && channel_is_outdated(f->channel))
                 leave_stream(f, s);
         if (f->channel)
                 return true;

@@ -90,6 +90,9 @@ size_t session_get_masters(struct session *session, struct session_master ret[SO
         for (size_t i = 0; i < session->source->n_masters; i++) {
                 ret[i].address = session->source->masters[i];
                 masters_get(session->health, i, &ret[i].health);
+                mutex_lock(&session->lock);
+                ret[i].why = session->why[i];
+                mutex_unlock(&session->lock);
         }
         return session->source->n_masters;
 }
@@ -150,6 +153,7 @@ int session_stream(struct session *session, const char *method, struct rpc_strea
                 return r;
         master = masters_current(session->health);
         options.idle_timeout_ms = method_idle_ms(session, method);
+        options.send_timeout_ms = session->timeout_ms;
         r = rpc_stream_open(session->masters[master].channels[method_lane(method)], method, &options,
                             &stream);
         if (r < 0)

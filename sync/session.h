@@ -78,6 +78,7 @@ enum session_dialect session_get_dialect(const struct session *session);
 struct session_master {
         const char *address; /* borrowed from the session */
         struct master_health health;
+        struct failure why; /* beside health.error, as rpc_channel_wait_ready has it: mostly empty */
 };
 
 /** SOURCE's masters and how each is: how many. */

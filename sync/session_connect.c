@@ -180,6 +180,13 @@ static int greet(struct session *s, size_t i, int timeout_ms, struct handshake *
         return SESSION_OWN;
 }
 
+static void note_why(struct session *s, size_t i, const struct failure *why)
+{
+        mutex_lock(&s->lock);
+        s->why[i] = *why;
+        mutex_unlock(&s->lock);
+}
+
 /* Connects to master I and greets it, each within TIMEOUT_MS. As greet. */
 static int reach(struct session *s, size_t i, int timeout_ms, struct handshake *ret, struct failure *failure)
 {
@@ -187,6 +194,7 @@ static int reach(struct session *s, size_t i, int timeout_ms, struct handshake *
         struct failure why = { 0 };
         int r = wait_ready(s, s->masters[i].channels[LANE_TREE], timeout_ms, &why);
 
+        note_why(s, i, &why);
         if (r < 0)
                 return explain_unready(s->source->masters[i], r, s->timeout_ms, &why, failure);
         r = greet(s, i, timeout_ms, ret, failure);

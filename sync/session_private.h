@@ -49,6 +49,8 @@ struct session {
         struct mutex lock;            /* innermost */
         struct live_stream *streams TSA_GUARDED(lock); /* owned */
         bool interrupted TSA_GUARDED(lock);
+        /* Why each could not be connected to, the last time. */
+        struct failure why[SOURCE_MASTERS_MAX] TSA_GUARDED(lock);
 };
 
 /* session_stream.c */

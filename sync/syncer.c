@@ -302,6 +302,10 @@ int syncer_first(struct syncer *syncer, const struct syncer_wait *wait, struct f
                         *failure = syncer->failure;
                         break;
                 }
+                if (syncer->stopping) {
+                        r = -ECANCELED;
+                        break;
+                }
                 condition_wait_until(&syncer->outcome, &syncer->lock, now + TICK_MS * NSEC_PER_MSEC);
                 mutex_unlock(&syncer->lock);
                 if (wait->tick) {

@@ -34,7 +34,8 @@ def unknown_spider(w):
 def master_down(w):
     port = free_port()
     one_line(w.try_mount(f"127.0.0.1:{port}:/spider", ["timeout=3"]), FAILED, f"127.0.0.1:{port}")
-    one_line(w.try_mount("no-such-host.invalid:/spider", ["timeout=3"]), FAILED, "no-such-host.invalid")
+    one_line(w.try_mount("no-such-host.invalid:/spider", ["timeout=3"]), FAILED,
+             "master no-such-host.invalid:9666 is not found: no address for 'no-such-host.invalid' (")
     one_line(w.try_mount(f"unix:{w.path('nosuch')}:/spider", ["timeout=3"]), FAILED, "nosuch")
     not_mounted(w)
 

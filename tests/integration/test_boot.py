@@ -18,14 +18,17 @@ FAILED = 32  # of mount(8)
 
 
 class Network:
-    """A network namespace whose only interface is down, as a machine's before its network is up."""
+    """A network namespace whose only interface is down, as a machine's before its network is up; no name is known there but those of HOSTS (`hosts`)."""
 
     def __init__(self, w):
         self.work = w
-        holder = w.spawn(["unshare", "--net", "sleep", "infinity"], "network.log")
-        ours = os.readlink("/proc/self/ns/net")
-        wait_until(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != ours, "a network namespace")
+        self.hosts = w.path("hosts")
+        self.hosts.touch()
+        holder = w.spawn(["unshare", "--net", "--mount", "--propagation", "slave", "sh", "-c", 'mount --bind "$0" /etc/hosts && echo there && exec sleep infinity',
+                          self.hosts], "network.log")
+        holder.wait_output("there")
         self.within = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+        self.with_names = [*self.within, f"--mount=/proc/{holder.pid}/ns/mnt"]
 
     def up(self):
         run_ok([*self.within, "ip", "link", "set", "lo", "up"])
@@ -37,10 +40,10 @@ class Network:
         server.wait_output("ready")
         return server
 
-    def mount_argv(self, *options):
+    def mount_argv(self, *options, source=SOURCE):
         point = self.work.path("mnt")
         point.mkdir(exist_ok=True)
-        return [*self.within, program("fsyncfs"), "mount", SOURCE, point, "-o",
+        return [*(self.within if source == SOURCE else self.with_names), program("fsyncfs"), "mount", source, point, "-o",
                 ",".join([f"cache={self.work.path('cache')}", "refresh=off", *options])]
 
 
@@ -57,6 +60,24 @@ def late(w):
     wait_until(lambda: is_mounted(w.path("mnt")), "the mount")
     equal(sorted(os.listdir(w.path("mnt"))), sorted(os.listdir(w.tree)), "the tree")
     run_ok(["umount", w.path("mnt")])
+    equal(daemon.wait(), 0, "the daemon's exit code")
+
+
+@case("retry: a mount waits until the name of its master is known")
+def unnamed(w):
+    make_tree(w.tree, 5, 1000)
+    network = Network(w)
+    network.up()
+    daemon = w.spawn([*network.mount_argv("retry=600", source=f"master.invalid:/{SPIDER}"), "-f"], "mount.log")
+    daemon.wait_output(r"master master\.invalid:9666 is not found: no address for 'master\.invalid' .*\n.*not mounted yet, trying again for 600 s")
+    # Of two addresses the one counts to which there is a way, in whatever order they are told.
+    network.hosts.write_text("2001:db8::1 master.invalid\n127.0.0.1 master.invalid\n")
+    daemon.wait_output(r"master master\.invalid:9666: is fsyncfs-server running there, .*\n.*trying again")
+    done = run([*network.with_names, program("fsyncfs"), "doctor", f"master.invalid:/{SPIDER}", "-o", f"cache={w.path('cache')}"])
+    check("FAIL  master master.invalid:9666: cannot connect: Connection refused" in done.stdout, done.stdout)
+    network.serve()
+    wait_until(lambda: run([*network.with_names, "mountpoint", "-q", w.path("mnt")]).returncode == 0, "the mount")
+    run_ok([*network.with_names, "umount", w.path("mnt")])
     equal(daemon.wait(), 0, "the daemon's exit code")
 
 

@@ -12,7 +12,7 @@ import tarfile
 import termios
 
 from certs import Authority
-from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until
+from harness import case, check, equal, main, on_terminal, one_line, program, run, run_ok, wait_until, waits
 from peers import stock_master
 from shifted_clock import Clock
 from trees import make_odd_tree, make_tree, same_snapshot, set_times, settle, snapshot
@@ -88,6 +88,29 @@ def cat(w):
     nothing_left(w)
 
 
+@case("cat ends by a signal where its reader reads no more, and in the middle of a file; it leaves nothing behind")
+def cat_signalled(w):
+    w.tree.mkdir(parents=True)
+    (w.tree / "big").write_bytes(os.urandom(20_000_000))
+    server = w.server()
+    w.path("tmp").mkdir()
+    for reads_on in (False, True, True):  # at first its pieces come, then it is all here
+        with subprocess.Popen([program("fsyncfs"), "cat", *cache(w), server.source(path="/big")], stdout=subprocess.PIPE,
+                              env={**os.environ, "TMPDIR": str(w.path("tmp"))}) as job:
+            try:
+                wait_until(lambda: any("pipe_w" in line for line in waits(job.pid)), "a write that waits for its reader")
+                job.send_signal(signal.SIGTERM)
+                wait_until(lambda: not any(line.startswith("fetch") for line in waits(job.pid)), "it has seen the signal")
+                got = len(job.stdout.read()) if reads_on else 0
+                equal(job.wait(60), -signal.SIGTERM, "how it ended")
+            finally:
+                job.kill()
+        check(got < 20_000_000, "it went on to the end of the file")
+        nothing_left(w)
+        if reads_on:
+            equal(fsyncfs(w, "export", *cache(w), server.source(path="/big"), w.path("out")).returncode, 0, "export")
+
+
 @case("exit codes: 2 a wrong call, 3 nothing there, 4 no master or no admission; one line each")
 def exit_codes(w):
     make_tree(w.tree, 3, 3000)
@@ -100,6 +123,7 @@ def exit_codes(w):
     one_line(fsyncfs(w, "cat", *token, server.source(path="/nothing")), NOT_THERE, "nothing")
     one_line(fsyncfs(w, "export", *token, server.source(spider="nobody"), w.path("out")), NOT_THERE, "nobody")
     one_line(fsyncfs(w, "ls", *token, "127.0.0.1:1:/spider"), NO_MASTER, "127.0.0.1:1")
+    one_line(fsyncfs(w, "ls", *token, "nowhere.invalid:/spider"), NO_MASTER, "no address for 'nowhere.invalid'")
     equal(fsyncfs(w, "export", *token, server.source()).returncode, 2, "an operand is missing")
     equal(fsyncfs(w, "cat", "-l", server.source()).returncode, 2, "an option of another command")
     equal(fsyncfs(w, "ls", "-o", "offline", server.source()).returncode, 2, "offline")
@@ -174,6 +198,19 @@ def interrupted(w):
     told = json.loads(fsyncfs(w, "export", "--json", *cache(w), server.source(), out).stdout)
     equal(told["same_files"], there, "files that were there")
     same_export(out, w.tree)
+
+
+@case("export where an export of the same process number was killed: what that left is in nobody's way")
+def export_after_kill(w):
+    w.tree.mkdir(parents=True)
+    (w.tree / "file").write_text("content")
+    (w.tree / "link").symlink_to("file")
+    server = w.server()
+    w.path("out").mkdir()
+    run_ok(["sh", "-c", 'for n in 1 2 3; do echo left >"$2/.fsyncfs-export-$$-$n"; done; exec "$0" export "$1" "$2" -o "cache=$3"',
+            program("fsyncfs"), server.source(), w.path("out"), w.path("cache")])
+    equal(((w.path("out") / "file").read_text(), os.readlink(w.path("out") / "link")), ("content", "file"), "what was exported")
+    equal(len(list(w.path("out").glob(".fsyncfs-export-*"))), 3, "what is not ours stays")
 
 
 @case("export as a tar stream: tar unpacks just what the master has")
@@ -293,6 +330,9 @@ def doctor_of_master(w):
     told = doctor(w, f"127.0.0.1:1,127.0.0.1:{server.port}:/spider", "-o", f"cache={w.path('token')}/x")
     equal({name: told[name][0] for name in ("master 127.0.0.1:1", "cache folder", "workspace")},
           {"master 127.0.0.1:1": "fail", "cache folder": "fail", "workspace": "fail"}, f"what fails: {told}")
+    told = doctor(w, "nowhere.invalid:/spider")
+    for name in ("master nowhere.invalid:9666", "workspace"):
+        check(told[name][0] == "fail" and "no address for 'nowhere.invalid'" in told[name][1], f"a host that is not known: {told[name]}")
     plain = fsyncfs(w, "doctor", "127.0.0.1:1:/spider")
     equal(plain.returncode, 1, "exit code")
     check("FAIL  master 127.0.0.1:1" in plain.stdout and "      -> " in plain.stdout, plain.stdout)
@@ -301,6 +341,15 @@ def doctor_of_master(w):
     check(code == 1 and "\033" not in shown and "FAIL" in shown, shown)
     check("\033[" in on_terminal([program("fsyncfs"), "doctor", "127.0.0.1:1:/spider"])[1], "colour on a terminal")
     nothing_left(w)
+
+
+@case("where it cannot be found out what is mounted nobody is told that nothing is")
+def without_proc(w):
+    for words in (["status"], ["status", "--json"], ["top", "--batch", "1"], ["trace"], ["bugreport", "-o", w.path("report")]):
+        done = run(["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", program("fsyncfs"), *words])
+        equal(done.returncode, 1, f"exit code of {words}")
+        check("cannot find out what is mounted: No such file" in done.stderr and "nothing is mounted" not in done.stdout + done.stderr,
+              f"{words}: {done.stdout}{done.stderr}")
 
 
 @case("doctor: a master whose clock is not in step")

@@ -222,6 +222,15 @@ def behind(w):
     equal((m.point / "new.bin").read_bytes(), b"n" * 1000, "what only the first has")
 
 
+@case("a master whose name is not known is told as that beside the one in use")
+def nameless(w):
+    make_tree(w.tree, 5, 1000)
+    server = w.server()
+    m = w.mount(f"127.0.0.1:{server.port},nowhere.invalid:/{SPIDER}")
+    away = wait_until(lambda: (one := m.status()["masters"][1])["state"] == "away" and one, "the second master is asked for")
+    check(away["error"].startswith("is not found: no address for 'nowhere.invalid'"), f"what status says of it: {away}")
+
+
 @case("a mount whose first master is away uses the second; one whose masters are all away says what is wrong with the first")
 def mount_without_first(w):
     make_tree(w.tree, 5, 10_000)

@@ -183,6 +183,9 @@ def insists(w):
     one_line(w.try_mount(server.source(), ["hash=md5"]), 1, "hash=md5")
     one_line(w.try_mount(hostile_master(w, "good", stock=True).source, ["hash=sha256"]), 32, "md5", "hash=")
 
+    done = run([program("fsyncfs"), "cat", server.source(path="/small"), "-o", f"hash=sha256,cache={w.path('cache')}"])
+    one_line(done, 4, "xxh3", "hash=")
+
     port = server.port
     server.stop()
     server = w.server(port=port, options=SHA)
@@ -195,6 +198,16 @@ def insists(w):
     equal(m.version(), version, "the version stays")
     equal(m.point.joinpath("tiny").read_bytes(), contents["tiny"], "what is here is shown")
     equal(m.point.joinpath("small").read_bytes(), contents["small"], "the master still finds it under the name it had")
+
+
+@case("cat of a large file brings as much of it as is read, and a little more")
+def cat_of_large(w):
+    w.tree.mkdir(parents=True)
+    (w.tree / "large").write_bytes(os.urandom(48 << 20))
+    server = w.server(options=SHA)
+    done = run(["sh", "-c", '"$1" cat "$2" -o "cache=$3" | head -c 1000 | wc -c', "sh", program("fsyncfs"), server.source(path="/large"), w.path("cache")])
+    equal((done.stdout.strip(), done.stderr), ("1000", ""), "what was read")
+    check(server.counter("fsyncfs_bytes_sent_total") < 40 << 20, "the rest of it stays where it is")
 
 
 main()

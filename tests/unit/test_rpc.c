@@ -440,6 +440,23 @@ static void test_idle_timeout(void **state)
         rpc_stream_free(stream);
 }
 
+/* The peer lives, and reads nothing: what may be on its way unread is bounded, and then a send would wait for ever. */
+static void test_send_timeout(void **state)
+{
+        static const char much[64 << 10];
+        struct fixture *f = *state;
+        const struct rpc_stream_options hasty = { .send_timeout_ms = 200 };
+        struct rpc_stream *stream;
+        int r = 0;
+
+        assert_int_equal(rpc_stream_open(f->channel, METHOD_WAIT, &hasty, &stream), 0);
+        for (int i = 0; i < 4096 && r == 0; i++)
+                r = rpc_stream_send(stream, much, sizeof(much));
+        assert_int_equal(r, -EPIPE);
+        expect_status(stream, RPC_DEADLINE_EXCEEDED);
+        rpc_stream_free(stream);
+}
+
 static void get_peer(struct fixture *f, char ret[sizeof(f->service.peer)])
 {
         mutex_lock(&f->service.mutex);
@@ -537,6 +554,7 @@ int main(void)
                 TCP(test_free_cancels),
                 TCP(test_server_ends_while_client_sends),
                 TCP(test_idle_timeout),
+                TCP(test_send_timeout),
                 TCP(test_renew),
                 cmocka_unit_test(test_no_connection_to_renew),
                 TCP(test_back_pressure),

@@ -217,8 +217,10 @@ static void test_refused(void **state)
 static void test_unknown_host(void **state)
 {
         struct rpc_channel *channel = new_channel("nowhere.invalid:9666", NULL);
+        struct failure why = { 0 };
 
-        assert_int_equal(rpc_channel_wait_ready(channel, 60000, NULL), -EHOSTUNREACH);
+        assert_int_equal(rpc_channel_wait_ready(channel, 60000, &why), -EHOSTUNREACH);
+        assert_non_null(strstr(why.text, "is not found: no address for 'nowhere.invalid' ("));
         rpc_channel_free(channel);
 }
 
