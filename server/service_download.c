@@ -382,7 +382,7 @@ static int open_file(struct download *d)
                 rpc_peer_discharge(peer, RPC_FILES, 1);
                 return r;
         }
-        list_bytes = d->expected.algorithm == HASH_XXH3_PIECES
+        list_bytes = hash_by_pieces(d->expected.algorithm)
                              ? pieces_count((uint64_t)d->st.st_size) * HASH_BYTES
                              : 0;
         if (!rpc_peer_charge(peer, RPC_LISTS, list_bytes)) {

@@ -177,9 +177,9 @@ class Flood:
         call = client.channel.stream_stream(FETCH, request_serializer=None, response_deserializer=None)
         self.calls.append(call(say(), timeout=hostile_worker.DEADLINE_SEC * 15))
 
-    def download(self, path):
+    def download(self, path, **fields):
         client = self.clients[len(self.calls) % len(self.clients)]
-        self.calls.append(client.stream(DOWNLOAD, sync.FileDownloadRequest(spider_id="spider", path=path, fsyncfs_protocol=1)))
+        self.calls.append(client.stream(DOWNLOAD, sync.FileDownloadRequest(spider_id="spider", path=path, fsyncfs_protocol=1, **fields)))
 
     def __enter__(self):
         return self
@@ -260,6 +260,22 @@ def fetch_waits(w):
         check(data == files["large00"], "what waited")
         data = b"".join(sync.FileDownloadChunk.FromString(chunk).data for chunk in flood.calls[2])
         check(data == files["large01"], "the download that waited")
+
+
+@case("a download whose list of hashes there is no room for waits, whatever it is hashed by")
+def lists_of_downloads(w):
+    server = prepare(w)
+    with open(w.tree / "huge", "wb") as f:
+        f.truncate(1 << 40)  # a list of 128 MiB, twice what one peer may have
+    for algorithm, length in ((3, 16), (5, 32)):
+        with Flood(w, 2) as flood:
+            for _ in range(2):
+                flood.download("huge", hash_algorithm=algorithm, digest=bytes(length))
+                wait_until(lambda: open_files(server, w.tree) > 0, "the first download's file")
+            for client in flood.clients:  # whoever is answered after the second download has come
+                equal(client.download("spider", "f")[0], Code.OK, "a download without a list")
+            equal(open_files(server, w.tree), 1, f"files open for lists of algorithm {algorithm}")
+        wait_until(lambda: open_files(server, w.tree) == 0, "the end of the downloads")
 
 
 @case("wants take no more memory than one peer may have; the call that asks for more ends, another peer goes on")
