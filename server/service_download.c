@@ -348,6 +348,8 @@ static void check_content(struct download *d)
                  (is_proved(d) &&
                   versions_find_list(versions, d->spider, &d->expected, size, &d->list) == TREE_OK))
                 begin_sending(d);
+        else if (content_known_other(versions, d->spider, d->path, &d->st, &d->expected, &known))
+                fail_other_content(d);
         else
                 begin_hashing(d);
 }
