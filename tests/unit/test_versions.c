@@ -1,7 +1,21 @@
 #include "server/versions.h"
 
 #include "server/md5_batch.h"
+#include "server/stock.h"
+#include "tests/fault/interpose.h"
 #include "tests/unit/scan_fixture.h"
+
+static int nameless_error; /* of opening with O_TMPFILE; 0: none */
+
+PUBLIC int open(const char *path, int flags, ...)
+{
+        mode_t mode = MODE_AFTER(flags);
+
+        if (nameless_error == 0 || (flags & O_TMPFILE) != O_TMPFILE)
+                return REAL(open)(path, flags, mode);
+        errno = nameless_error;
+        return -1;
+}
 
 static void begin(struct fixture *f, enum watcher_kind watch)
 {
@@ -447,6 +461,49 @@ static void test_md5_batch(void **state)
         free(batch);
 }
 
+struct stock_answer {
+        struct stock_request request;
+        struct answer answer;
+        struct stock_view *view;
+};
+
+static void take_stock_view(struct stock_request *request, int error, struct stock_view *view)
+{
+        struct stock_answer *a = (struct stock_answer *)request;
+
+        a->view = view;
+        answer_set(&a->answer, error, NULL, NULL);
+}
+
+/* What stock workers are sent is gathered in a file without a name: also where the file system knows none. */
+static void test_stock(void **state)
+{
+        static const int errors[] = { 0, EOPNOTSUPP, EISDIR };
+        struct fixture *f = *state;
+        struct stock_views_options options = {
+                .root = f->root, .pool = f->pool, .versions = f->versions, .dir = f->dir
+        };
+        struct stock_views *views;
+
+        write_file(f, "file", "1");
+        assert_int_equal(stock_views_new(&options, &views), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+                struct stock_answer stock = { .request.done = take_stock_view };
+                struct answer a;
+
+                ask(f, "sp", VERSIONS_FRESH, &a);
+                assert_int_equal(answer_wait(&a), 0);
+                answer_init(&stock.answer);
+                nameless_error = errors[i];
+                assert_int_equal(stock_views_get(views, "sp", "", a.view, &stock.request), 0);
+                assert_int_equal(answer_wait(&stock.answer), 0);
+                nameless_error = 0;
+                assert_int_equal(stock_view_count(stock.view), 2); /* the folder itself, and the file */
+                stock_view_put(stock.view);
+        }
+        stock_views_free(views);
+}
+
 static void test_cancel(void **state)
 {
         struct fixture *f = *state;
@@ -472,6 +529,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_suspect),
         TEST(test_md5),
         TEST(test_md5_batch),
+        TEST(test_stock),
         TEST(test_cancel),
 };
 
