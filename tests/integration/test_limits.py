@@ -15,6 +15,8 @@ from hostile_worker import DOWNLOAD, FETCH, SCAN, WATCH, sync, workspace
 Code = grpc.StatusCode
 FLOODER = "127.0.0.2"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+DESCRIPTORS = 256
+SHARE = DESCRIPTORS // 8 // 4  # of open files, for one peer
 
 
 def prepare(w, options=(), prefix=()):
@@ -119,6 +121,21 @@ def peer_calls(w):
     wait_until(lambda: clients[0].scan("spider")[0] == Code.OK, "a call once there is room")
 
 
+@case("a new version is told to more watches than there are descriptors")
+def many_watches(w):
+    server = prepare(w, prefix=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"])
+    client = hostile_worker.Client(f"127.0.0.1:{server.port}")
+    request = sync.FileSyncRequest(spider_id="spider", fsyncfs_protocol=1)
+
+    def told(stream):
+        return sync.FileScanChunk.FromString(next(s for s in stream if s)).revision
+    streams = [client.stream(WATCH, request) for _ in range(2 * DESCRIPTORS)]
+    before = [told(stream) for stream in streams]
+    (w.tree / "f").write_text("another content\n")
+    check(min(told(stream) for stream in streams) > max(before), "every watch is told of the next one")
+    check("Too many open files" not in server.output(), "the server ran out of descriptors")
+
+
 @case("metadata beyond all measure is refused")
 def metadata(w):
     server = prepare(w)
@@ -211,10 +228,6 @@ def reads_everything(w, server, files, cache):
     for path, content in files.items():
         check((m.point / path).read_bytes() == content, f"the content of {path}")
     m.unmount()
-
-
-DESCRIPTORS = 256
-SHARE = DESCRIPTORS // 8 // 4  # of open files, for one peer
 
 
 def stays_within_share(w, server, files, begin, calls):

@@ -149,7 +149,6 @@ static void pass(struct files_fixture *f)
         answer_init(&a);
         assert_int_equal(versions_get(f->base.versions, "sp", VERSIONS_STAT_PASS, 0, &a.request), 0);
         assert_int_equal(answer_wait(&a), 0);
-        tree_view_put(a.view);
 }
 
 static uint64_t hashed(void)
