@@ -92,6 +92,25 @@ int io_read_file(int dirfd, const char *path, size_t limit, struct buffer *ret)
         return io_read_to_end(fd, limit, ret);
 }
 
+int io_open_nameless(const char *dir)
+{
+        _cleanup_free_ char *name = NULL;
+        int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+        if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
+                return fd < 0 ? -errno : fd;
+        /* The file system knows no such files. */
+        if (asprintf(&name, "%s/nameless.XXXXXX", dir) < 0) {
+                name = NULL;
+                return -ENOMEM;
+        }
+        fd = mkostemp(name, O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        unlink(name);
+        return fd;
+}
+
 int io_read_first_line(const char *path, struct buffer *ret)
 {
         size_t len;

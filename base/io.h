@@ -23,6 +23,9 @@ int io_read_to_end(int fd, size_t limit, struct buffer *ret);
 /** Opens PATH (relative to DIRFD) and reads it whole; errors of open(2) and io_read_to_end. */
 int io_read_file(int dirfd, const char *path, size_t limit, struct buffer *ret);
 
+/** Opens a file in folder DIR that nobody else sees, gone with its last descriptor. Errors of open(2); -ENOMEM. */
+int io_open_nameless(const char *dir);
+
 /**
  * The first line of a small file, such as a token's, without the blanks at its end. -EINVAL if nothing is left, -EFBIG beyond 64 KiB, errors of
  * open(2) and read(2).

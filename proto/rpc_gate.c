@@ -1,7 +1,7 @@
 /*
- * gRPC's listeners take whatever comes, and end for good, without a word, when accept4(2) fails for want of descriptors. They have no hook for
+ * gRPC's listeners take whatever comes, and end for good, without a word, when accept4(2) fails for want of descriptors or memory. They have no hook for
  * either. So the accept4 that they call is ours: a program's own symbols come before those of libc. It closes what is too much at once, and knows how
- * to go on when there are no descriptors left. Every listener of the process is bounded by it, whoever it belongs to. And as gRPC does not tell which user
+ * to go on when there is nothing left. Every listener of the process is bounded by it, whoever it belongs to. And as gRPC does not tell which user
  * is at the other end of a unix socket, getpeername is ours, too.
  *
  * Nobody tells when a connection ends. It has when its descriptor's number is given to another one, or, looked at when there seem to be too many,
@@ -228,12 +228,15 @@ static int real_accept4(int listener, struct sockaddr *address, socklen_t *len, 
         return (int)syscall(SYS_accept4, listener, address, len, flags);
 }
 
-static bool is_short_of_descriptors(int error)
+/* What is short, if that is why it failed, which says nothing of the listener; otherwise NULL. */
+static const char *shortage(int error)
 {
-        return error == EMFILE || error == ENFILE;
+        if (error == EMFILE || error == ENFILE)
+                return "there are no descriptors left";
+        return error == ENOMEM || error == ENOBUFS ? "there is no memory left" : NULL;
 }
 
-/* There are no descriptors left: whoever is first in the queue is taken with the spare one, and sent away. False: not even that. */
+/* Whoever is first in the queue is taken with the spare descriptor, and what that takes, and sent away. False: not even that. */
 static bool send_one_away(int listener)
 {
         int fd;
@@ -264,8 +267,9 @@ __attribute__((visibility("default"), used)) int gate_accept4(int listener, stru
 
         for (;;) {
                 int fd = real_accept4(listener, address, len, flags);
+                const char *lack = fd < 0 ? shortage(errno) : NULL;
 
-                if (fd < 0 && !is_short_of_descriptors(errno))
+                if (fd < 0 && !lack)
                         return fd;
                 if (fd >= 0 && enter(fd))
                         return fd;
@@ -273,7 +277,7 @@ __attribute__((visibility("default"), used)) int gate_accept4(int listener, stru
                         close(fd);
                         note_refusal("there are too many, in all or from this peer");
                 } else if (send_one_away(listener)) {
-                        note_refusal("there are no descriptors left");
+                        note_refusal(lack);
                 } else {
                         errno = EAGAIN; /* the next one that comes has this looked at again */
                         return -1;
@@ -285,15 +289,17 @@ __attribute__((visibility("default"), used)) int gate_accept4(int listener, stru
 
 /* ---- getpeername ---- */
 
-/* The client's end of a unix socket has no name, and gRPC asks for it: it gets one by which users are told apart (rpc_peer.h). */
+/*
+ * The other end of a unix socket gets a name by which users are told apart (rpc_peer.h), as gRPC asks for one. Most have none of their own, and whoever has one
+ * has chosen it: as many peers as he likes, or another user.
+ */
 static socklen_t name_user(int fd, struct sockaddr_un *ret)
 {
         struct ucred user = { .uid = (uid_t)-1 };
         socklen_t user_len = sizeof(user);
         int n;
 
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &user_len) < 0)
-                return sizeof(sa_family_t);
+        (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &user_len); /* all whom it fails for are one */
         n = snprintf(ret->sun_path, sizeof(ret->sun_path), "user-%u", user.uid);
         return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n + 1);
 }
@@ -306,8 +312,7 @@ __attribute__((visibility("default"), used)) int gate_getpeername(int fd, struct
         const socklen_t room = *len;
         int r = (int)syscall(SYS_getpeername, fd, address, len);
 
-        if (r == 0 && *len == sizeof(sa_family_t) && address->sa_family == AF_UNIX &&
-            room >= sizeof(struct sockaddr_un))
+        if (r == 0 && room >= sizeof(struct sockaddr_un) && address->sa_family == AF_UNIX)
                 *len = name_user(fd, (struct sockaddr_un *)address);
         return r;
 }

@@ -13,10 +13,10 @@ struct rpc_gate_limits {
 };
 
 /**
- * From now on connections beyond LIMITS are closed as they come, and one that there is no descriptor for does not end its listener. Once, for the
+ * From now on connections beyond LIMITS are closed as they come, and one that there is no descriptor or memory for does not end its listener. Once, for the
  * life of the process. -ENOMEM; -EBUSY: it was done before.
  */
 int rpc_gate_open(const struct rpc_gate_limits *limits);
 
-/** How many have been closed so. (Linked with this, getpeername(2) names the other end of a unix socket that has no name after its user: "user-1000".) */
+/** How many have been closed so. (Linked with this, getpeername(2) names the other end of a unix socket after its user, whatever it calls itself: "user-1000".) */
 uint64_t rpc_gate_refused(void);

@@ -18,16 +18,18 @@ enum download_field {
 /* ---- reading ---- */
 
 /* Looks into the strings of a message of TYPE and of the messages in it; depth is bounded by the .proto files: none is recursive.
- * What is broken is not ours to find: unpacking fails then. */
+ * True also if the message is broken: protobuf-c takes tags and lengths that we do not, and what follows them would go unseen. */
 static bool hides_nul(const ProtobufCMessageDescriptor *type, const uint8_t *msg, size_t len)
 {
         struct wire_reader r = { .at = msg, .end = msg + len };
-        struct wire_field f = { 0 };
 
-        while (r.at < r.end && wire_read_field(&r, &f) == 0) {
-                const ProtobufCFieldDescriptor *field =
-                        protobuf_c_message_descriptor_get_field(type, f.tag >> 3);
+        while (r.at < r.end) {
+                const ProtobufCFieldDescriptor *field;
+                struct wire_field f = { 0 };
 
+                if (wire_read_field(&r, &f) < 0)
+                        return true;
+                field = protobuf_c_message_descriptor_get_field(type, f.tag >> 3);
                 if (!field || (f.tag & 7) != WIRE_BYTES || f.len == 0)
                         continue;
                 if (field->type == PROTOBUF_C_TYPE_STRING && memchr(f.data, '\0', f.len))

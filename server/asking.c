@@ -1,11 +1,10 @@
 #include "server/asking.h"
 
-static void done(struct versions_request *request, int error, struct tree_view *view)
+static void done(struct versions_request *request, int error)
 {
         struct asking *asking = (struct asking *)((char *)request - offsetof(struct asking, request));
 
         asking->error = error;
-        asking->view = view;
         atomic_store(&asking->answered, true);
         rpc_call_wake(asking->call);
         asking->let_go(asking);
@@ -18,6 +17,8 @@ int asking_start(struct asking *asking, struct versions *versions, const char *s
 
         asking_put_view(asking);
         asking->request.done = done;
+        asking->versions = versions;
+        asking->spider = spider;
         asking->pending = true;
         r = versions_get(versions, spider, freshness, max_age_ms, &asking->request);
         if (r < 0)
@@ -30,6 +31,10 @@ bool asking_take(struct asking *asking)
         if (!asking->pending || !atomic_exchange(&asking->answered, false))
                 return false;
         asking->pending = false;
+        if (asking->error >= 0)
+                asking->error = versions_view(asking->versions, asking->spider, &asking->view);
+        if (asking->error == TREE_NONE) /* it was found to be damaged meanwhile */
+                asking->error = -EUCLEAN;
         return true;
 }
 

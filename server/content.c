@@ -41,6 +41,18 @@ bool content_known(struct versions *versions, const char *spider, const char *pa
         return row_content(&row, algorithm, ret);
 }
 
+bool content_known_other(struct versions *versions, const char *spider, const char *path,
+                         const struct stat *st, const struct content_id *wanted, struct content_id *ret)
+{
+        struct content_id known;
+
+        if (!content_known(versions, spider, path, st, wanted->algorithm, &known) ||
+            hash_base(known.algorithm) != hash_base(wanted->algorithm) || content_id_equal(&known, wanted))
+                return false;
+        *ret = known;
+        return true;
+}
+
 struct content_piece content_piece_at(uint64_t size, uint64_t offset)
 {
         uint64_t count = pieces_count(size), index = MIN(offset / PIECE_BYTES, count > 0 ? count - 1 : 0);

@@ -15,6 +15,10 @@
 bool content_known(struct versions *versions, const char *spider, const char *path, const struct stat *st,
                    enum hash_algorithm algorithm, struct content_id *ret);
 
+/** True if it is known so that file PATH holds another content by the base of WANTED: RET names that. */
+bool content_known_other(struct versions *versions, const char *spider, const char *path,
+                         const struct stat *st, const struct content_id *wanted, struct content_id *ret);
+
 /**
  * File PATH does not hold WANTED (any more). If the tree says that it does, nobody told it: a watcher does not see writes through a mapping, and a stamp does not
  * show all of them. Then the next pass reads the file, whatever stamps and watcher say: before whoever wanted it gets the same listing again.

@@ -318,12 +318,15 @@ static int find_list(struct fetch_files *files, struct fetch_file *file, const s
         else
                 r = versions_find_list(files->master->versions, files->spider, &item->content, item->size,
                                        &file->list);
-        if (r == TREE_NONE && same && !wanted) {
+        if (r != TREE_NONE)
+                return r == TREE_OK;
+        if (same && !wanted)
                 file->id = earlier->id;
-                file->hashed = true;
-                r = TREE_OK;
-        }
-        return r == TREE_OK;
+        else if (same || !content_known_other(files->master->versions, files->spider, file->path, &file->st,
+                                              &item->content, &file->id))
+                return 0;
+        file->hashed = true;
+        return 1;
 }
 
 /* True if FILE was found to hold its `id` under its stamp: by a job, or by the last pass. */

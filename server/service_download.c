@@ -348,6 +348,8 @@ static void check_content(struct download *d)
                  (is_proved(d) &&
                   versions_find_list(versions, d->spider, &d->expected, size, &d->list) == TREE_OK))
                 begin_sending(d);
+        else if (content_known_other(versions, d->spider, d->path, &d->st, &d->expected, &known))
+                fail_other_content(d);
         else
                 begin_hashing(d);
 }
@@ -382,7 +384,7 @@ static int open_file(struct download *d)
                 rpc_peer_discharge(peer, RPC_FILES, 1);
                 return r;
         }
-        list_bytes = d->expected.algorithm == HASH_XXH3_PIECES
+        list_bytes = hash_by_pieces(d->expected.algorithm)
                              ? pieces_count((uint64_t)d->st.st_size) * HASH_BYTES
                              : 0;
         if (!rpc_peer_charge(peer, RPC_LISTS, list_bytes)) {

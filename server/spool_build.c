@@ -1,6 +1,5 @@
 #include "server/spool_private.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -163,29 +162,10 @@ static int put_listing(struct builder *b)
 
 /* ---- the job ---- */
 
-/* A file that nobody else sees, gone with its last descriptor. */
-static int open_file(const char *dir)
-{
-        _cleanup_free_ char *name = NULL;
-        int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-        if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
-                return fd < 0 ? -errno : fd;
-        if (asprintf(&name, "%s/spool.XXXXXX", dir) < 0) {
-                name = NULL;
-                return -ENOMEM;
-        }
-        fd = mkostemp(name, O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        unlink(name);
-        return fd;
-}
-
 static int build(struct builder *b)
 {
         struct spool *spool = b->spool;
-        int r = open_file(spools_dir(spool->owner));
+        int r = io_open_nameless(spools_dir(spool->owner));
 
         if (r < 0)
                 return r;

@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -238,9 +237,10 @@ int stock_build(struct stock_view *view)
                 r = file_hasher_new(HASH_MD5, options->pool, &b.hasher);
         if (r < 0)
                 return r;
-        view->fd = open(view->owner->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-        if (view->fd < 0)
-                return -errno;
+        r = io_open_nameless(view->owner->dir);
+        if (r < 0)
+                return r;
+        view->fd = r;
         b.found.versions = options->versions;
         b.found.spider = view->spider;
         r = walk(&b, &top);

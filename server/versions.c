@@ -203,19 +203,11 @@ static void enqueue_locked(struct version *v, bool full, struct versions_request
         version_queue_pass_locked(v);
 }
 
-static void answer_recent(struct version *v, struct versions_request *request)
-{
-        struct tree_view *view = NULL;
-        int r = tree_view_take(v->tree, &view);
-
-        version_unpin(v, r);
-        request->done(request, r, view);
-}
-
 int versions_get(struct versions *versions, const char *spider, enum versions_freshness freshness,
                  int64_t max_age_ms, struct versions_request *request)
 {
-        struct version *v, *recent = NULL;
+        struct version *v;
+        bool recent;
 
         metrics_add(METRIC_SCAN_REQUESTS, 1);
         mutex_lock(&versions->lock);
@@ -225,13 +217,13 @@ int versions_get(struct versions *versions, const char *spider, enum versions_fr
                 return -ENOMEM;
         }
         note_asked_locked(v);
-        if (freshness == VERSIONS_RECENT && is_recent_locked(v, max_age_ms))
-                recent = version_pin_locked(v);
+        recent = freshness == VERSIONS_RECENT && is_recent_locked(v, max_age_ms) &&
+                 version_is_usable_locked(v);
         if (!recent)
                 enqueue_locked(v, freshness == VERSIONS_STAT_PASS, request);
         mutex_unlock(&versions->lock);
         if (recent)
-                answer_recent(recent, request);
+                request->done(request, 0);
         return 0;
 }
 

@@ -40,9 +40,9 @@ void versions_free(struct versions *versions);
 /** Embedded in the asker's state, which lives until `done`. */
 struct versions_request {
         struct versions_request *next; /* owned by versions meanwhile */
-        /* Called exactly once, from a thread of the pool or from within versions_get. 0 with a view that is now the asker's; or the
-         * negative errno of workspace_open_folder or of the pass. Must not block for long. */
-        void (*done)(struct versions_request *request, int error, struct tree_view *view);
+        /* Called exactly once, from a thread of the pool or from within versions_get. 0: it is there, and versions_view has it, or a newer one by
+         * then; or the negative errno of workspace_open_folder or of the pass. Must not block for long. */
+        void (*done)(struct versions_request *request, int error);
 };
 
 enum versions_freshness {
@@ -54,6 +54,12 @@ enum versions_freshness {
 /** Asks for SPIDER. Does not block. -ENOMEM: `done` does not follow. */
 int versions_get(struct versions *versions, const char *spider, enum versions_freshness freshness,
                  int64_t max_age_ms, struct versions_request *request);
+
+/**
+ * A view of SPIDER's present version, now the caller's: TREE_OK; TREE_NONE (there was no pass, or its outcome is being closed); negative errno. Not before it is
+ * used: it has descriptors of its own, and thousands may have asked.
+ */
+int versions_view(struct versions *versions, const char *spider, struct tree_view **ret);
 
 /**
  * The row of file PATH of SPIDER as the last pass saw it: TREE_OK, TREE_NONE (also if there was no pass), negative errno. For downloads: whether the

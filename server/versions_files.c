@@ -6,26 +6,30 @@
 
 /* ---- pinning ---- */
 
-struct version *version_pin_locked(struct version *v)
+bool version_is_usable_locked(const struct version *v)
 {
-        if (!v || !v->tree || v->damaged || tree_is_suspect(v->tree))
-                return NULL;
-        v->pins++;
-        v->used_ns = clock_monotonic_ns();
-        return v;
+        return v->tree && !v->damaged && !tree_is_suspect(v->tree);
 }
 
+/* Pins SPIDER's tree if there is one; NULL otherwise. */
 static struct version *pin(struct versions *versions, const char *spider)
 {
         struct version *v;
 
         mutex_lock(&versions->lock);
-        v = version_pin_locked(version_find_locked(versions, spider));
+        v = version_find_locked(versions, spider);
+        if (v && !version_is_usable_locked(v))
+                v = NULL;
+        if (v) {
+                v->pins++;
+                v->used_ns = clock_monotonic_ns();
+        }
         mutex_unlock(&versions->lock);
         return v;
 }
 
-void version_unpin(struct version *v, int error)
+/* ERROR: what the use of the tree came to. */
+static void unpin(struct version *v, int error)
 {
         struct versions *versions = v->versions;
 
@@ -33,6 +37,18 @@ void version_unpin(struct version *v, int error)
         v->pins--;
         v->damaged = v->damaged || error == -EBADMSG;
         mutex_unlock(&versions->lock);
+}
+
+int versions_view(struct versions *versions, const char *spider, struct tree_view **ret)
+{
+        struct version *v = pin(versions, spider);
+        int r;
+
+        if (!v)
+                return TREE_NONE;
+        r = tree_view_take(v->tree, ret);
+        unpin(v, r);
+        return r;
 }
 
 /* ---- what a file holds ---- */
@@ -55,7 +71,7 @@ static int look_end(struct look *look, int result)
 {
         tree_view_put(look->view);
         if (look->version)
-                version_unpin(look->version, result);
+                unpin(look->version, result);
         return result;
 }
 
@@ -106,7 +122,7 @@ int versions_store_list(struct versions *versions, const char *spider, const str
         if (!v)
                 return TREE_NONE;
         r = tree_store_detail(v->tree, id, list, len);
-        version_unpin(v, r);
+        unpin(v, r);
         return r;
 }
 
@@ -174,6 +190,6 @@ int versions_store_md5s(struct versions *versions, const char *spider, const str
         r = resolve(v->tree, items, n, rows, found, &n_found);
         if (r == 0 && n_found > 0)
                 r = tree_store_md5s(v->tree, found, n_found, ret_stored);
-        version_unpin(v, r);
+        unpin(v, r);
         return r;
 }

@@ -44,17 +44,13 @@ static void notify(struct version *v)
         mutex_unlock(&versions->lock);
 }
 
-static void answer(struct version *v, struct versions_request *requests, int error)
+static void answer(struct versions_request *requests, int error)
 {
         while (requests) {
                 struct versions_request *request = requests;
-                struct tree_view *view = NULL;
-                int r = error;
 
                 requests = request->next; /* `done` may free it */
-                if (r >= 0)
-                        r = tree_view_take(v->tree, &view);
-                request->done(request, r, view);
+                request->done(request, error);
         }
 }
 
@@ -110,7 +106,7 @@ static void pass_end(struct version *v, int error, bool changed)
         spots_clear(&v->pass_spots);
         if (changed)
                 notify(v);
-        answer(v, served, error);
+        answer(served, error);
         mutex_lock(&versions->lock);
         v->running = false;
         version_queue_pass_locked(v);

@@ -112,11 +112,8 @@ void version_free(struct version *v); /* NULL is fine */
 
 /* ---- single files (versions_files.c) ---- */
 
-/* Pins V's tree if there is one; NULL otherwise. */
-struct version *version_pin_locked(struct version *v);
-
-/* ERROR: what the use of the tree came to. */
-void version_unpin(struct version *v, int error);
+/* Whether V has a tree that may be used. */
+bool version_is_usable_locked(const struct version *v);
 
 /* ---- what happens by itself (versions_timer.c) ---- */
 

@@ -7,6 +7,8 @@
 
 #include "base/path.h"
 
+#define TRIES 128 /* beside somebody who renames all the time one in a hundred is in vain */
+
 struct workspace_root {
         int fd;
         char *path; /* owned; absolute */
@@ -52,8 +54,13 @@ static int open_beneath(int dirfd, const char *path, uint64_t flags, uint64_t re
                 .flags = flags | O_RDONLY | O_CLOEXEC,
                 .resolve = resolve | RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
         };
-        long fd = syscall(SYS_openat2, dirfd, path[0] ? path : ".", &how, sizeof(how));
+        unsigned tries = 0;
+        long fd;
 
+        /* EAGAIN: something was renamed, anywhere, while a link led through "..", and the kernel cannot tell any more that this stayed beneath. */
+        do
+                fd = syscall(SYS_openat2, dirfd, path[0] ? path : ".", &how, sizeof(how));
+        while (fd < 0 && errno == EAGAIN && ++tries < TRIES);
         return fd < 0 ? -errno : (int)fd;
 }
 

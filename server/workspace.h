@@ -34,5 +34,5 @@ int workspace_open_folder(const struct workspace_root *root, const char *spider,
 /** Opens the regular file PATH beneath the folder FD. Errors as workspace_open_folder; -ENOENT if it is no regular file. */
 int workspace_open_file(int fd, const char *path, int *ret_fd, struct stat *ret_st);
 
-/** As workspace_open_file, but symbolic links are followed as long as they stay beneath FD (-EXDEV if they do not). */
+/** As workspace_open_file, but symbolic links are followed as long as they stay beneath FD (-EXDEV if they do not; -EAGAIN if that cannot be told). */
 int workspace_open_file_following(int fd, const char *path, int *ret_fd, struct stat *ret_st);

@@ -15,6 +15,8 @@ from hostile_worker import DOWNLOAD, FETCH, SCAN, WATCH, sync, workspace
 Code = grpc.StatusCode
 FLOODER = "127.0.0.2"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+DESCRIPTORS = 256
+SHARE = DESCRIPTORS // 8 // 4  # of open files, for one peer
 
 
 def prepare(w, options=(), prefix=()):
@@ -119,6 +121,21 @@ def peer_calls(w):
     wait_until(lambda: clients[0].scan("spider")[0] == Code.OK, "a call once there is room")
 
 
+@case("a new version is told to more watches than there are descriptors")
+def many_watches(w):
+    server = prepare(w, prefix=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"])
+    client = hostile_worker.Client(f"127.0.0.1:{server.port}")
+    request = sync.FileSyncRequest(spider_id="spider", fsyncfs_protocol=1)
+
+    def told(stream):
+        return sync.FileScanChunk.FromString(next(s for s in stream if s)).revision
+    streams = [client.stream(WATCH, request) for _ in range(2 * DESCRIPTORS)]
+    before = [told(stream) for stream in streams]
+    (w.tree / "f").write_text("another content\n")
+    check(min(told(stream) for stream in streams) > max(before), "every watch is told of the next one")
+    check("Too many open files" not in server.output(), "the server ran out of descriptors")
+
+
 @case("metadata beyond all measure is refused")
 def metadata(w):
     server = prepare(w)
@@ -177,9 +194,9 @@ class Flood:
         call = client.channel.stream_stream(FETCH, request_serializer=None, response_deserializer=None)
         self.calls.append(call(say(), timeout=hostile_worker.DEADLINE_SEC * 15))
 
-    def download(self, path):
+    def download(self, path, **fields):
         client = self.clients[len(self.calls) % len(self.clients)]
-        self.calls.append(client.stream(DOWNLOAD, sync.FileDownloadRequest(spider_id="spider", path=path, fsyncfs_protocol=1)))
+        self.calls.append(client.stream(DOWNLOAD, sync.FileDownloadRequest(spider_id="spider", path=path, fsyncfs_protocol=1, **fields)))
 
     def __enter__(self):
         return self
@@ -211,10 +228,6 @@ def reads_everything(w, server, files, cache):
     for path, content in files.items():
         check((m.point / path).read_bytes() == content, f"the content of {path}")
     m.unmount()
-
-
-DESCRIPTORS = 256
-SHARE = DESCRIPTORS // 8 // 4  # of open files, for one peer
 
 
 def stays_within_share(w, server, files, begin, calls):
@@ -260,6 +273,22 @@ def fetch_waits(w):
         check(data == files["large00"], "what waited")
         data = b"".join(sync.FileDownloadChunk.FromString(chunk).data for chunk in flood.calls[2])
         check(data == files["large01"], "the download that waited")
+
+
+@case("a download whose list of hashes there is no room for waits, whatever it is hashed by")
+def lists_of_downloads(w):
+    server = prepare(w)
+    with open(w.tree / "huge", "wb") as f:
+        f.truncate(1 << 40)  # a list of 128 MiB, twice what one peer may have
+    for algorithm, length in ((3, 16), (5, 32)):
+        with Flood(w, 2) as flood:
+            for _ in range(2):
+                flood.download("huge", hash_algorithm=algorithm, digest=bytes(length))
+                wait_until(lambda: open_files(server, w.tree) > 0, "the first download's file")
+            for client in flood.clients:  # whoever is answered after the second download has come
+                equal(client.download("spider", "f")[0], Code.OK, "a download without a list")
+            equal(open_files(server, w.tree), 1, f"files open for lists of algorithm {algorithm}")
+        wait_until(lambda: open_files(server, w.tree) == 0, "the end of the downloads")
 
 
 @case("wants take no more memory than one peer may have; the call that asks for more ends, another peer goes on")

@@ -73,16 +73,13 @@ struct answer {
         struct condition come;
         bool done;
         int error;
-        struct tree_view *view;
         struct scanner_result result;
 };
 
-static inline void answer_set(struct answer *a, int error, struct tree_view *view,
-                              const struct scanner_result *result)
+static inline void answer_set(struct answer *a, int error, const struct scanner_result *result)
 {
         mutex_lock(&a->lock);
         a->error = error;
-        a->view = view;
         if (result)
                 a->result = *result;
         a->done = true;
@@ -90,9 +87,9 @@ static inline void answer_set(struct answer *a, int error, struct tree_view *vie
         mutex_unlock(&a->lock);
 }
 
-static inline void answer_version(struct versions_request *request, int error, struct tree_view *view)
+static inline void answer_version(struct versions_request *request, int error)
 {
-        answer_set((struct answer *)((char *)request - offsetof(struct answer, request)), error, view, NULL);
+        answer_set((struct answer *)((char *)request - offsetof(struct answer, request)), error, NULL);
 }
 
 static inline void answer_init(struct answer *a)

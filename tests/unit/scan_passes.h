@@ -35,7 +35,7 @@ static inline int tear_down(void **state)
 
 static inline void scan_done(void *arg, int error, const struct scanner_result *result)
 {
-        answer_set(arg, error, NULL, result);
+        answer_set(arg, error, result);
 }
 
 /* SPOTS NULL: a full pass. They are empty afterwards. */

@@ -149,7 +149,6 @@ static void pass(struct files_fixture *f)
         answer_init(&a);
         assert_int_equal(versions_get(f->base.versions, "sp", VERSIONS_STAT_PASS, 0, &a.request), 0);
         assert_int_equal(answer_wait(&a), 0);
-        tree_view_put(a.view);
 }
 
 static uint64_t hashed(void)
@@ -417,6 +416,33 @@ static void test_other_content(void **state)
         done(f, item);
 }
 
+/* Of a file that a pass has read under the stamp that it has, it is known without reading it what it does not hold. */
+static void test_other_content_than_is_known(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id id = write_large(f, "a", 1), other = { .algorithm = HASH_XXH3_PIECES },
+                          other_base = { .algorithm = HASH_SHA256_PIECES };
+        struct fetch_item *item = want("a", &other, SIZE);
+        uint64_t before;
+
+        let_age();
+        pass(f);
+        before = hashed();
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(attach(f, item), FETCH_FILES_STALE);
+        assert_int_equal(hashed(), before);
+        done(f, item);
+        item = want("a", &other_base, SIZE); /* the pass does not know what it holds by that */
+        assert_int_equal(attach_hashed(f, item), FETCH_FILES_STALE);
+        assert_int_equal(hashed(), before + 1);
+        done(f, item);
+        damage_list(f, &id); /* it does hold what is wanted */
+        item = want("a", &id, SIZE);
+        assert_int_equal(attach_hashed(f, item), FETCH_FILES_OK);
+        check_served(item);
+        done(f, item);
+}
+
 /* Two wants of one path for different contents: each has what it is about. */
 static void test_replaced_while_sent(void **state)
 {
@@ -587,6 +613,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_truncated),
         TEST(test_trusted),
         TEST(test_other_content),
+        TEST(test_other_content_than_is_known),
         TEST(test_other_content_than_was_sent),
         TEST(test_replaced_while_sent),
         TEST(test_cancelled),

@@ -1,16 +1,40 @@
-/* What one peer, and all together, may have under way; and what the guard has to say of each message. */
+/* What one peer, and all together, may have under way; what the guard has to say of each message; and the gate. */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 
 #include <cmocka.h>
 
 #include "base/util.h"
 #include "proto/rpc_address.h"
+#include "proto/rpc_gate.h"
+#include "tests/fault/interpose.h"
+#include "tests/tempdir.h"
 #include "tests/unit/rpc_fixture.h"
+
+static _Atomic int accept_error;  /* of all accept4(2); 0: none */
+static _Atomic unsigned failures; /* for that */
+
+PUBLIC long syscall(long number, ...)
+{
+        long a[6];
+        int error = number == SYS_accept4 ? atomic_load(&accept_error) : 0;
+
+        ARGUMENTS_AFTER(number, a);
+        if (error == 0)
+                return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        atomic_fetch_add(&failures, 1);
+        errno = error;
+        return -1;
+}
 
 /* ---- the guard ---- */
 
@@ -137,11 +161,74 @@ static void test_local(void **state)
                         fail_msg("%s: %d", rows[i].address, rpc_address_is_local(rows[i].address));
 }
 
+/* ---- the gate ---- */
+
+static int connect_to(int port)
+{
+        struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+        return fd;
+}
+
+/* A listener outlives it that there is nothing to take a connection with: the next one that comes has it look again. */
+static void test_shortage(void **state)
+{
+        static const int errors[] = { EMFILE, ENFILE, ENOMEM, ENOBUFS };
+        struct fixture *f = *state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+                struct rpc_channel *channel = new_channel(f->address, NULL);
+                int next;
+
+                atomic_store(&failures, 0);
+                atomic_store(&accept_error, errors[i]);
+                rpc_channel_connect(channel);
+                while (atomic_load(&failures) < 2) /* and not even to send it away; alarm(2) ends it */
+                        usleep(1000);
+                atomic_store(&accept_error, 0);
+                next = connect_to(f->port);
+                assert_int_equal(call_echo(channel, METHOD_ECHO, "x", 1), RPC_OK);
+                close(next);
+                rpc_channel_free(channel);
+        }
+}
+
+/* Whoever connects by a unix socket is known by his user, whatever he calls himself. */
+static void test_user(void **state)
+{
+        struct sockaddr_un server = { .sun_family = AF_UNIX }, client = server, peer;
+        int fds[2] = { socket(AF_UNIX, SOCK_STREAM, 0), socket(AF_UNIX, SOCK_STREAM, 0) }, accepted;
+        char dir[] = "/tmp/test_rpc_limits.XXXXXX", user[32];
+        socklen_t len = sizeof(peer);
+
+        assert_non_null(mkdtemp(dir));
+        snprintf(server.sun_path, sizeof(server.sun_path), "%s/server", dir);
+        snprintf(client.sun_path, sizeof(client.sun_path), "%s/user-77", dir);
+        snprintf(user, sizeof(user), "user-%u", geteuid());
+        assert_int_equal(bind(fds[0], (struct sockaddr *)&server, sizeof(server)), 0);
+        assert_int_equal(listen(fds[0], 1), 0);
+        assert_int_equal(bind(fds[1], (struct sockaddr *)&client, sizeof(client)), 0);
+        assert_int_equal(connect(fds[1], (struct sockaddr *)&server, sizeof(server)), 0);
+        accepted = accept(fds[0], NULL, NULL);
+        assert_true(accepted >= 0);
+        assert_int_equal(getpeername(accepted, (struct sockaddr *)&peer, &len), 0);
+        assert_string_equal(peer.sun_path, user);
+        close(accepted);
+        close(fds[0]);
+        close(fds[1]);
+        assert_int_equal(tempdir_remove(dir), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TOKEN(test_guard_messages),       TOKEN(test_guard_revokes),    cmocka_unit_test(test_calls),
-                cmocka_unit_test(test_all_calls), cmocka_unit_test(test_bytes), cmocka_unit_test(test_local),
+                TOKEN(test_guard_messages),   TOKEN(test_guard_revokes),
+                cmocka_unit_test(test_calls), cmocka_unit_test(test_all_calls),
+                cmocka_unit_test(test_bytes), cmocka_unit_test(test_local),
+                TCP(test_shortage),           cmocka_unit_test(test_user),
         };
 
         return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -354,6 +354,31 @@ static void test_arena_limit_fails_unpack(void **state)
         }
 }
 
+/* In what else the message holds, protobuf-c is more lenient than our reader: that must not hide the string from it. */
+static void test_hidden_nul(void **state)
+{
+#define NAMED "\x0a\x03" /* a spider_id of three bytes */
+        static const struct {
+                const char *message;
+                size_t len;
+        } hidden[] = {
+                { NAMED "a\0b", 5 },
+                { "\x82\0\0" NAMED "a\0b", 8 },                      /* behind a field 0 */
+                { "\x80\x80\x80\x80\x20\1" NAMED "a\0b", 11 },       /* behind one beyond 2^29 */
+                { "\x9a\x06\x80\x80\x80\x80\x10" NAMED "a\0b", 12 }, /* behind a length of 2^32 */
+        };
+        ProtobufCMessage *fine =
+                wire_unpack(&grpc__file_sync_request__descriptor, NULL, (const uint8_t *)NAMED "abc", 5);
+
+        assert_non_null(fine);
+        assert_string_equal(((Grpc__FileSyncRequest *)fine)->spider_id, "abc");
+        protobuf_c_message_free_unpacked(fine, NULL);
+        for (size_t i = 0; i < ARRAY_SIZE(hidden); i++)
+                if (wire_unpack(&grpc__file_sync_request__descriptor, NULL,
+                                (const uint8_t *)hidden[i].message, hidden[i].len))
+                        fail_msg("message %zu was taken", i);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -368,6 +393,7 @@ int main(void)
                 cmocka_unit_test(test_arena_limit),
                 cmocka_unit_test(test_arena_unpacks),
                 cmocka_unit_test(test_arena_limit_fails_unpack),
+                cmocka_unit_test(test_hidden_nul),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,29 @@
 #include "server/workspace.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "base/path.h"
+#include "tests/fault/interpose.h"
 #include "tests/tempdir.h"
 #include "tests/unit/unit.h"
+
+static unsigned renames; /* so many openat2(2) to come meet one */
+
+PUBLIC long syscall(long number, ...)
+{
+        long a[6];
+
+        ARGUMENTS_AFTER(number, a);
+        if (number == SYS_openat2 && renames > 0) {
+                renames--;
+                errno = EAGAIN;
+                return -1;
+        }
+        return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
 
 struct fixture {
         char dir[64];
@@ -152,6 +170,25 @@ static void test_following(void **state)
         close(fd);
 }
 
+/* While a link leads through ".." the kernel gives up when anything on the machine is renamed: the file is there nevertheless. */
+static void test_renames(void **state)
+{
+        struct fixture *f = *state;
+        struct stat st;
+        int fd = -1;
+
+        renames = 20;
+        assert_int_equal(workspace_open_file_following(f->spider, "in", &fd, &st), 0);
+        assert_int_equal(renames, 0);
+        close(fd);
+        fd = -1;
+        renames = UINT_MAX;
+        assert_int_equal(workspace_open_file_following(f->spider, "in", &fd, &st), -EAGAIN);
+        assert_true(renames > 0);
+        assert_int_equal(fd, -1);
+        renames = 0;
+}
+
 static void test_long_paths(void **state)
 {
         struct fixture *f = *state;
@@ -176,6 +213,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_folders, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_files, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_following, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_renames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_long_paths, set_up, tear_down),
 };
 
