@@ -185,13 +185,11 @@ static void test_damaged_header(void **state)
         }
 }
 
-static void test_damaged_pages(void **state)
+/* A version that takes many pages. */
+static void put_many(struct fixture *f)
 {
-        struct fixture *f = *state;
         struct catalog_update *update = begin(f->catalog);
-        struct catalog_entry e;
-        char path[256], name[32];
-        struct stat st;
+        char name[32];
 
         put(update, whole(""));
         for (int i = 0; i < 5000; i++) {
@@ -199,6 +197,16 @@ static void test_damaged_pages(void **state)
                 put(update, file(name, 5));
         }
         commit(update, NULL);
+}
+
+static void test_damaged_pages(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_entry e;
+        char path[256];
+        struct stat st;
+
+        put_many(f);
         catalog_free(TAKE_PTR(f->catalog));
         checkpoint(f);
         slot_path(f, ".db", path);
@@ -214,6 +222,31 @@ static void test_damaged_pages(void **state)
                 catalog_free(TAKE_PTR(f->catalog));
                 assert_begun_anew(f);
         }
+}
+
+/* C6: the damage of another mount's catalog is no reason to have none. */
+static void test_copy_of_a_damaged_slot(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog *second;
+        struct catalog_claim claim;
+        char path[256];
+
+        put_many(f);
+        catalog_get_claim(f->catalog, &claim);
+        claim.lock_fd = dup(claim.lock_fd); /* as if it were mounted still */
+        catalog_free(TAKE_PTR(f->catalog));
+        scribble(f, 8 * 4096, 9 * 4096);
+        for (int opened = 0; opened < 2; opened++) {
+                assert_int_equal(catalog_open(f->dir, SOURCE, &second), 0);
+                assert_int_equal(version_of(second).valid, opened > 0);
+                VERSION(second, NULL, file("new", 1));
+                assert_int_equal(catalog_check_digest(second), CATALOG_OK);
+                catalog_free(second);
+        }
+        slot_path(f, ".db", path);
+        assert_int_equal(access(path, F_OK), 0);
+        close(claim.lock_fd);
 }
 
 static void test_foreign_databases(void **state)
@@ -310,6 +343,7 @@ int main(void)
                 TEST(test_relative_folder),
                 TEST(test_damaged_header),
                 TEST(test_damaged_pages),
+                TEST(test_copy_of_a_damaged_slot),
                 TEST(test_foreign_databases),
                 TEST(test_older_format),
                 TEST(test_senseless_rows),
