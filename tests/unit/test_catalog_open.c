@@ -332,6 +332,31 @@ static void test_check_digest_finds(void **state)
         assert_int_equal(catalog_check_digest(f->catalog), CATALOG_MISMATCH);
 }
 
+/* Whatever its folder is called, and what cannot be looked at is told. */
+static void test_verify_all(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_verified verified;
+        struct catalog *catalog;
+        char dir[128], path[256];
+
+        snprintf(dir, sizeof(dir), "%s/[a]*", f->dir);
+        assert_int_equal(catalog_verify_all(dir, false, NULL, NULL, &verified), 0);
+        assert_int_equal(verified.catalogs, 0);
+        for (int i = 0; i < 2; i++) {
+                snprintf(path, sizeof(path), "master:/spider%d", i);
+                assert_int_equal(catalog_open(dir, path, &catalog), 0);
+                VERSION(catalog, NULL, file("f", 1));
+                catalog_free(catalog);
+        }
+        assert_int_equal(catalog_verify_all(dir, true, NULL, NULL, &verified), 0);
+        assert_int_equal(verified.catalogs, 2);
+        assert_int_equal(verified.damaged, 0);
+        snprintf(path, sizeof(path), "%s/catalogs/loop", dir);
+        assert_int_equal(symlink("loop", path), 0);
+        assert_int_equal(catalog_verify_all(dir, false, NULL, NULL, &verified), -ELOOP);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -349,6 +374,7 @@ int main(void)
                 TEST(test_senseless_rows),
                 TEST(test_circle),
                 TEST(test_check_digest_finds),
+                TEST(test_verify_all),
         };
 
         log_setup("test_catalog_open", LOG_LEVEL_ERROR);
