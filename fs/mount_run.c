@@ -17,6 +17,7 @@
 #include "fs/child.h"
 #include "fs/keeper.h"
 #include "fs/mount_private.h"
+#include "fs/progress.h"
 
 /* Pieces come and go by the thousand: their memory stays with the process, instead of being mapped and cleared anew for each. Each
  * arena keeps what it once needed, and with one for each of fifty threads memory would grow with time. */
@@ -170,6 +171,7 @@ static int run_daemon(struct takeover *takeover, void *arg)
         else if (!request->foreground && chdir("/") < 0)
                 log_warning("cannot leave the working folder: %s", strerror(errno));
         r = serve(&fs);
+        progress_begin(PROGRESS_REPLY); /* until the process has ended: that it hangs here shows, too */
         mount_take_down(&fs);
         rpc_shutdown();
         takeover_tell(takeover, TAKEOVER_ENDING);
