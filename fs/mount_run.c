@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "fs/child.h"
 #include "fs/keeper.h"
+#include "fs/metrics.h"
 #include "fs/mount_private.h"
 #include "fs/progress.h"
 
@@ -210,6 +211,8 @@ static int keep(const struct mount_request *request, struct source *source, int 
         };
         int r = keeper_run(&options);
 
+        if (r == MOUNT_EXIT_OK && request->options->metrics) /* the mount's last daemon may have died */
+                metrics_remove(request->options->metrics);
         mount_options_release(request->options);
         return r;
 }
