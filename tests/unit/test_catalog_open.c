@@ -305,6 +305,24 @@ static void test_senseless_rows(void **state)
         }
 }
 
+/* A number that was never given: what is noted of numbers would take memory up to it. */
+static void test_senseless_number(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_update *update;
+        const struct entry same = file("f", 1);
+
+        VERSION(f->catalog, NULL, file("f", 1));
+        catalog_free(TAKE_PTR(f->catalog));
+        set_pragma(f, "UPDATE entry SET ino = 1 << 42 WHERE name = x'66'");
+        assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
+        update = begin(f->catalog);
+        assert_int_equal(catalog_update_put(update, &same), -EBADMSG);
+        catalog_update_abort(update);
+        catalog_free(TAKE_PTR(f->catalog));
+        assert_begun_anew(f);
+}
+
 static void test_circle(void **state)
 {
         struct fixture *f = *state;
@@ -372,6 +390,7 @@ int main(void)
                 TEST(test_foreign_databases),
                 TEST(test_older_format),
                 TEST(test_senseless_rows),
+                TEST(test_senseless_number),
                 TEST(test_circle),
                 TEST(test_check_digest_finds),
                 TEST(test_verify_all),
