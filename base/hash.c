@@ -3,8 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include <nettle/md5.h>
 #include <nettle/sha2.h>
-#include <openssl/evp.h>
 #include <xxhash.h>
 
 #include "base/buffer.h"
@@ -14,8 +14,10 @@
 struct state {
         enum hash_algorithm base;
         XXH3_state_t *xxh3; /* owned; for XXH3 */
-        EVP_MD_CTX *evp;    /* owned; for MD5 */
-        struct sha256_ctx sha256;
+        union {
+                struct md5_ctx md5;
+                struct sha256_ctx sha256;
+        };
 };
 
 struct hasher {
@@ -173,8 +175,8 @@ static void state_reset(struct state *s)
 {
         if (s->xxh3)
                 XXH3_128bits_reset(s->xxh3);
-        else if (s->evp)
-                EVP_DigestInit_ex(s->evp, EVP_md5(), NULL);
+        else if (s->base == HASH_MD5)
+                md5_init(&s->md5);
         else
                 sha256_init(&s->sha256);
 }
@@ -183,8 +185,8 @@ static void state_update(struct state *s, const void *data, size_t len)
 {
         if (s->xxh3)
                 XXH3_128bits_update(s->xxh3, data, len);
-        else if (s->evp)
-                EVP_DigestUpdate(s->evp, data, len);
+        else if (s->base == HASH_MD5)
+                md5_update(&s->md5, len, data);
         else
                 sha256_update(&s->sha256, len, data);
 }
@@ -202,8 +204,8 @@ static void state_final(struct state *s, uint8_t ret[HASH_BYTES])
 {
         if (s->xxh3)
                 put_xxh3(XXH3_128bits_digest(s->xxh3), ret);
-        else if (s->evp)
-                EVP_DigestFinal_ex(s->evp, ret, NULL);
+        else if (s->base == HASH_MD5)
+                md5_digest(&s->md5, MD5_DIGEST_SIZE, ret);
         else
                 sha256_digest(&s->sha256, SHA256_DIGEST_SIZE, ret);
 }
@@ -221,11 +223,10 @@ int hasher_new(enum hash_algorithm algorithm, struct hasher **ret)
         if (!h)
                 return -ENOMEM;
         h->algorithm = algorithm;
+        h->state.base = base;
         if (base == HASH_XXH3)
                 h->state.xxh3 = XXH3_createState();
-        if (base == HASH_MD5)
-                h->state.evp = EVP_MD_CTX_new();
-        if (base != HASH_SHA256 && !h->state.xxh3 && !h->state.evp) {
+        if (base == HASH_XXH3 && !h->state.xxh3) {
                 hasher_free(h);
                 return -ENOMEM;
         }
@@ -239,7 +240,6 @@ void hasher_free(struct hasher *h)
         if (!h)
                 return;
         XXH3_freeState(h->state.xxh3);
-        EVP_MD_CTX_free(h->state.evp);
         buffer_release(&h->list);
         free(h);
 }

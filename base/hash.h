@@ -1,6 +1,6 @@
 /*
- * Contents and their names: hash algorithms, content ids, and a streaming hasher over xxHash (XXH3-128), nettle (SHA-256) and
- * libcrypto (MD5). xxHash detects damage, not malice; see docs/security.md.
+ * Contents and their names: hash algorithms, content ids, and a streaming hasher over xxHash (XXH3-128) and nettle
+ * (SHA-256, MD5). xxHash detects damage, not malice; see docs/security.md.
  *
  * A tree is hashed throughout by one algorithm, its *base*: HASH_XXH3 or HASH_SHA256. Its large contents are named by the base's form for pieces, and its folders'
  * digests are the base's.

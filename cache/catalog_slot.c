@@ -251,6 +251,21 @@ static int copy_newest(const struct catalog_slot *slot, struct db *db, struct db
         return r < 0 ? r : clean_up(db, version);
 }
 
+/* The empty DB becomes a copy, if there is anything to copy. Of a damaged one nothing is wanted, and to begin it anew is its owner's. */
+static int begin_as_copy(const struct catalog_slot *slot, struct db **db, struct db_version *version)
+{
+        int r = copy_newest(slot, *db, version);
+
+        if (r == 0)
+                return 0;
+        db_close(TAKE_PTR(*db));
+        if (r != -EBADMSG)
+                return r;
+        log_warning("the newest catalog beside '%s' is damaged: nothing is copied from it", slot->path);
+        r = put_away(slot, false);
+        return r < 0 ? r : open_database(slot, db, version);
+}
+
 int catalog_slot_open(struct catalog_slot *slot, struct db **ret_writer, struct db_version *ret_version)
 {
         struct db_version version;
@@ -268,13 +283,10 @@ int catalog_slot_open(struct catalog_slot *slot, struct db **ret_writer, struct 
         }
         if (r < 0)
                 return r;
-        if (!version.shown.valid && !version.shown.loading) {
-                r = copy_newest(slot, db, &version);
-                if (r < 0) {
-                        db_close(db);
-                        return r;
-                }
-        }
+        if (!version.shown.valid && !version.shown.loading)
+                r = begin_as_copy(slot, &db, &version);
+        if (r < 0)
+                return r;
         *ret_writer = db;
         *ret_version = version;
         return 0;

@@ -2,8 +2,9 @@
  * All catalogs of a cache folder, looked at from beside the mounts: whether each page bears its hash, SQLite finds its structure sound, and the entries
  * still add up to the digest of the version. One that a mount uses is read as any reader would, and left to its mount.
  */
+#include <dirent.h>
 #include <fcntl.h>
-#include <glob.h>
+#include <fnmatch.h>
 #include <string.h>
 #include <sys/file.h>
 
@@ -52,9 +53,10 @@ static int mend(const char *path, bool damaged)
 
         if (!damaged) {
                 r = db_open_writer(path, &db);
-                if (r == 0)
-                        r = db_truncate_log(db);
-                db_close(r == 0 ? db : NULL);
+                if (r < 0)
+                        return r;
+                r = db_truncate_log(db);
+                db_close(db);
                 return r;
         }
         for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
@@ -113,24 +115,56 @@ static int verify_one(struct verify_run *run, const char *path)
         return 0;
 }
 
+/* Calls EACH with the path of every name in folder DIR that IS_ONE knows; no such folder is no error. */
+static int each_path(struct verify_run *run, const char *dir, int (*is_one)(const struct dirent *entry),
+                     int (*each)(struct verify_run *run, const char *path))
+{
+        struct dirent **names;
+        int n = scandir(dir, &names, is_one, alphasort), r = 0;
+
+        if (n < 0)
+                return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+        for (int i = 0; i < n; i++) {
+                _cleanup_free_ char *path = NULL;
+                if (r == 0 && asprintf(&path, "%s/%s", dir, names[i]->d_name) < 0) {
+                        path = NULL;
+                        r = -ENOMEM;
+                }
+                if (r == 0)
+                        r = each(run, path);
+                free(names[i]);
+        }
+        free(names);
+        return r;
+}
+
+static int is_source(const struct dirent *entry)
+{
+        return entry->d_name[0] != '.';
+}
+
+static int is_database(const struct dirent *entry)
+{
+        return fnmatch("slot*.db", entry->d_name, 0) == 0;
+}
+
+static int verify_source(struct verify_run *run, const char *path)
+{
+        return each_path(run, path, is_database, verify_one);
+}
+
 int catalog_verify_all(const char *dir, bool repair, catalog_verify_fn hear, void *arg,
                        struct catalog_verified *ret)
 {
         struct verify_run run = { .repair = repair, .hear = hear, .arg = arg };
-        _cleanup_free_ char *pattern = NULL;
-        glob_t found;
+        _cleanup_free_ char *catalogs = NULL;
         int r;
 
-        if (asprintf(&pattern, "%s/catalogs/*/slot*.db", dir) < 0) {
-                pattern = NULL;
+        if (asprintf(&catalogs, "%s/catalogs", dir) < 0) {
+                catalogs = NULL;
                 return -ENOMEM;
         }
-        r = glob(pattern, 0, NULL, &found);
-        if (r != 0)
-                return r == GLOB_NOMATCH ? (*ret = run.result, 0) : -ENOMEM;
-        for (size_t i = 0; r == 0 && i < found.gl_pathc; i++)
-                r = verify_one(&run, found.gl_pathv[i]);
-        globfree(&found);
+        r = each_path(&run, catalogs, is_source, verify_source);
         if (r == 0)
                 *ret = run.result;
         return r;

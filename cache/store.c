@@ -317,14 +317,19 @@ static int hash_unchanged(struct store *store, int fd, enum hash_algorithm algor
                        : -EIO;
 }
 
+/* A bad sector, and what is damaged of the file system's own, is damage like any other: the content can be had from the master again. */
+static bool is_damage(int error)
+{
+        return error == -EIO || error == -EUCLEAN || error == -EBADMSG;
+}
+
 int store_check_blob(struct store *store, const struct content_id *id, int fd)
 {
         const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, store->stamp };
         struct content_id found;
-        int r = hash_unchanged(store, fd, id->algorithm, &found);
+        int r = fd < 0 ? fd : hash_unchanged(store, fd, id->algorithm, &found);
 
-        /* A bad sector is damage like any other: the content can be had from the master again. */
-        if (r == -EIO || (r == 0 && !content_id_equal(&found, id)))
+        if (is_damage(r) || (r == 0 && !content_id_equal(&found, id)))
                 return quarantine(store, id, fd);
         if (r < 0)
                 return r;
@@ -387,11 +392,9 @@ static int get(struct store *store, const struct content_id *id, bool may_read, 
                 fd = store_open_blob(dirfd, path, may_read);
         }
         if (fd == -EWOULDBLOCK)
-                return STORE_UNVERIFIED;  /* for who may wait */
-        if (fd == -EIO || fd == -EUCLEAN) /* damage of the file system's own */
-                return quarantine(store, id, fd);
+                return STORE_UNVERIFIED; /* for who may wait */
         if (fd < 0)
-                return fd == -ENOENT ? STORE_MISS : fd;
+                return fd == -ENOENT ? STORE_MISS : store_check_blob(store, id, fd);
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (!store_is_stamped(store, &st)) {

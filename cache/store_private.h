@@ -89,7 +89,7 @@ bool store_is_stamped(const struct store *store, const struct stat *st);
 
 /**
  * Reads all of FD, the blob ID, and compares: STORE_OK (and stamped), or STORE_MISS: it was wrong or unreadable and is in
- * quarantine now (S5, logged); negative errno: could not be checked.
+ * quarantine now (S5, logged); negative errno: could not be checked. FD may be the negative errno with which it could not be opened.
  */
 int store_check_blob(struct store *store, const struct content_id *id, int fd);
 

@@ -224,8 +224,8 @@ static int verify_blob(const struct store_found *found, struct verify_state *sta
         _cleanup_close_ int fd = store_open_blob(found->dirfd, found->name, true);
         int r;
 
-        if (fd < 0)
-                return fd == -ENOENT || fd == -ELOOP ? 0 : fd;
+        if (fd == -ENOENT || fd == -ELOOP)
+                return 0;
         r = store_check_blob(state->store, &found->id, fd);
         if (r < 0)
                 return r;

@@ -224,18 +224,19 @@ static int rename_into_place(struct store_writer *writer)
         return renameat(store->partial_fd, writer->name, dirfd, path) < 0 ? -errno : 0;
 }
 
-/* S7: named and counted in one step. */
+/* S7: named and counted in one step. It may have come by its pieces meanwhile: then one takes the other's place. */
 static int name_and_count(struct store_writer *writer)
 {
         unsigned shard = usage_shard_of(&writer->id);
         struct usage_turn turn = usage_begin(writer->store, shard);
+        const bool first = !store_has(writer->store, &writer->id);
         int64_t bytes = 0;
         int r = rename_into_place(writer);
 
         if (r == 0)
-                bytes = (int64_t)usage_charge(writer->size) -
+                bytes = (first ? (int64_t)usage_charge(writer->size) : 0) -
                         pieces_drop_part(writer->store, &writer->id, &turn.counted);
-        usage_end(writer->store, shard, turn, bytes, r == 0);
+        usage_end(writer->store, shard, turn, bytes, r == 0 && first);
         return r;
 }
 

@@ -266,22 +266,20 @@ static void *control_main(void *arg)
         return NULL;
 }
 
-/* Bound under a name of its own, then renamed: the socket is there with its mode, and a dead one's is
- * replaced. */
+/*
+ * Bound under a name of its own, then renamed: the socket is there with its mode, and a dead one's is replaced. The name gets the mode that the socket has; the umask is not this
+ * thread's alone to change.
+ */
 static int listen_at(struct control *c)
 {
         struct sockaddr_un fresh = c->address;
-        mode_t before;
         int r;
 
         r = snprintf(fresh.sun_path, sizeof(fresh.sun_path), "%.90s.%d", c->address.sun_path, getpid());
         if (r < 0)
                 return -EINVAL;
-        before = umask(0177);
-        r = bind(c->fd, (struct sockaddr *)&fresh, sizeof(fresh)) < 0 ? -errno : 0;
-        umask(before);
-        if (r < 0)
-                return r;
+        if (fchmod(c->fd, 0600) < 0 || bind(c->fd, (struct sockaddr *)&fresh, sizeof(fresh)) < 0)
+                return -errno;
         if (listen(c->fd, CONNECTIONS_MAX) < 0 || rename(fresh.sun_path, c->address.sun_path) < 0) {
                 r = -errno;
                 unlink(fresh.sun_path);

@@ -147,6 +147,24 @@ static void *metrics_main(void *arg)
 
 /* ---- beginning and end ---- */
 
+/* Beside FILE: the caller's; NULL: no memory. */
+static char *draft_of(const char *file)
+{
+        char *draft;
+
+        return asprintf(&draft, "%s.draft", file) < 0 ? NULL : draft;
+}
+
+void metrics_remove(const char *file)
+{
+        _cleanup_free_ char *draft = draft_of(file);
+
+        if (draft)
+                unlink(draft); /* of a disk that was full */
+        if (unlink(file) < 0 && errno != ENOENT)
+                log_warning("cannot remove the metrics file '%s': %s", file, strerror(errno));
+}
+
 static void release(struct metrics *m)
 {
         condition_release(&m->wake);
@@ -166,8 +184,7 @@ int metrics_new(struct filesystem *fs, const char *file, struct metrics **ret)
         m->file = file;
         mutex_init(&m->lock);
         condition_init(&m->wake);
-        if (asprintf(&m->draft, "%s.draft", file) < 0)
-                m->draft = NULL;
+        m->draft = draft_of(file);
         r = m->draft ? -pthread_create(&m->thread, NULL, metrics_main, m) : -ENOMEM;
         if (r < 0) {
                 release(m);
@@ -186,8 +203,6 @@ void metrics_free(struct metrics *metrics)
         condition_broadcast(&metrics->wake);
         mutex_unlock(&metrics->lock);
         pthread_join(metrics->thread, NULL);
-        unlink(metrics->draft); /* of a disk that was full */
-        if (unlink(metrics->file) < 0 && errno != ENOENT)
-                log_warning("cannot remove the metrics file '%s': %s", metrics->file, strerror(errno));
+        metrics_remove(metrics->file);
         release(metrics);
 }

@@ -12,3 +12,6 @@ int metrics_new(struct filesystem *fs, const char *file, struct metrics **ret);
 
 /** Ends it, and removes the file. NULL is fine. */
 void metrics_free(struct metrics *metrics);
+
+/** Removes FILE, for a daemon that did not come to do it. */
+void metrics_remove(const char *file);

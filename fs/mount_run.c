@@ -16,7 +16,9 @@
 #include "base/log.h"
 #include "fs/child.h"
 #include "fs/keeper.h"
+#include "fs/metrics.h"
 #include "fs/mount_private.h"
+#include "fs/progress.h"
 
 /* Pieces come and go by the thousand: their memory stays with the process, instead of being mapped and cleared anew for each. Each
  * arena keeps what it once needed, and with one for each of fifty threads memory would grow with time. */
@@ -170,6 +172,7 @@ static int run_daemon(struct takeover *takeover, void *arg)
         else if (!request->foreground && chdir("/") < 0)
                 log_warning("cannot leave the working folder: %s", strerror(errno));
         r = serve(&fs);
+        progress_begin(PROGRESS_REPLY); /* until the process has ended: that it hangs here shows, too */
         mount_take_down(&fs);
         rpc_shutdown();
         takeover_tell(takeover, TAKEOVER_ENDING);
@@ -208,6 +211,8 @@ static int keep(const struct mount_request *request, struct source *source, int 
         };
         int r = keeper_run(&options);
 
+        if (r == MOUNT_EXIT_OK && request->options->metrics) /* the mount's last daemon may have died */
+                metrics_remove(request->options->metrics);
         mount_options_release(request->options);
         return r;
 }

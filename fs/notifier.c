@@ -31,17 +31,24 @@ struct notifier {
         bool started;
 };
 
+static int tell_entry(struct notifier *n, uint64_t ino)
+{
+        struct catalog_entry entry;
+        int r = catalog_get(n->catalog, ino, &entry);
+
+        return r == CATALOG_OK
+                       ? fuse_lowlevel_notify_inval_entry(n->fuse, entry.parent, entry.name, entry.name_len)
+                       : MIN(r, 0);
+}
+
 /* -ENOENT means that the kernel does not know the thing: then there is nothing to forget. */
 static void tell(struct notifier *n, const struct catalog_change *change)
 {
-        struct catalog_entry entry;
         int r = 0;
 
         switch (change->op) {
         case CHANGE_ENTRY:
-                if (catalog_get(n->catalog, change->ino, &entry) != CATALOG_OK)
-                        return;
-                r = fuse_lowlevel_notify_inval_entry(n->fuse, entry.parent, entry.name, entry.name_len);
+                r = tell_entry(n, change->ino);
                 break;
         case CHANGE_ATTRIBUTES:
                 r = fuse_lowlevel_notify_inval_inode(n->fuse, change->ino, -1,
@@ -53,8 +60,8 @@ static void tell(struct notifier *n, const struct catalog_change *change)
         }
         if (r < 0 && r != -ENOENT)
                 log_limited(LOG_LEVEL_WARNING, "notify",
-                            "the kernel refused a notification about inode %lu: %s", change->ino,
-                            strerror(-r));
+                            "the kernel was not told of a change, and may go on showing inode %lu: %s",
+                            change->ino, strerror(-r));
 }
 
 static void *notifier_main(void *arg)

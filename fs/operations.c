@@ -287,7 +287,7 @@ static int xattr_entry(fuse_req_t req, fuse_ino_t ino, struct catalog_entry *ret
 
         if (!get_fs(req)->options.xattr)
                 return -ENOSYS;
-        r = catalog_get(get_fs(req)->catalog, ino, ret);
+        r = catalog_get(get_fs(req)->catalog, bindings_get(get_fs(req)->bindings, ino), ret);
         return r == CATALOG_NONE ? -ESTALE : r;
 }
 

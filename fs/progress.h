@@ -12,7 +12,7 @@
 
 #define PROGRESS_THREADS 64 /* further ones are not watched */
 #define PROGRESS_REPLY                                                                                       \
-        0u /* work of a thread that has others as well: a request's last part. Anything else: the opcode of a request */
+        0u /* work of a thread that has others as well: a request's last part, the end of the mount. Anything else: the opcode of a request */
 
 /** What goes to the keeper, by a pipe, in one piece: the oldest work under way. */
 struct progress_report {

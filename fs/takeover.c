@@ -169,6 +169,7 @@ int takeover_hear(struct takeover *takeover, int fd, int *ret_binary_fd)
         struct message message;
         int fds[FDS_MAX], n = receive_message(fd, MSG_DONTWAIT, &message, fds);
 
+        *ret_binary_fd = -1;
         if (n < 0)
                 return n == -EPIPE || n == -EAGAIN ? 0 : n;
         if (message.word == TAKEOVER_SERVING)

@@ -180,6 +180,10 @@ static struct trace_task *add_task(struct trace *t, const struct identity *who) 
         task->sums.pid = who->pid;
         memcpy(task->sums.cgroup, who->cgroup, sizeof(who->cgroup));
         HASH_ADD(hh, t->by_pid, sums.pid, sizeof(task->sums.pid), task);
+        if (!task->hh.tbl) {
+                free(task);
+                return NULL;
+        }
         DL_PREPEND(t->tasks, task);
         t->n_tasks++;
         return task;

@@ -48,7 +48,7 @@ void waiting_park(struct filesystem *fs, const struct waiting_request *request,
 
         if (r != CATALOG_OK) {
                 free(w);
-                fuse_reply_err(request->req, r == CATALOG_NONE ? ESTALE : -r);
+                fuse_reply_err(request->req, r == CATALOG_NONE ? ESTALE : filesystem_reply_error(r));
                 return;
         }
         w->waiter.done = waiting_done;

@@ -204,4 +204,18 @@ def asked_to_end(w):
     check(not processes_naming(str(m.point)), "no process is left")
 
 
+@case("a daemon that hangs when it is unmounted is ended")
+def unmounted(w):
+    tree(w)
+    m, faults = mount_with_faults(w, w.server(), ["prefetch=off", "passthrough=off"])
+    path = sorted(m.point.rglob("*.bin"))[0]
+    faults.hang(calls.WRITE)
+    equal(path.read_bytes(), (w.tree / path.relative_to(m.point)).read_bytes(), "a file, from memory")
+    wait_until(lambda: faults.failed, "the call that stores it")
+    run_ok(["umount", m.point])
+    equal(m.daemon.wait(WAIT_SEC), 0, "the keeper's exit code")
+    check("hangs: thread" in m.daemon.output(), f"the log says so: {m.daemon.output()[-2000:]}")
+    check(not processes_naming(str(m.point)), "no process is left")
+
+
 main(at_a_time=7)  # they wait for a verdict

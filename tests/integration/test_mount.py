@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -325,6 +326,22 @@ def cache_commands(w):
     check(done.returncode != 0, "cache verify fails on a damaged blob")
     again = w.mount(server)
     same_snapshot(snapshot(again.point), snapshot(w.tree), "the tree after the damage")
+
+
+@case("cache verify: a blob that cannot even be opened is damaged, and the others are looked at")
+def unopened_blob(w):
+    if not shutil.which("strace"):
+        skip("strace is not installed")
+    m = w.mount(small_tree(w))
+    snapshot(m.point)
+    m.unmount()
+    blobs = list(m.cache.glob("blobs/*/*/*"))
+    for error in ("EUCLEAN", "EBADMSG"):
+        damaged = blobs.pop()
+        done = run(["strace", "-f", "-qq", "-o", "/dev/null", "-P", damaged.parent, "-e", "trace=openat", "-e", f"inject=openat:error={error}",
+                    program("fsyncfs"), "cache", "verify", "--cache", m.cache])
+        check(damaged.name in done.stderr and f"{len(blobs)} contents verified, 1 damaged" in done.stdout, f"verify: {done.stdout}{done.stderr}")
+        check(not damaged.exists(), f"it is in place still, in spite of {error}")
 
 
 @case("a blob damaged behind our back is never served")

@@ -116,6 +116,20 @@ def open_file(w):
     equal(os.listdir(m.point), [], "the listing")
 
 
+@case("an open file that was replaced before anybody read it takes the new content on, and its attributes say so")
+def bound(w):
+    w.tree.mkdir(parents=True)
+    replace(w.tree / "file", 0)
+    m = w.mount(w.server(), options=["xattr", "refresh=off", "prefetch=off"])
+    with open(m.point / "file", "rb", buffering=0) as opened:
+        before = os.getxattr(opened.fileno(), "user.fsyncfs.hash")
+        replace(w.tree / "file", 1)
+        equal(os.pread(opened.fileno(), 1000, 0), content(1)[:1000], "the first bytes")
+        after = os.getxattr(opened.fileno(), "user.fsyncfs.hash")
+        check(after != before, "it says that it is what it was")
+        equal(after, os.getxattr(m.point / "file", "user.fsyncfs.hash"), "what it is, open and by its name")
+
+
 @case("a listing under way and lookups see one version while versions change")
 def versions_are_whole(w):
     """Two files are always changed together: whoever reads both within one version must see a pair."""

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import socket
+import stat
 from pathlib import Path
 
 from harness import FULL, case, check, equal, main, say
@@ -69,6 +70,18 @@ def requests(w):
     equal((m.point / "file").read_bytes(), b"x" * 1000, "a file")
     equal(len(os.listdir(f"/proc/{m.serving_pid()}/fd")) < 100, True, "descriptors of the daemon")
     m.unmount()
+
+
+@case("only the owner may connect, whatever the umask is")
+def mode(w):
+    w.tree.mkdir(parents=True)
+    server = w.server()
+    before = os.umask(0)
+    try:
+        m = w.mount(server)
+    finally:
+        os.umask(before)
+    equal(oct(stat.S_IMODE(os.stat(control_socket(m.point)).st_mode)), "0o600", "mode of the socket")
 
 
 main()

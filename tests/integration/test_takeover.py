@@ -278,6 +278,24 @@ def unmounted_between(w):
     nothing_left(w, m)
 
 
+@case("a daemon that dies right before umount leaves no file of metrics")
+def unmounted_dead(w):
+    make_tree(w.tree, 10, 100_000)
+    metrics = w.path("mount.prom")
+    m = w.mount(w.server(), options=[f"metrics={metrics}"])
+    wait_until(metrics.exists, "the mount's metrics")
+    os.stat(m.point)  # so that umount need not ask the daemon
+    os.kill(m.daemon.pid, signal.SIGSTOP)  # the keeper: it starts no other daemon
+    try:
+        os.kill(m.serving_pid(), signal.SIGKILL)
+        run_ok(["umount", "-l", m.point])
+    finally:
+        os.kill(m.daemon.pid, signal.SIGCONT)
+    equal(m.daemon.wait(), 0, "the keeper's exit code")
+    check(not metrics.exists(), "its metrics are still there")
+    nothing_left(w, m)
+
+
 @case("SIGTERM to the keeper, after a crash: the mount ends")
 def terminated(w):
     make_tree(w.tree, 10, 100_000)

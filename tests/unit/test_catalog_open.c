@@ -185,13 +185,11 @@ static void test_damaged_header(void **state)
         }
 }
 
-static void test_damaged_pages(void **state)
+/* A version that takes many pages. */
+static void put_many(struct fixture *f)
 {
-        struct fixture *f = *state;
         struct catalog_update *update = begin(f->catalog);
-        struct catalog_entry e;
-        char path[256], name[32];
-        struct stat st;
+        char name[32];
 
         put(update, whole(""));
         for (int i = 0; i < 5000; i++) {
@@ -199,6 +197,16 @@ static void test_damaged_pages(void **state)
                 put(update, file(name, 5));
         }
         commit(update, NULL);
+}
+
+static void test_damaged_pages(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_entry e;
+        char path[256];
+        struct stat st;
+
+        put_many(f);
         catalog_free(TAKE_PTR(f->catalog));
         checkpoint(f);
         slot_path(f, ".db", path);
@@ -214,6 +222,31 @@ static void test_damaged_pages(void **state)
                 catalog_free(TAKE_PTR(f->catalog));
                 assert_begun_anew(f);
         }
+}
+
+/* C6: the damage of another mount's catalog is no reason to have none. */
+static void test_copy_of_a_damaged_slot(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog *second;
+        struct catalog_claim claim;
+        char path[256];
+
+        put_many(f);
+        catalog_get_claim(f->catalog, &claim);
+        claim.lock_fd = dup(claim.lock_fd); /* as if it were mounted still */
+        catalog_free(TAKE_PTR(f->catalog));
+        scribble(f, 8 * 4096, 9 * 4096);
+        for (int opened = 0; opened < 2; opened++) {
+                assert_int_equal(catalog_open(f->dir, SOURCE, &second), 0);
+                assert_int_equal(version_of(second).valid, opened > 0);
+                VERSION(second, NULL, file("new", 1));
+                assert_int_equal(catalog_check_digest(second), CATALOG_OK);
+                catalog_free(second);
+        }
+        slot_path(f, ".db", path);
+        assert_int_equal(access(path, F_OK), 0);
+        close(claim.lock_fd);
 }
 
 static void test_foreign_databases(void **state)
@@ -272,6 +305,24 @@ static void test_senseless_rows(void **state)
         }
 }
 
+/* A number that was never given: what is noted of numbers would take memory up to it. */
+static void test_senseless_number(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_update *update;
+        const struct entry same = file("f", 1);
+
+        VERSION(f->catalog, NULL, file("f", 1));
+        catalog_free(TAKE_PTR(f->catalog));
+        set_pragma(f, "UPDATE entry SET ino = 1 << 42 WHERE name = x'66'");
+        assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
+        update = begin(f->catalog);
+        assert_int_equal(catalog_update_put(update, &same), -EBADMSG);
+        catalog_update_abort(update);
+        catalog_free(TAKE_PTR(f->catalog));
+        assert_begun_anew(f);
+}
+
 static void test_circle(void **state)
 {
         struct fixture *f = *state;
@@ -299,6 +350,31 @@ static void test_check_digest_finds(void **state)
         assert_int_equal(catalog_check_digest(f->catalog), CATALOG_MISMATCH);
 }
 
+/* Whatever its folder is called, and what cannot be looked at is told. */
+static void test_verify_all(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_verified verified;
+        struct catalog *catalog;
+        char dir[128], path[256];
+
+        snprintf(dir, sizeof(dir), "%s/[a]*", f->dir);
+        assert_int_equal(catalog_verify_all(dir, false, NULL, NULL, &verified), 0);
+        assert_int_equal(verified.catalogs, 0);
+        for (int i = 0; i < 2; i++) {
+                snprintf(path, sizeof(path), "master:/spider%d", i);
+                assert_int_equal(catalog_open(dir, path, &catalog), 0);
+                VERSION(catalog, NULL, file("f", 1));
+                catalog_free(catalog);
+        }
+        assert_int_equal(catalog_verify_all(dir, true, NULL, NULL, &verified), 0);
+        assert_int_equal(verified.catalogs, 2);
+        assert_int_equal(verified.damaged, 0);
+        snprintf(path, sizeof(path), "%s/catalogs/loop", dir);
+        assert_int_equal(symlink("loop", path), 0);
+        assert_int_equal(catalog_verify_all(dir, false, NULL, NULL, &verified), -ELOOP);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -310,11 +386,14 @@ int main(void)
                 TEST(test_relative_folder),
                 TEST(test_damaged_header),
                 TEST(test_damaged_pages),
+                TEST(test_copy_of_a_damaged_slot),
                 TEST(test_foreign_databases),
                 TEST(test_older_format),
                 TEST(test_senseless_rows),
+                TEST(test_senseless_number),
                 TEST(test_circle),
                 TEST(test_check_digest_finds),
+                TEST(test_verify_all),
         };
 
         log_setup("test_catalog_open", LOG_LEVEL_ERROR);

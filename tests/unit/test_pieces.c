@@ -520,6 +520,28 @@ static void test_written_as_a_whole_without_list(void **state)
         assert_counted(f->store);
 }
 
+/* S7: written as a whole, while all its pieces have come and made it a blob. */
+static void test_come_both_ways(void **state)
+{
+        struct fixture *f = *state;
+        const struct content *c = content_of(1);
+        struct store_pieces *pieces = open_listed(f->store, c);
+        struct store_writer *writer;
+
+        (void)stats_of(f->store);
+        assert_int_equal(store_write_begin(f->store, &c->id, SIZE, &writer), STORE_OK);
+        assert_int_equal(store_write(writer, c->data, SIZE), 0);
+        for (uint64_t i = 0; i < PIECES; i++)
+                assert_int_equal(bring(pieces, c, i), STORE_OK);
+        assert_true(store_has(f->store, &c->id));
+        assert_int_equal(store_write_commit(writer), STORE_OK);
+        assert_counted(f->store);
+        assert_int_equal(stats_of(f->store).blobs, 1);
+        assert_piece(pieces, c, 0);
+        store_pieces_unref(pieces);
+        assert_blob(f->store, c);
+}
+
 /* ---- the operator's view ---- */
 
 static void count_damaged(const char *name, void *arg)
@@ -828,6 +850,7 @@ int main(void)
                 TEST(test_adopt),
                 TEST(test_written_as_a_whole),
                 TEST(test_written_as_a_whole_without_list),
+                TEST(test_come_both_ways),
                 TEST(test_stat_and_verify),
                 TEST(test_collect),
                 TEST(test_eviction),

@@ -3,6 +3,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 
+#include "cache/store_private.h"
 #include "tests/unit/store_fixture.h"
 #include "tests/unit/mounts.h"
 
@@ -186,6 +187,24 @@ static void test_short_blob(void **state)
         assert_int_equal(truncate(path, 0), 0);
         assert_int_equal(store_get(f->store, &id, &fd), STORE_MISS);
         assert_int_equal(stats_of(f->store).quarantined, 1);
+}
+
+/* S5: a blob that was found to be wrong, while another took its place. */
+static void test_wrong_one_is_gone(void **state)
+{
+        struct fixture *f = *state;
+        struct content_id id = put_text(f->store, "precious");
+        _cleanup_close_ int fd = -1;
+        char path[256];
+
+        overwrite(f, &id, 3, "X");
+        blob_path(f, &id, path);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        assert_int_equal(unlink(path), 0);
+        put_text(f->store, "precious");
+        assert_int_equal(store_check_blob(f->store, &id, fd), STORE_MISS);
+        assert_holds(f->store, &id, "precious");
+        assert_int_equal(stats_of(f->store).quarantined, 0);
 }
 
 static void count_damaged(const char *name, void *arg)
@@ -664,6 +683,7 @@ int main(void)
                 TEST(test_other_stamp_is_verified),
                 TEST(test_flipped_byte),
                 TEST(test_short_blob),
+                TEST(test_wrong_one_is_gone),
                 TEST(test_verify),
                 TEST(test_list),
                 TEST(test_format),

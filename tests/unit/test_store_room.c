@@ -861,6 +861,28 @@ static void test_interrupt(void **state)
         assert_int_equal(stats_of(f->store).partials, 0);
 }
 
+/* The folder is begun anew, and what goes in is counted with what others put there. */
+static void test_removed_while_open(void **state)
+{
+        struct fixture *f = *state;
+        struct store_usage usage;
+        struct store *other;
+        int fd;
+
+        struct content_id lost = put_text(f->store, "one");
+        tempdir_remove(f->dir);
+        put_text(f->store, "two");
+        assert_int_equal(store_get(f->store, &lost, &fd), STORE_MISS);
+        assert_int_equal(store_open(f->dir, &other), 0);
+        put_text(other, "three");
+        put_text(other, "four");
+        assert_int_equal(stats_of(other).blobs, 3);
+        store_get_usage(f->store, &usage);
+        assert_true(usage.counted);
+        assert_int_equal(usage.blobs, 3);
+        store_free(other);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -887,6 +909,7 @@ int main(void)
                 TEST(test_full_disk),
                 TEST(test_collect),
                 TEST(test_interrupt),
+                TEST(test_removed_while_open),
         };
 
         log_setup("test_store_room", LOG_LEVEL_ERROR);
