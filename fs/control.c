@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 
 #include "base/io.h"
 #include "base/lock.h"
@@ -29,7 +30,7 @@
 #define PEER_TIMEOUT_MS 5000 /* for a client that connects and says nothing */
 #define CONNECTIONS_MAX 16
 #define ANSWER_SEC      20 /* for what the daemon can say at once, however busy it is */
-#define NEXT_SEC        3  /* until another daemon listens in the place of one that died */
+#define NEXT_SEC        3  /* until a daemon that takes another one's place listens */
 
 struct control {
         struct filesystem *fs; /* borrowed */
@@ -267,17 +268,18 @@ static void *control_main(void *arg)
 }
 
 /*
- * Bound under a name of its own, then renamed: the socket is there with its mode, and a dead one's is replaced. The name gets the mode that the socket has; the umask is not this
- * thread's alone to change.
+ * Bound under another name, then renamed: the socket is there with its mode, and a dead one's is replaced. What somebody has left under that name before
+ * the rename goes: the device is this mount's. The name gets the mode that the socket has; the umask is not this thread's alone to change.
  */
 static int listen_at(struct control *c)
 {
         struct sockaddr_un fresh = c->address;
         int r;
 
-        r = snprintf(fresh.sun_path, sizeof(fresh.sun_path), "%.90s.%d", c->address.sun_path, getpid());
+        r = snprintf(fresh.sun_path, sizeof(fresh.sun_path), "%.100s.new", c->address.sun_path);
         if (r < 0)
                 return -EINVAL;
+        unlink(fresh.sun_path);
         if (fchmod(c->fd, 0600) < 0 || bind(c->fd, (struct sockaddr *)&fresh, sizeof(fresh)) < 0)
                 return -errno;
         if (listen(c->fd, CONNECTIONS_MAX) < 0 || rename(fresh.sun_path, c->address.sun_path) < 0) {
@@ -383,16 +385,14 @@ static int send_command(const struct sockaddr_un *address, const char *command, 
         return 0;
 }
 
-/* As send_command, of a daemon whose keeper may just be making the next one. */
-static int send_to_next(const struct sockaddr_un *address, const char *command, int *ret_fd)
+/* PATH's daemon was not there. Waits for the one that takes its place, as any request to the mount does, and a moment more for its socket. False: there is none. */
+static bool is_replaced(const char *path, int64_t began_ns)
 {
         const struct timespec pause = { .tv_nsec = 20 * NSEC_PER_MSEC };
-        int64_t until = clock_monotonic_ns() + NEXT_SEC * NSEC_PER_SEC;
-        int r;
+        struct statfs st;
 
-        while ((r = send_command(address, command, ret_fd)) == -ECONNREFUSED && clock_monotonic_ns() < until)
-                nanosleep(&pause, NULL);
-        return r;
+        nanosleep(&pause, NULL);
+        return clock_monotonic_ns() - began_ns < NEXT_SEC * NSEC_PER_SEC && statfs(path, &st) == 0;
 }
 
 /* What a reply says: 0, or the failure in it. */
@@ -411,6 +411,7 @@ static int judge_reply(const json_t *reply, struct failure *failure)
 static int ask(const char *path, const char *command, int *ret_fd, struct failure *failure)
 {
         _cleanup_(mountinfo_release) struct mountinfo info = { 0 };
+        int64_t began_ns = clock_monotonic_ns();
         struct sockaddr_un address;
         int r = mountinfo_find(path, &info);
 
@@ -422,7 +423,9 @@ static int ask(const char *path, const char *command, int *ret_fd, struct failur
                                    info.target, info.type);
         r = socket_address(info.device, false, &address);
         if (r == 0)
-                r = send_to_next(&address, command, ret_fd);
+                do
+                        r = send_command(&address, command, ret_fd);
+                while (r == -ECONNREFUSED && is_replaced(info.target, began_ns));
         if (r == -ENOENT || r == -EACCES)
                 return failure_set(failure, r,
                                    "no control socket of '%s' for this user: ask as the user who mounted it, "
@@ -453,7 +456,13 @@ static bool answers_at_once(const char *command)
         return strncmp(command, "refresh", 7) != 0;
 }
 
-int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure)
+/* The same again does no more than once. */
+static bool may_be_repeated(const char *command)
+{
+        return strncmp(command, "upgrade", 7) != 0;
+}
+
+static int ask_once(const char *path, const char *command, json_t **ret, struct failure *failure)
 {
         const struct timeval patience = { .tv_sec = ANSWER_SEC };
         _cleanup_buffer_ struct buffer text = { 0 };
@@ -481,6 +490,17 @@ int control_ask(const char *path, const char *command, json_t **ret, struct fail
                 json_decref(reply);
         else
                 *ret = reply;
+        return r;
+}
+
+int control_ask(const char *path, const char *command, json_t **ret, struct failure *failure)
+{
+        int64_t began_ns = clock_monotonic_ns();
+        int r;
+
+        do
+                r = ask_once(path, command, ret, failure);
+        while ((r == -EPIPE || r == -ECONNRESET) && may_be_repeated(command) && is_replaced(path, began_ns));
         return r;
 }
 

@@ -144,9 +144,13 @@ def through(w):
 def asked_between(w):
     make_tree(w.tree, 3, 3000)
     m = w.mount(w.server())
+    device = os.stat(m.point).st_dev
+    left = Path(f"/run/fsyncfs/{os.major(device)}:{os.minor(device)}.sock.new")  # by one that died before it had the socket's name
     for restarts in range(1, 11):
+        left.touch()
         m.crash()
         equal(m.status()["restarts"], restarts, "restarts")
+    check(not left.exists(), "what was left is still there")
     m.unmount()
 
 
