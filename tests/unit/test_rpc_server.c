@@ -296,9 +296,9 @@ static void test_other_protocols(void **state)
                 pthread_t thread;
 
                 assert_int_equal(pthread_create(&thread, NULL, talk, &t), 0);
-                assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), -EPROTO);
-                assert_int_equal(rpc_channel_wait_ready(channel, 10000, NULL), -EPROTO);
-                assert_true(clock_monotonic_ns() - began_ns < 3 * NSEC_PER_SEC);
+                assert_int_equal(rpc_channel_wait_ready(channel, 60000, NULL), -EPROTO);
+                assert_int_equal(rpc_channel_wait_ready(channel, 60000, NULL), -EPROTO);
+                assert_true(clock_monotonic_ns() - began_ns < 60 * NSEC_PER_SEC); /* neither waited until its end */
                 rpc_channel_free(channel);
                 shutdown(t.fd, SHUT_RDWR);
                 pthread_join(thread, NULL);
