@@ -64,6 +64,7 @@ struct catalog {
         atomic_bool suspect;         /* catalog_slot_suspect was called */
         struct mutex mutex;
         struct db_version version TSA_GUARDED(mutex);
+        uint64_t seen TSA_GUARDED(mutex); /* the newest generation that a reader was given */
         bool writing TSA_GUARDED(mutex);
         struct catalog_reader *idle TSA_GUARDED(mutex);
         unsigned n_idle TSA_GUARDED(mutex);

@@ -127,6 +127,19 @@ static struct catalog_reader *await_reader(struct catalog *catalog)
         return reader;
 }
 
+/* A snapshot can be newer than the version that was published: a commit comes before its publication. Whoever has seen it sees no older one again. */
+static int renew(struct catalog *catalog, struct catalog_reader *reader)
+{
+        int r = catalog_reader_renew(reader);
+
+        if (r < 0)
+                return r;
+        mutex_lock(&catalog->mutex);
+        catalog->seen = MAX(catalog->seen, reader->generation);
+        mutex_unlock(&catalog->mutex);
+        return 0;
+}
+
 int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
 {
         struct catalog_reader *reader;
@@ -137,7 +150,7 @@ int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
         while (catalog->emptying_log)
                 condition_wait(&catalog->readers_changed, &catalog->mutex);
         catalog->n_reading++;
-        generation = catalog->version.shown.generation;
+        generation = MAX(catalog->version.shown.generation, catalog->seen);
         reader = take_one_locked(catalog);
         mutex_unlock(&catalog->mutex);
 
@@ -151,9 +164,8 @@ int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
                 leave(catalog, NULL);
                 return catalog_note_damage(catalog, r);
         }
-        /* A snapshot can be newer than the version that was published: a commit comes before its publication. */
         if (!reader->snapshot || reader->generation < generation)
-                r = catalog_reader_renew(reader);
+                r = renew(catalog, reader);
         if (r < 0) {
                 reader_drop(catalog, reader);
                 leave(catalog, NULL);
