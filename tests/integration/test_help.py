@@ -176,7 +176,7 @@ DOCS = [SOURCE / "README.md", *sorted((SOURCE / "docs").glob("*.md"))]
 CODE = re.compile(r"^```[^\n]*\n(.*?)^```$|^ {4}([^\s-][^\n]*)$|`([^`\n]+)`", re.M | re.S)
 OURS = re.compile(r"(^|\s)fsyncfs (?!bugreport)")
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][a-zA-Z-]*")
-OF_OTHERS = {"--quick", "--full", "--prefix", "-v", "code="}  # tests/bench/run, scripts/test, meson, docker, systemctl status
+OF_OTHERS = {"--quick", "--full", "--prefix", "-v", "code=", "--nodeps"}  # tests/bench/run, scripts/test, meson, docker, systemctl status, rpmbuild
 
 
 def code(page):

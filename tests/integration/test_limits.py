@@ -287,7 +287,7 @@ def lists_of_downloads(w):
                 wait_until(lambda: open_files(server, w.tree) > 0, "the first download's file")
             for client in flood.clients:  # whoever is answered after the second download has come
                 equal(client.download("spider", "f")[0], Code.OK, "a download without a list")
-            equal(open_files(server, w.tree), 1, f"files open for lists of algorithm {algorithm}")
+            wait_until(lambda: open_files(server, w.tree) == 1, f"one file open for lists of algorithm {algorithm}")
         wait_until(lambda: open_files(server, w.tree) == 0, "the end of the downloads")
 
 
