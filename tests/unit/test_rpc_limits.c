@@ -194,6 +194,8 @@ static void test_shortage(void **state)
                 close(next);
                 rpc_channel_free(channel);
         }
+        /* Nobody was sent away; and with this the gate is linked where a sanitizer's library has an accept4 already. */
+        assert_int_equal(rpc_gate_refused(), 0);
 }
 
 /* Whoever connects by a unix socket is known by his user, whatever he calls himself. */

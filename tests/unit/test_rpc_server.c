@@ -298,7 +298,8 @@ static void test_other_protocols(void **state)
                 assert_int_equal(pthread_create(&thread, NULL, talk, &t), 0);
                 assert_int_equal(rpc_channel_wait_ready(channel, 60000, NULL), -EPROTO);
                 assert_int_equal(rpc_channel_wait_ready(channel, 60000, NULL), -EPROTO);
-                assert_true(clock_monotonic_ns() - began_ns < 60 * NSEC_PER_SEC); /* neither waited until its end */
+                assert_true(clock_monotonic_ns() - began_ns <
+                            60 * NSEC_PER_SEC); /* neither waited until its end */
                 rpc_channel_free(channel);
                 shutdown(t.fd, SHUT_RDWR);
                 pthread_join(thread, NULL);
