@@ -282,21 +282,33 @@ static int listen_at(struct control *c)
         unlink(fresh.sun_path);
         if (fchmod(c->fd, 0600) < 0 || bind(c->fd, (struct sockaddr *)&fresh, sizeof(fresh)) < 0)
                 return -errno;
-        if (listen(c->fd, CONNECTIONS_MAX) < 0 || rename(fresh.sun_path, c->address.sun_path) < 0) {
+        if (listen(c->fd, CONNECTIONS_MAX) < 0 || lstat(fresh.sun_path, &c->identity) < 0 ||
+            rename(fresh.sun_path, c->address.sun_path) < 0) {
                 r = -errno;
                 unlink(fresh.sun_path);
                 return r;
         }
-        return lstat(c->address.sun_path, &c->identity) < 0 ? -errno : 0;
+        return 0;
 }
 
+static bool is_own(const struct control *c, const char *path)
+{
+        struct stat st;
+
+        return lstat(path, &st) == 0 && st.st_dev == c->identity.st_dev && st.st_ino == c->identity.st_ino;
+}
+
+/* The device is free by now: a new mount may have it already, and be putting its own socket there. So what is to be removed is taken aside, looked at, and given back if it is not ours. */
 static void remove_socket(const struct control *c)
 {
-        struct stat now;
+        char aside[sizeof(c->address.sun_path) + sizeof(".end")];
 
-        if (lstat(c->address.sun_path, &now) == 0 && now.st_dev == c->identity.st_dev &&
-            now.st_ino == c->identity.st_ino)
-                unlink(c->address.sun_path);
+        snprintf(aside, sizeof(aside), "%s.end", c->address.sun_path);
+        if (!is_own(c, c->address.sun_path) || rename(c->address.sun_path, aside) < 0)
+                return;
+        if (is_own(c, aside) ||
+            renameat2(AT_FDCWD, aside, AT_FDCWD, c->address.sun_path, RENAME_NOREPLACE) < 0)
+                unlink(aside);
 }
 
 static int start(struct control *c)
