@@ -51,7 +51,8 @@ fsyncfs-server() {
         kill "$server" 2>/dev/null || true # the page may have ended it
         wait "$server" || true
     fi
-    command fsyncfs-server "$@" 2>"$log" &
+    : >"$log" # not by who is about to be started: what the last one wrote would be taken for his
+    command fsyncfs-server "$@" 2>>"$log" &
     server=$!
     until grep -q ': ready' "$log"; do
         kill -0 "$server" || { cat "$log"; return 1; }
