@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -48,4 +49,10 @@ static inline struct timespec clock_timespec(int64_t ns)
                 sec--;
         }
         return (struct timespec){ .tv_sec = sec, .tv_nsec = rest };
+}
+
+/** Whether both are the same instant. */
+static inline bool clock_same(struct timespec a, struct timespec b)
+{
+        return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }

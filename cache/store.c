@@ -293,7 +293,7 @@ static int quarantine(struct store *store, const struct content_id *id, int fd)
 
 bool store_is_stamped(const struct store *store, const struct stat *st)
 {
-        return st->st_mtim.tv_sec == store->stamp.tv_sec && st->st_mtim.tv_nsec == store->stamp.tv_nsec;
+        return clock_same(st->st_mtim, store->stamp);
 }
 
 /* As hash_file; -EIO: somebody wrote to it meanwhile. That another process has verified it is well. */
@@ -309,12 +309,7 @@ static int hash_unchanged(struct store *store, int fd, enum hash_algorithm algor
                 return r;
         if (fstat(fd, &after) < 0)
                 return -errno;
-        if (store_is_stamped(store, &after))
-                return 0;
-        return after.st_mtim.tv_sec == before.st_mtim.tv_sec &&
-                               after.st_mtim.tv_nsec == before.st_mtim.tv_nsec
-                       ? 0
-                       : -EIO;
+        return clock_same(after.st_mtim, before.st_mtim) || store_is_stamped(store, &after) ? 0 : -EIO;
 }
 
 /* A bad sector, and what is damaged of the file system's own, is damage like any other: the content can be had from the master again. */

@@ -195,8 +195,7 @@ static bool is_unchanged(const struct blob *blob)
 {
         struct stat st;
 
-        return fstat(blob->fd, &st) == 0 && st.st_mtim.tv_sec == blob->mtime.tv_sec &&
-               st.st_mtim.tv_nsec == blob->mtime.tv_nsec;
+        return fstat(blob->fd, &st) == 0 && clock_same(st.st_mtim, blob->mtime);
 }
 
 ssize_t blob_read(struct blob *blob, void *data, size_t len, off_t offset)
