@@ -82,14 +82,14 @@ struct catalog {
         atomic_uint load_waiting; /* threads in catalog_load_folder: the load lets them go first */
 };
 
-/** A reader whose snapshot is no older than the present version. */
+/** A reader whose snapshot is no older than the present version, or than any that was given before. */
 int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret);
+
+/** Moves the reader on to the newest version. Whoever has seen it sees no older one again. */
+int catalog_reader_renew(struct catalog *catalog, struct catalog_reader *reader);
 
 /** Frees the idle readers; none is in use. */
 void catalog_readers_free(struct catalog *catalog);
-
-/** Moves the reader on to the newest version. */
-int catalog_reader_renew(struct catalog_reader *reader);
 
 /** Gives the reader back after a query that returned R, which is passed on. */
 int catalog_reader_give(struct catalog *catalog, struct catalog_reader *reader, int r);

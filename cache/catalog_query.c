@@ -86,10 +86,7 @@ static uint64_t cookie_make(uint64_t generation, uint64_t ino)
         return low << COOKIE_INO_BITS | ino;
 }
 
-/*
- * The whole generation, from its low bits and a NEAR one: it can lie a little ahead, if the listing began with a reader that was
- * already a version further.
- */
+/* The whole generation, from its low bits and a NEAR one. */
 static uint64_t cookie_generation(uint64_t cookie, uint64_t near)
 {
         uint64_t span = UINT64_C(1) << COOKIE_GEN_BITS,
@@ -103,14 +100,10 @@ static int cookie_resolve(struct catalog_reader *reader, uint64_t parent, uint64
                           uint64_t *ret_generation, struct db_row *row)
 {
         uint64_t generation = cookie_generation(cookie, reader->generation);
-        int r = 0;
+        int r;
 
         if (generation > reader->generation)
-                r = catalog_reader_renew(reader);
-        if (r < 0)
-                return r;
-        if (generation > reader->generation)
-                return -EINVAL;
+                return -EINVAL; /* nobody was given it: catalog->seen */
         r = db_get(reader->db, cookie & ((UINT64_C(1) << COOKIE_INO_BITS) - 1), row);
         if (r < 0)
                 return r;

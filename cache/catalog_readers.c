@@ -20,7 +20,8 @@ void catalog_readers_free(struct catalog *catalog)
         }
 }
 
-int catalog_reader_renew(struct catalog_reader *reader)
+/* A snapshot can be newer than the version that was published: a commit comes before its publication. */
+int catalog_reader_renew(struct catalog *catalog, struct catalog_reader *reader)
 {
         struct db_version version;
         int r;
@@ -37,11 +38,14 @@ int catalog_reader_renew(struct catalog_reader *reader)
         reader->snapshot = true;
         /* The first query takes the snapshot: so the generation read is that of all queries to come. */
         r = db_read_version(reader->db, &version);
-        if (r == 0) {
-                reader->generation = version.shown.generation;
-                reader->loading = version.shown.loading;
-        }
-        return r;
+        if (r < 0)
+                return r;
+        reader->generation = version.shown.generation;
+        reader->loading = version.shown.loading;
+        mutex_lock(&catalog->mutex);
+        catalog->seen = MAX(catalog->seen, reader->generation);
+        mutex_unlock(&catalog->mutex);
+        return 0;
 }
 
 static int reader_new(struct catalog *catalog, struct catalog_reader **ret)
@@ -127,19 +131,6 @@ static struct catalog_reader *await_reader(struct catalog *catalog)
         return reader;
 }
 
-/* A snapshot can be newer than the version that was published: a commit comes before its publication. Whoever has seen it sees no older one again. */
-static int renew(struct catalog *catalog, struct catalog_reader *reader)
-{
-        int r = catalog_reader_renew(reader);
-
-        if (r < 0)
-                return r;
-        mutex_lock(&catalog->mutex);
-        catalog->seen = MAX(catalog->seen, reader->generation);
-        mutex_unlock(&catalog->mutex);
-        return 0;
-}
-
 int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
 {
         struct catalog_reader *reader;
@@ -165,7 +156,7 @@ int catalog_reader_take(struct catalog *catalog, struct catalog_reader **ret)
                 return catalog_note_damage(catalog, r);
         }
         if (!reader->snapshot || reader->generation < generation)
-                r = renew(catalog, reader);
+                r = catalog_reader_renew(catalog, reader);
         if (r < 0) {
                 reader_drop(catalog, reader);
                 leave(catalog, NULL);

@@ -233,7 +233,7 @@ static void work_with_reader(struct world *w)
         commit(w, 4);
         assert_int_equal(catalog_reader_take(w->catalog, &reader), 0);
         checkpoint(w);
-        assert_int_equal(catalog_reader_renew(reader), 0);
+        assert_int_equal(catalog_reader_renew(w->catalog, reader), 0);
         assert_int_equal(catalog_reader_give(w->catalog, reader, 0), 0);
         before = syncs();
         commit(w, 5);
