@@ -1,5 +1,6 @@
 #include "sync/syncer.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -10,6 +11,9 @@
 #define TICK_MS      100
 #define RETRY_MS     5000 /* after a sync failed that nobody will ask for again */
 #define RETRY_MAX_MS 60000
+
+#define LARGE_LISTING                                                                                        \
+        10000 /* entries: what they took on their way, some megabytes, is given back to the system */
 
 #define CHECK_MS                                                                                             \
         60000 /* where versions are pushed: so often about it is asked whether one was lost on the way */
@@ -70,6 +74,8 @@ void syncer_take_result(struct syncer *s, struct intake_result *result, const ch
                  session_get_source(s->options.session)->text, how, strategy_name(result), result->entries,
                  c->added, c->removed, c->modified);
         s->options.on_changes(&result->changes, s->options.on_changes_arg);
+        if (result->entries >= LARGE_LISTING)
+                malloc_trim(0);
 }
 
 /* ---- which version to take ---- */
