@@ -60,6 +60,7 @@ void catalog_free(struct catalog *catalog)
                 return;
         assert(!catalog->writing);
         catalog_readers_free(catalog);
+        free(catalog->unheld.items);
         if (catalog->writer && db_log_pages(catalog->writer) >= LOG_PAGES)
                 (void)db_truncate_log(catalog->writer); /* readers may have held it up */
         db_close(catalog->writer);

@@ -6,8 +6,9 @@
  *  C1 Readers see the last committed version and nothing of one being written (WAL, one write transaction per version).
  *  C2 An inode number names one (path, content) for good: an unchanged file keeps its number over every sync and remount; a
  *     changed content, target or kind gets a number that was never used before in this catalog. Folders keep theirs by path.
- *  C3 Entries of older versions stay readable by inode number (they are retired, not removed) until the catalog is opened
- *     next, and not just taken over, so that open files keep their content and a folder listing goes on in the version it began with.
+ *  C3 Entries of older versions stay readable by inode number (they are retired, not removed) until nobody holds them (catalog_forget) or the catalog
+ *     is opened next, and not just taken over, so that open files keep their content and a folder listing goes on in the version it began with, or, where
+ *     that may have been forgotten, in the present one.
  *  C4 An update that fails, or whose digest is not the expected one, changes nothing.
  *  C5 What is unknown (struct entry) keeps what is already known at that path, subtree included.
  *  C6 A catalog belongs to one process at a time (flock); a second mount of the same source gets a slot of its own, begun as a
@@ -177,6 +178,18 @@ int catalog_all_changed(struct catalog *catalog, struct catalog_changes *ret);
 
 void catalog_changes_release(struct catalog_changes *changes);
 
+/**
+ * Forgets what was retired in generation THROUGH or before it and is not held: IS_HELD says so, which is called on this thread, under no lock; who is not held then must never
+ * be again. A folder stays as long as anything in it does. The rows go in the commits of the next versions, CATALOG_FORGET_MAX in each. Negative errno: nothing is forgotten.
+ */
+int catalog_forget(struct catalog *catalog, uint64_t through, bool (*is_held)(uint64_t ino, void *arg),
+                   void *arg);
+
+#define CATALOG_FORGET_MAX 65536u
+
+/** For who takes over: what THROUGH the daemon before may have begun to forget. */
+void catalog_set_forgotten(struct catalog *catalog, uint64_t through);
+
 /** Begins a version, of the same base as the one there is (HASH_XXH3 if there is none). -EBUSY: an update is under way. */
 int catalog_update_begin(struct catalog *catalog, struct catalog_update **ret);
 
@@ -271,21 +284,3 @@ int catalog_touch(struct catalog *catalog, uint64_t revision);
 
 /** Computes every digest afresh from the entries and says whether the stored version still fits (promise 8). OK or MISMATCH. */
 int catalog_check_digest(struct catalog *catalog);
-
-/* ---- all catalogs of a cache folder ---- */
-
-struct catalog_verified {
-        uint64_t catalogs; /* that were looked at */
-        uint64_t damaged;
-        uint64_t removed; /* of these */
-};
-
-/** A damaged database; REMOVED: it is gone, and the next mount begins it anew. */
-typedef void (*catalog_verify_fn)(const char *path, bool removed, void *arg);
-
-/**
- * Reads every catalog in cache folder DIR whole, and says whether it is what its digest says. REPAIR: removes a damaged one, unless a mount uses
- * it, and moves the logs of the others into their databases. 0, or negative errno where one could not be read at all.
- */
-int catalog_verify_all(const char *dir, bool repair, catalog_verify_fn hear, void *arg,
-                       struct catalog_verified *ret);

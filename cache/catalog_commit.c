@@ -187,6 +187,8 @@ int catalog_update_commit(struct catalog_update *update, const uint8_t *expected
         int r = update_complete(update, expected);
 
         if (r == 0)
+                r = update_forget(update);
+        if (r == 0)
                 r = make_changes(update, &changes);
         version->valid = true;
         version->loading = false;

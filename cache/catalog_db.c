@@ -75,6 +75,7 @@ static const char *const queries[Q_COUNT] = {
                    " AND born <= ?3 AND (died = 0 OR died > ?3) ORDER BY name",
         [Q_ALL] = "SELECT " ROW " FROM entry NOT INDEXED",
         [Q_LIVE] = "SELECT " ROW " FROM entry NOT INDEXED WHERE died = 0",
+        [Q_RETIRED] = "SELECT " ROW " FROM entry INDEXED BY entry_died WHERE died <> 0 AND died <= ?1",
         [Q_INSERT] = "INSERT INTO entry(ino, parent, name, born, kind, mode, mtime_ns, size, algorithm,"
                      " hash, flags, data)"
                      " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
@@ -85,6 +86,8 @@ static const char *const queries[Q_COUNT] = {
         [Q_RETIRE] = "UPDATE entry SET died = ?2 WHERE ino = ?1",
         [Q_DELETE_ALL] = "DELETE FROM entry",
         [Q_DELETE_RETIRED] = "DELETE FROM entry WHERE died <> 0",
+        [Q_FORGET] = "DELETE FROM entry WHERE ino = ?1 AND died <> 0"
+                     " AND NOT EXISTS(SELECT 1 FROM entry AS child WHERE child.parent = ?1)",
         [Q_PREVIOUS] = "SELECT old FROM previous WHERE now = ?1",
         [Q_SET_PREVIOUS] = "INSERT OR REPLACE INTO previous(now, old) VALUES(?1, ?2)",
         [Q_FORGET_PREVIOUS] = "DELETE FROM previous WHERE id <= (SELECT max(id) FROM previous) - ?1",

@@ -106,6 +106,9 @@ int db_each_live(struct db *db, db_row_fn each, void *arg);
 /** The same of all rows, retired ones included. */
 int db_each(struct db *db, db_row_fn each, void *arg);
 
+/** All rows that were retired in generation THROUGH or before. EACH must not write. */
+int db_each_retired(struct db *db, uint64_t through, db_row_fn each, void *arg);
+
 /** Adds ROW (all of it but died) with what db_data returns of it, NULL: nothing. -EEXIST: its name is there already. */
 int db_insert(struct db *db, const struct db_row *row, const void *data, size_t len);
 
@@ -118,6 +121,10 @@ int db_delete_children(struct db *db, uint64_t parent, const char *after, size_t
 
 int db_retire(struct db *db, uint64_t ino, uint64_t generation);
 int db_delete_retired(struct db *db);
+
+/** Removes the row INO if it is retired and there is no row, live or retired, of which it is the folder. */
+int db_forget(struct db *db, uint64_t ino);
+
 int db_delete_all(struct db *db);
 
 /** Which large content had the place that content NOW has; CATALOG_NONE. */

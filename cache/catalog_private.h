@@ -57,15 +57,25 @@ struct catalog_reader {
         struct catalog_reader *next;
 };
 
+struct ino_list {
+        uint64_t *items; /* owned */
+        size_t count, capacity;
+};
+
+/** Appends INO; -ENOMEM. */
+int ino_list_add(struct ino_list *list, uint64_t ino);
+
 struct catalog {
         struct catalog_slot slot;
         struct db *writer;           /* owned; used by who set `writing` */
         _Atomic uint64_t generation; /* as version.shown.generation, for listings that compare it per entry */
+        _Atomic uint64_t forgotten;  /* the last generation of which retired rows may be gone */
         atomic_bool suspect;         /* catalog_slot_suspect was called */
         struct mutex mutex;
         struct db_version version TSA_GUARDED(mutex);
         uint64_t seen TSA_GUARDED(mutex); /* the newest generation that a reader was given */
         bool writing TSA_GUARDED(mutex);
+        struct ino_list unheld TSA_GUARDED(mutex); /* owned: rows to be removed, in rising order */
         struct catalog_reader *idle TSA_GUARDED(mutex);
         unsigned n_idle TSA_GUARDED(mutex);
         unsigned n_readers TSA_GUARDED(mutex); /* that exist, idle or not */

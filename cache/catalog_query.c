@@ -95,9 +95,12 @@ static uint64_t cookie_generation(uint64_t cookie, uint64_t near)
         return ahead < span / 2 ? near + ahead : near + ahead - span;
 }
 
-/* Finds where a listing stands: its generation, and in ROW the entry after which it goes on. */
-static int cookie_resolve(struct catalog_reader *reader, uint64_t parent, uint64_t cookie,
-                          uint64_t *ret_generation, struct db_row *row)
+/*
+ * Finds where a listing stands: its generation, and in ROW the entry after which it goes on. One that began in a version that may have been forgotten goes on in
+ * the present one; if the very entry it stands at was forgotten, it cannot.
+ */
+static int cookie_resolve(const struct catalog *catalog, struct catalog_reader *reader, uint64_t parent,
+                          uint64_t cookie, uint64_t *ret_generation, struct db_row *row)
 {
         uint64_t generation = cookie_generation(cookie, reader->generation);
         int r;
@@ -108,8 +111,9 @@ static int cookie_resolve(struct catalog_reader *reader, uint64_t parent, uint64
         if (r < 0)
                 return r;
         if (r != CATALOG_OK || row->entry.parent != parent)
-                return -EINVAL;
-        *ret_generation = generation;
+                return r == CATALOG_NONE && generation < atomic_load(&catalog->forgotten) ? -ESTALE : -EINVAL;
+        /* Looked at after the snapshot was taken: what is gone in it was noted before. */
+        *ret_generation = generation < atomic_load(&catalog->forgotten) ? reader->generation : generation;
         return 0;
 }
 
@@ -141,7 +145,7 @@ int catalog_list(struct catalog *catalog, uint64_t parent, uint64_t cookie, cata
         listing.generation = reader->generation;
         r = check_pending(reader, parent);
         if (r == 0 && cookie != 0) {
-                r = cookie_resolve(reader, parent, cookie, &listing.generation, &row);
+                r = cookie_resolve(catalog, reader, parent, cookie, &listing.generation, &row);
                 list.after = row.entry.name;
                 list.after_len = row.entry.name_len;
         }

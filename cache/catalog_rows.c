@@ -189,6 +189,14 @@ int db_each(struct db *db, db_row_fn each, void *arg)
         return statement ? each_row(db, statement, each, arg) : r;
 }
 
+int db_each_retired(struct db *db, uint64_t through, db_row_fn each, void *arg)
+{
+        int r = -EIO;
+        sqlite3_stmt *statement = sql_statement_with(&db->sql, Q_RETIRED, &through, 1, &r);
+
+        return statement ? each_row(db, statement, each, arg) : r;
+}
+
 /* ---- writing entries ---- */
 
 int db_insert(struct db *db, const struct db_row *row, const void *data, size_t len)
@@ -256,6 +264,11 @@ int db_retire(struct db *db, uint64_t ino, uint64_t generation)
 int db_delete_retired(struct db *db)
 {
         return sql_run_with(&db->sql, Q_DELETE_RETIRED, NULL, 0);
+}
+
+int db_forget(struct db *db, uint64_t ino)
+{
+        return sql_run_with(&db->sql, Q_FORGET, &ino, 1);
 }
 
 int db_delete_all(struct db *db)

@@ -20,8 +20,15 @@ static const char *slot_name(unsigned number, const char *suffix, char name[SLOT
         return name;
 }
 
+/* For catalog_collect. */
+static void note_use(const struct catalog_slot *slot)
+{
+        (void)futimens(slot->lock_fd, NULL);
+}
+
 void catalog_slot_release(struct catalog_slot *slot)
 {
+        note_use(slot);
         cleanup_close(&slot->lock_fd);
         cleanup_close(&slot->dir_fd);
         free(slot->dir);
@@ -107,6 +114,8 @@ static int take_slot(const char *dir, const char *source, const struct catalog_c
 
         if (r == 0)
                 r = claim ? inherit_lock(&slot, claim) : lock_slot(&slot);
+        if (r == 0)
+                note_use(&slot);
         if (r == 0)
                 r = write_source(&slot, source);
         if (r == 0 && asprintf(&slot.path, "%s/slot%u.db", slot.dir, slot.number) < 0) {

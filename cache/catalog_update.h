@@ -30,11 +30,6 @@ struct folder_list {
         size_t count, capacity;
 };
 
-struct ino_list {
-        uint64_t *items; /* owned */
-        size_t count, capacity;
-};
-
 struct catalog_update {
         struct catalog *catalog;
         struct db *db;             /* the catalog's writer, borrowed */
@@ -58,9 +53,6 @@ struct catalog_update {
         void (*on_replaced)(const struct content_id *old, const struct entry *now, void *arg); /* or NULL */
         void *on_replaced_arg;
 };
-
-/** Appends INO; -ENOMEM. */
-int ino_list_add(struct ino_list *list, uint64_t ino);
 
 /** Appends FOLDER; -ENOMEM. */
 int folder_list_add(struct folder_list *list, struct update_folder folder);
@@ -89,6 +81,11 @@ int update_sweep(struct catalog_update *update);
 
 /** A load was given up: folders that were pending are ordinary ones from here on, with what they have. */
 int update_settle_load(struct catalog_update *update);
+
+/* ---- catalog_forget.c ---- */
+
+/** Removes some of the rows that nobody holds. Those of an update that is rolled back are found again by the next catalog_forget. */
+int update_forget(struct catalog_update *update);
 
 /** Frees all but the writer's transaction. */
 void update_free(struct catalog_update *update);

@@ -5,11 +5,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cache/catalog.h"
+#include "cache/catalogs.h"
 #include "cache/domain.h"
 #include "cache/store.h"
 #include "fs/control.h"
 #include "fs/mount_settings.h"
+
+#define UNUSED_DAYS 30 /* for which nothing was mounted from a catalog that gc removes */
 
 struct cache_call {
         struct store *store; /* of DIR; not for commands of files */
@@ -100,19 +102,35 @@ static int cache_pins(const struct cache_call *call)
         return print_list(call, store_list_pins);
 }
 
-static int print_removed(const struct cache_call *call, const char *what, const struct store_evicted *removed)
+/* COLLECTED: what gc has removed beside contents, or NULL. */
+static int print_removed(const struct cache_call *call, const char *what, const struct store_evicted *removed,
+                         const struct catalog_collected *collected)
 {
         struct store_usage used;
         char gone[32], left[32];
+        json_t *object;
 
         store_get_usage(call->store, &used);
-        if (call->json)
-                print_object(json_pack("{s:s, s:I, s:I, s:I}", "cache_dir", call->dir, what,
-                                       (json_int_t)removed->blobs, "bytes", (json_int_t)removed->bytes,
-                                       "store_bytes", (json_int_t)used.bytes));
-        else
-                printf("%s %lu, %s; contents take %s\n", what, (unsigned long)removed->blobs,
-                       format_bytes(removed->bytes, gone), format_bytes(used.bytes, left));
+        if (call->json) {
+                object = json_pack("{s:s, s:I, s:I, s:I}", "cache_dir", call->dir, what,
+                                   (json_int_t)removed->blobs, "bytes", (json_int_t)removed->bytes,
+                                   "store_bytes", (json_int_t)used.bytes);
+                if (collected)
+                        json_object_update_new(object,
+                                               json_pack("{s:I, s:I, s:I}", "catalogs",
+                                                         (json_int_t)collected->unused, "damaged_files",
+                                                         (json_int_t)collected->damaged_files,
+                                                         "catalog_bytes", (json_int_t)collected->bytes));
+                print_object(object);
+                return 0;
+        }
+        printf("%s %lu, %s; contents take %s\n", what, (unsigned long)removed->blobs,
+               format_bytes(removed->bytes, gone), format_bytes(used.bytes, left));
+        if (collected && (collected->unused || collected->damaged_files))
+                printf("%s %lu catalogs from which nothing was mounted for %d days, and %lu files of damaged "
+                       "ones, %s\n",
+                       what, (unsigned long)collected->unused, UNUSED_DAYS,
+                       (unsigned long)collected->damaged_files, format_bytes(collected->bytes, gone));
         return 0;
 }
 
@@ -121,15 +139,18 @@ static int cache_evict(const struct cache_call *call)
         struct store_evicted evicted = { 0 };
         int r = store_evict(call->store, call->to_bytes, &evicted);
 
-        return r < 0 ? fail(call, r) : print_removed(call, "evicted", &evicted);
+        return r < 0 ? fail(call, r) : print_removed(call, "evicted", &evicted, NULL);
 }
 
 static int cache_gc(const struct cache_call *call)
 {
         struct store_evicted removed = { 0 };
+        struct catalog_collected collected;
         int r = store_collect(call->store, &removed);
 
-        return r < 0 ? fail(call, r) : print_removed(call, "removed", &removed);
+        if (r == 0)
+                r = catalog_collect(call->dir, UNUSED_DAYS * 24 * 60 * 60, &collected);
+        return r < 0 ? fail(call, r) : print_removed(call, "removed", &removed, &collected);
 }
 
 /* ---- pins ---- */

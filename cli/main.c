@@ -32,7 +32,7 @@ const struct command command_table[] = {
         { "cache list", "[--cache DIR] [--domain NAME] [--all] [--json]", "the hashes and sizes of all contents", command_cache, 0 },
         { "cache pins", "[--cache DIR] [--domain NAME] [--all] [--json]", "those that are pinned", command_cache, 0 },
         { "cache verify", "[--repair] [--cache DIR] [--domain NAME] [--all] [--json]", "check all contents and catalogs", command_cache, 0 },
-        { "cache gc", "[--cache DIR] [--domain NAME] [--all] [--json]", "remove what is quarantined or left over", command_cache, 0 },
+        { "cache gc", "[--cache DIR] [--domain NAME] [--all] [--json]", "remove what is quarantined, left over or long unused", command_cache, 0 },
         { "cache evict", "[--to SIZE] [--cache DIR] [--domain NAME] [--all] [--json]", "drop what was least recently used", command_cache, 0 },
         { "cache pin", "PATH|HASH... [--cache DIR] [--domain NAME] [--json]", "keep contents, whatever the quota", command_cache, 0 },
         { "cache unpin", "PATH|HASH... [--cache DIR] [--domain NAME] [--json]", "keep them no longer", command_cache, 0 },

@@ -106,6 +106,17 @@ uint64_t bindings_get(struct bindings *bindings, uint64_t ino)
         return source;
 }
 
+bool bindings_is_source(struct bindings *bindings, uint64_t source)
+{
+        struct moved *moved;
+
+        mutex_lock(&bindings->lock);
+        for (moved = bindings->moved; moved && moved->source != source; moved = moved->hh.next)
+                ;
+        mutex_unlock(&bindings->lock);
+        return moved;
+}
+
 int bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source)
 {
         int r = -EAGAIN;

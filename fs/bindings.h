@@ -23,6 +23,9 @@ void bindings_free(struct bindings *bindings);
 /** The entry whose content and attributes INO shows now: INO itself, or what it was bound to. */
 uint64_t bindings_get(struct bindings *bindings, uint64_t ino);
 
+/** Whether some number is bound to SOURCE, another one. A search through all that are bound elsewhere. */
+bool bindings_is_source(struct bindings *bindings, uint64_t source);
+
 /** Bytes of SOURCE's content are about to be served as INO's: from now on, for good. -EAGAIN: INO is bound to another entry; -ENOMEM. */
 int bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source);
 

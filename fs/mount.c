@@ -34,9 +34,14 @@ static int open_catalog(struct filesystem *fs)
 {
         const struct catalog_claim claim = { .lock_fd = fs->takeover->lock_fd, .slot = fs->takeover->slot };
         const char *dir = fs->options.cache_dir;
+        int r;
 
-        return takeover_is_due(fs->takeover) ? catalog_take_over(dir, fs->source.text, &claim, &fs->catalog)
-                                             : catalog_open(dir, fs->source.text, &fs->catalog);
+        if (!takeover_is_due(fs->takeover))
+                return catalog_open(dir, fs->source.text, &fs->catalog);
+        r = catalog_take_over(dir, fs->source.text, &claim, &fs->catalog);
+        if (r == 0)
+                catalog_set_forgotten(fs->catalog, atomic_load(&fs->takeover->page->forgotten));
+        return r;
 }
 
 static int open_cache(struct filesystem *fs, struct failure *failure)
@@ -207,8 +212,11 @@ static int start_syncer(struct filesystem *fs)
                 .on_changes = tell_kernel,
                 .on_changes_arg = fs,
         };
-        int r = notifier_new(fs->fuse, fs->catalog, &fs->takeover->page->told, &fs->notifier);
+        struct takeover *takeover = fs->takeover;
+        int r = bindings_new(takeover->fixed_fd, takeover->moved_fd, &fs->bindings);
 
+        if (r == 0)
+                r = notifier_new(fs->fuse, fs->catalog, fs->bindings, takeover->page, &fs->notifier);
         return r < 0 ? r : syncer_new(&syncer, &fs->syncer);
 }
 
@@ -239,8 +247,6 @@ static int start_reading(struct filesystem *fs)
                 r = blobs_new(MIN(BLOBS_MAX, fs->open_files / 4), &fs->blobs);
         if (r == 0)
                 store_on_pressure(fs->store, drop_unused_blobs, fs->blobs);
-        if (r == 0)
-                r = bindings_new(fs->takeover->fixed_fd, fs->takeover->moved_fd, &fs->bindings);
         return r == 0 ? ahead_start(fs) : r;
 }
 

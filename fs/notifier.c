@@ -10,6 +10,8 @@
 
 #include "base/lock.h"
 #include "base/log.h"
+#include "fs/retired.h"
+#include "fs/takeover.h"
 
 struct batch {
         struct catalog_changes changes; /* owned */
@@ -21,6 +23,7 @@ struct notifier {
         struct fuse_session *fuse; /* borrowed */
         struct catalog *catalog;   /* borrowed */
         _Atomic uint64_t *known;   /* borrowed: the generation that the kernel was told last */
+        struct retired retired;
         struct mutex lock;
         struct condition work;                                     /* a batch came, or stopping */
         struct condition idle;                                     /* a batch was told */
@@ -81,8 +84,10 @@ static void *notifier_main(void *arg)
                 mutex_unlock(&n->lock);
                 for (size_t i = 0; i < batch->changes.count && !n->stopping; i++)
                         tell(n, &batch->changes.items[i]);
-                if (!n->stopping)
+                if (!n->stopping) {
                         atomic_store(n->known, batch->generation);
+                        retired_next(&n->retired, batch->generation);
+                }
                 catalog_changes_release(&batch->changes);
                 free(batch);
                 mutex_lock(&n->lock);
@@ -93,8 +98,8 @@ static void *notifier_main(void *arg)
         return NULL;
 }
 
-int notifier_new(struct fuse_session *fuse, struct catalog *catalog, _Atomic uint64_t *told,
-                 struct notifier **ret)
+int notifier_new(struct fuse_session *fuse, struct catalog *catalog, struct bindings *bindings,
+                 struct takeover_page *page, struct notifier **ret)
 {
         struct notifier *n = calloc(1, sizeof(*n));
         int r;
@@ -103,7 +108,12 @@ int notifier_new(struct fuse_session *fuse, struct catalog *catalog, _Atomic uin
                 return -ENOMEM;
         n->fuse = fuse;
         n->catalog = catalog;
-        n->known = told;
+        n->known = &page->told;
+        n->retired = (struct retired){ .fuse = fuse,
+                                       .catalog = catalog,
+                                       .bindings = bindings,
+                                       .forgotten = &page->forgotten,
+                                       .keep_ns = retired_keep_ns() };
         mutex_init(&n->lock);
         condition_init(&n->work);
         condition_init(&n->idle);

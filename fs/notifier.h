@@ -7,14 +7,16 @@
 
 #include "cache/catalog.h"
 
+struct bindings;
 struct fuse_session;
 struct notifier;
+struct takeover_page;
 
 /**
- * FUSE, CATALOG and TOLD are borrowed for the notifier's life. TOLD is the catalog's generation that the kernel knows: it is set when all that a generation changed has been told.
+ * All are borrowed for the notifier's life. In PAGE it notes for who takes over which of the catalog's generations the kernel was told all of, and which may be forgotten.
  */
-int notifier_new(struct fuse_session *fuse, struct catalog *catalog, _Atomic uint64_t *told,
-                 struct notifier **ret);
+int notifier_new(struct fuse_session *fuse, struct catalog *catalog, struct bindings *bindings,
+                 struct takeover_page *page, struct notifier **ret);
 
 /** Drops what has not been told yet, stops. NULL is fine. */
 void notifier_free(struct notifier *notifier);

@@ -21,6 +21,8 @@ struct takeover_page {
         _Atomic uint64_t
                 hangs; /* of these, daemons that did not get on and were ended; written by the keeper */
         _Atomic uint64_t upgrades, failed_upgrades;
+        _Atomic uint64_t
+                forgotten; /* the catalog's generation up to which rows may be gone; written by the notifier */
 };
 
 #define TAKEOVER_DEVICE_MAX 24

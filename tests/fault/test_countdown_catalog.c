@@ -7,6 +7,8 @@
 
 #include <fcntl.h>
 
+#include "cache/catalogs.h"
+
 #define FILES     40            /* so many that folders need pages of their own */
 #define LOG_BYTES (1024 * 4096) /* of a log that the next version has moved */
 

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/pieces.h"
 #include "cache/catalog_private.h"
+#include "cache/catalogs.h"
 #include "cache/pieces.h"
 #include "cache/store_private.h"
 #include "tests/fault/crash.h"

@@ -225,6 +225,11 @@ def _(w):
     equal((stat["blobs"], stat["pinned"], stat["store_bytes"]), (1, 1, 102_400), "only the pinned one is left")
     (m.cache / "quarantine" / "xxh3-00").write_bytes(b"12345")
     equal(cache(m, "gc")["removed"], 1, "gc removes what is in quarantine")
+    catalog = next(m.cache.glob("catalogs/*/slot0.db"))
+    equal((cache(m, "gc")["catalogs"], catalog.exists()), (0, True), "a catalog that was just in use stays")
+    for path in catalog.parent.glob("slot0.*"):
+        os.utime(path, (0, 0))
+    equal((cache(m, "gc")["catalogs"], catalog.exists()), (1, False), "one that nobody has used for long goes")
     fsyncfs("cache", "unpin", done[0]["hash"], "--cache", m.cache)
     equal(cache(m, "evict")["evicted"], 1, "unpinned: it goes")
     equal(cache(m, "stat")["blobs"], 0, "empty")

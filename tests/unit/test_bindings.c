@@ -60,6 +60,9 @@ static void test_moved(void **state)
         assert_int_equal(bindings_move(b, 1000000, 4000000), -ESTALE);
         assert_int_equal(bindings_get(b, 1000000), 3000000);
         assert_int_equal(bindings_get(b, 999999), 999999);
+        assert_true(bindings_is_source(b, 3000000));
+        assert_false(bindings_is_source(b, 2000000)); /* not any more */
+        assert_false(bindings_is_source(b, 1000000));
         bindings_free(b);
         bindings_free(NULL);
         close_files(files);

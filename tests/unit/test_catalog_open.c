@@ -2,6 +2,7 @@
  * Opening a catalog: slots (C6), damage (C7).
  */
 #include "cache/catalog.h"
+#include "cache/catalogs.h"
 
 #include "tests/unit/catalog_fixture.h"
 
@@ -375,6 +376,91 @@ static void test_verify_all(void **state)
         assert_int_equal(catalog_verify_all(dir, false, NULL, NULL, &verified), -ELOOP);
 }
 
+#define DAY (24 * 60 * 60)
+
+/* As if it had last been written to AGE_SEC ago. */
+static void age(struct fixture *f, const char *suffix, int64_t age_sec)
+{
+        const struct timespec then = { .tv_sec = clock_wall_sec() - age_sec };
+        char path[256];
+
+        slot_path(f, suffix, path);
+        assert_true(utimensat(AT_FDCWD, path, (const struct timespec[]){ then, then }, 0) == 0 ||
+                    errno == ENOENT);
+}
+
+static void age_all(struct fixture *f, int64_t age_sec)
+{
+        age(f, ".db", age_sec);
+        age(f, ".db-wal", age_sec);
+        age(f, ".db-shm", age_sec);
+        age(f, ".lock", age_sec);
+}
+
+static struct catalog_collected collect(struct fixture *f)
+{
+        struct catalog_collected collected;
+
+        assert_int_equal(catalog_collect(f->dir, 30 * DAY, &collected), 0);
+        return collected;
+}
+
+static bool has_database(struct fixture *f)
+{
+        char path[256];
+
+        slot_path(f, ".db", path);
+        return access(path, F_OK) == 0;
+}
+
+/* Only what is neither in use nor was for that long; the lock stays, for who waits for it has it open. */
+static void test_collect(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_collected collected;
+        char path[256];
+
+        VERSION(f->catalog, NULL, file("f", 1));
+        age_all(f, 31 * DAY);
+        assert_int_equal(collect(f).unused, 0); /* it is open */
+        catalog_free(TAKE_PTR(f->catalog));     /* and was until now */
+        assert_int_equal(collect(f).unused, 0);
+        age_all(f, 29 * DAY);
+        assert_int_equal(collect(f).unused, 0);
+        age_all(f, 31 * DAY);
+        age(f, ".db-wal", 0);
+        assert_int_equal(collect(f).unused, 0);
+        age_all(f, 31 * DAY);
+        assert_true(has_database(f));
+        collected = collect(f);
+        assert_int_equal(collected.unused, 1);
+        assert_true(collected.bytes >= 4096);
+        assert_false(has_database(f));
+        slot_path(f, ".lock", path);
+        assert_int_equal(access(path, F_OK), 0);
+        assert_int_equal(catalog_open(f->dir, SOURCE, &f->catalog), 0);
+        assert_false(version_of(f->catalog).valid);
+}
+
+static void test_collect_damaged(void **state)
+{
+        struct fixture *f = *state;
+        struct catalog_collected collected;
+        char path[256];
+        int fd;
+
+        slot_path(f, ".db.damaged", path);
+        fd = open(path, O_WRONLY | O_CREAT, 0600);
+        assert_int_equal(write(fd, path, sizeof(path)), sizeof(path));
+        close(fd);
+        collected = collect(f);
+        assert_int_equal(collected.unused, 0);
+        assert_int_equal(collected.damaged_files, 1);
+        assert_true(collected.bytes > 0);
+        assert_int_equal(access(path, F_OK), -1);
+        assert_int_equal(collect(f).damaged_files, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -394,6 +480,8 @@ int main(void)
                 TEST(test_circle),
                 TEST(test_check_digest_finds),
                 TEST(test_verify_all),
+                TEST(test_collect),
+                TEST(test_collect_damaged),
         };
 
         log_setup("test_catalog_open", LOG_LEVEL_ERROR);
