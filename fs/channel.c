@@ -9,6 +9,7 @@
 #include "fs/progress.h"
 
 #define DEFAULT_PAGES 32u /* of a request, if nothing else is agreed */
+#define REQUEST_SEC   (4u * 60 * 60)
 
 struct channel {
         struct fuse_session *fuse; /* borrowed */
@@ -72,6 +73,18 @@ static ssize_t channel_read(int fd, void *data, size_t len, void *userdata)
         return n;
 }
 
+/*
+ * After how many seconds without an answer to a request the kernel ends the mount: the last resort, should all that could answer be gone, and the kernel not know it.
+ * A thread that a SIGKILL meets while it waits for a page's lock is such a case: it ends when the page has been read, and as long as it is there
+ * the connection counts as served (docs/promises.md).
+ */
+static uint16_t request_sec(void)
+{
+        const char *text = getenv("FSYNCFS_TEST_REQUEST_SEC");
+
+        return text ? (uint16_t)strtoul(text, NULL, 10) : REQUEST_SEC;
+}
+
 /* The answer as libfuse made it, extended. */
 static ssize_t answer_init(struct channel *c, int fd, const struct iovec *iov)
 {
@@ -85,6 +98,7 @@ static ssize_t answer_init(struct channel *c, int fd, const struct iovec *iov)
                 out.flags |= FUSE_INIT_EXT;
                 out.flags2 |= (uint32_t)(c->more >> 32);
                 out.max_stack_depth = MAX(out.max_stack_depth, c->max_depth);
+                out.request_timeout = request_sec();
         }
         n = writev(fd, extended, ARRAY_SIZE(extended));
         if (n > 0) {

@@ -14,6 +14,7 @@
 #include "cache/store.h"
 #include "fs/feature.h"
 #include "fs/options.h"
+#include "fs/reading.h"
 #include "sync/fetch.h"
 #include "sync/session.h"
 #include "sync/syncer.h"
@@ -48,6 +49,7 @@ struct filesystem {
         struct blobs *blobs;
         struct bindings *bindings;
         struct trace *trace;
+        struct reading reading;
         struct readahead *readahead; /* NULL: mounted with prefetch=off; as are the next two */
         struct siblings *siblings;
         struct learned *learned;         /* NULL also if mounted with `offline` */

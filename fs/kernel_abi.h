@@ -1,5 +1,5 @@
 /*
- * What newer kernels understand on the FUSE device, for builds with older headers than that: <linux/fuse.h> of protocol 7.40.
+ * What newer kernels understand on the FUSE device, for builds with older headers than that: <linux/fuse.h> of protocol 7.45.
  */
 #pragma once
 
@@ -18,6 +18,9 @@
 #ifndef FUSE_OVER_IO_URING
 #define FUSE_OVER_IO_URING (1ULL << 41)
 #endif
+#ifndef FUSE_REQUEST_TIMEOUT
+#define FUSE_REQUEST_TIMEOUT (1ULL << 42)
+#endif
 #ifndef FOPEN_NOFLUSH
 #define FOPEN_NOFLUSH (1 << 5)
 #endif
@@ -25,7 +28,7 @@
 #define FOPEN_PASSTHROUGH (1 << 7)
 #endif
 
-/* struct fuse_init_out; the last word in use is named only by newer headers. */
+/* struct fuse_init_out; the last two in use are named only by newer headers. */
 struct kernel_init_out {
         uint32_t major, minor;
         uint32_t max_readahead;
@@ -36,7 +39,8 @@ struct kernel_init_out {
         uint16_t max_pages, map_alignment;
         uint32_t flags2;
         uint32_t max_stack_depth;
-        uint32_t unused[6];
+        uint16_t request_timeout; /* seconds; with FUSE_REQUEST_TIMEOUT */
+        uint16_t unused[11];
 };
 
 _Static_assert(sizeof(struct kernel_init_out) == sizeof(struct fuse_init_out), "one layout");

@@ -348,7 +348,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
         conn->congestion_threshold = 3072;
         /* libfuse (3.14 at least) forgets to say that look-ups need not take turns. Those that wait for a folder of a first version would hold up all
          * others in it, beyond any signal. */
-        more = FUSE_PARALLEL_DIROPS;
+        more = FUSE_PARALLEL_DIROPS | FUSE_REQUEST_TIMEOUT;
         fs->no_passthrough = passthrough_unwanted(fs);
         if (!fs->no_passthrough)
                 more |= FUSE_PASSTHROUGH;

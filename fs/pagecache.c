@@ -10,7 +10,7 @@ int pagecache_push(uint64_t ino, const void *data, size_t len, void *fs)
         struct fuse_bufvec pages = FUSE_BUFVEC_INIT(len);
         int r;
 
-        if (passthrough_has(f->passthrough, ino))
+        if (passthrough_has(f->passthrough, ino) || reading_has(&f->reading, ino))
                 return -EBUSY;
         /* As for a read: from the first byte that the kernel has, the number is bound to this content. */
         r = bindings_fix(f->bindings, ino, ino);

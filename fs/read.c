@@ -230,6 +230,7 @@ static void read_interrupted(fuse_req_t req, void *arg);
 static void pending_free(struct pending *p)
 {
         trace_end(p->fs->trace, &p->trace);
+        reading_end(&p->fs->reading, p->ino);
         for (unsigned i = 0; i < p->n; i++)
                 fetch_content_unref(p->waits[i].content);
         fetch_large_unref(p->large);
@@ -485,6 +486,7 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
         struct pending *p;
         int r;
 
+        reading_begin(&fs->reading, ino);
         if (offset == 0 && fs->readahead)
                 readahead_note_read(fs->readahead, ino);
         if (offset == 0 && fs->learned)
@@ -492,6 +494,7 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
         r = find(fs, ino, store_get_verified, &found);
         if (r >= 0 && reply_found(req, fs, ino, &found, size, offset)) {
                 atomic_fetch_add(&fs->hits, 1);
+                reading_end(&fs->reading, ino);
                 return;
         }
         why = get_why(&found, r);
@@ -507,6 +510,7 @@ void filesystem_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, 
         if (!p) {
                 fetch_large_unref(found.large);
                 fuse_reply_err(req, r < 0 ? -r : ENOMEM);
+                reading_end(&fs->reading, ino);
                 return;
         }
         begin_trace(p, &found, why, coming);

@@ -175,12 +175,21 @@ def daemons_naming(text):
     return [pid for pid in processes_naming(text) if Path(f"/proc/{pid}/comm").read_text().strip() != "keeper"]
 
 
-def is_alive(pid):
-    """Not a zombie either, nor about to be one."""
+def _lives(status):
     try:
-        return not re.search(r"^State:\t[ZX]", Path(f"/proc/{pid}/status").read_text(), re.M)
+        return not re.search(r"^State:\t[ZX]", status.read_text(), re.M)
     except OSError:
         return False
+
+
+def is_alive(pid):
+    """Not a zombie either, nor about to be one."""
+    return _lives(Path(f"/proc/{pid}/status"))
+
+
+def has_threads(pid):
+    """Whether any thread of PID, which may be None, has not ended."""
+    return any(_lives(status) for status in Path(f"/proc/{pid}/task").glob("*/status"))
 
 
 def kill_processes_naming(text):
@@ -367,19 +376,17 @@ class Mount:
         """kill -9 of keeper and daemon; the dead mount stays."""
         self.daemon.kill()
 
-        def gone():
-            try:
-                os.statvfs(self.point)
-            except OSError as e:
-                return e.errno == errno.ENOTCONN  # not ECONNABORTED: a thread of the daemon's still has the connection open
-            return False
+        def gone():  # not "Software caused connection abort": a thread of the daemon's still has the connection open
+            return os.strerror(errno.ENOTCONN) in run(["stat", "-f", self.point], env=os.environ | {"LC_ALL": "C"}).stderr
         wait_until(gone, "the daemon's end")
 
     def kill(self):
-        """kill -9 of keeper and daemon, and removal of the dead mount."""
-        self.die()
+        """kill -9 of keeper and daemon, and removal of the dead mount. By force: a page that was being pushed may keep it alive (docs/promises.md)."""
+        serving = self.serving_pid()
+        self.daemon.kill()
         if is_mounted(self.point):
             run_ok(["umount", "-f", "-l", self.point])
+        wait_until(lambda: not has_threads(serving), "the daemon's end")
 
 
 class Work:

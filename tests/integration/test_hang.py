@@ -5,13 +5,14 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
 import time
 
 from faultlab import calls, read_all
-from harness import BUILD, FULL, SPIDER, case, check, equal, fail, is_mounted, main, program, run, run_ok, skip, wait_until
+from harness import BUILD, FULL, SPIDER, case, check, equal, fail, fails_with, is_mounted, main, program, run, run_ok, skip, wait_until
 from trees import make_tree
 
 TIMEOUT_SEC = 4   # of a read that needs the master
@@ -151,6 +152,27 @@ def daemon_stopped(w):
     finally:
         os.kill(daemon, signal.SIGCONT)
     equal(m.daemon.wait(), 0, "the daemon's exit code")
+
+
+@case("what nobody answers for long the kernel ends, with the mount")
+def unanswered(w):
+    if tuple(int(n) for n in platform.release().split(".")[:2]) < (6, 15):
+        skip("a kernel before 6.15 waits for ever")
+    tree(w)
+    m = w.mount(w.server(), options=["prefetch=off"], prefix=["env", "FSYNCFS_TEST_REQUEST_SEC=5"])  # otherwise hours
+    _cached, rest = read_some(m)
+    stopped = [m.daemon.pid, m.serving_pid()]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        job = waiting_cat(rest[0])
+        check(job.wait(90) not in (0, -signal.SIGKILL), "cat has ended with an error of its own")
+        fails_with({errno.ENOTCONN, errno.ECONNABORTED}, os.statvfs, m.point)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    run_ok(["umount", m.point], timeout=PROMPT_SEC)
+    m.daemon.wait()
 
 
 class Wire:
