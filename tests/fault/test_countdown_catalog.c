@@ -20,6 +20,7 @@ struct world {
                 after; /* of `f.catalog`, and of `f.catalog` when the update is in it */
         struct catalog_claim claim;
         struct entry root; /* of what is loaded */
+        uint64_t retired;  /* an entry of long ago */
         struct fixture long_log;
         struct catalog_version long_before; /* the one in it */
 };
@@ -355,6 +356,42 @@ static void check_update(void *arg, int r)
         end(w);
 }
 
+static void prepare_retired(void *arg)
+{
+        struct world *w = arg;
+
+        prepare_version(w);
+        w->retired = ino_of(w->f.catalog, "d/file020");
+        assert_int_equal(take_version(w->f.catalog, 2), CATALOG_OK);
+        assert_int_equal(take_version(w->f.catalog, 1), CATALOG_OK);
+        w->before = version_of(w->f.catalog);
+}
+
+static bool is_held(uint64_t ino, void *arg)
+{
+        return false;
+}
+
+static int run_forget(void *arg)
+{
+        struct world *w = arg;
+        int r = catalog_forget(w->f.catalog, version_of(w->f.catalog).generation, is_held, NULL);
+
+        return r < 0 ? r : take_version(w->f.catalog, 2);
+}
+
+/* C3, C4: it goes with a version that comes, and stays with one that does not. */
+static void check_forget(void *arg, int r)
+{
+        struct world *w = arg;
+        struct catalog_entry entry;
+
+        if (!countdown_cannot_read())
+                assert_int_equal(catalog_get(w->f.catalog, w->retired, &entry),
+                                 r < 0 ? CATALOG_OK : CATALOG_NONE);
+        check_update(w, r);
+}
+
 /* Of readers of their own: none is idle yet. */
 static int run_query(void *arg)
 {
@@ -454,6 +491,7 @@ TEST(open, prepare_closed, run_open, check_open)
 TEST(take_over, prepare_left, run_take_over, check_take_over)
 TEST(first_version, prepare_empty, run_update, check_update)
 TEST(next_version, prepare_version, run_update, check_update)
+TEST(forget, prepare_retired, run_forget, check_forget)
 TEST(long_log, prepare_long_log, run_long_log, check_long_log)
 TEST(query, prepare_version, run_query, check_query)
 TEST(load, prepare_load, run_load, check_load)
@@ -468,9 +506,8 @@ static void test_report(void **state)
 #define UNIT(label) cmocka_unit_test_setup_teardown(test_##label, set_up_world, tear_down_world)
 
 static const struct CMUnitTest tests[] = {
-        UNIT(open_new),  UNIT(open),          UNIT(long_log),
-        UNIT(take_over), UNIT(first_version), UNIT(next_version),
-        UNIT(query),     UNIT(load),          cmocka_unit_test(test_report),
+        UNIT(open_new),     UNIT(open),   UNIT(long_log), UNIT(take_over), UNIT(first_version),
+        UNIT(next_version), UNIT(forget), UNIT(query),    UNIT(load),      cmocka_unit_test(test_report),
 };
 
 UNIT_MAIN(tests)
