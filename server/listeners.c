@@ -60,9 +60,11 @@ static int listen_on(struct listening *l, const char *address)
 
 static int explain_listen(const char *address, int error)
 {
-        const char *hint = error == -EADDRINUSE
-                                   ? "another server is there; stop it or choose another with --listen"
-                                   : "check --listen: HOST:PORT, [V6]:PORT or unix:PATH";
+        const char *hint =
+                error == -EADDRINUSE ? "another server is there; stop it or choose another with --listen"
+                : error == -EADDRNOTAVAIL
+                        ? "the name is not known, or the address not one of this machine's: check --listen"
+                        : "check --listen: HOST:PORT, [V6]:PORT or unix:PATH";
 
         return complain("cannot listen on", address, error, hint);
 }

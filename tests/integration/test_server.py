@@ -37,6 +37,7 @@ def cannot_start(w):
     start_fails(w, "no-token", options=["--listen", "127.0.0.1:0", "--token-file", w.path("no-token")])
     start_fails(w, "--frobnicate", options=["--frobnicate"])
     start_fails(w, "nonsense", options=["--listen", "nonsense"])
+    start_fails(w, "name is not known", options=["--listen", "no-such-host.invalid:0"])
     w.path("file").write_text("x")
     start_fails(w, "file", root=w.path("file"), options=["--listen", "127.0.0.1:0"])
 
