@@ -1,7 +1,10 @@
 /*
- * For LD_PRELOAD under valgrind, which up to 3.21 knows no openat2(2) and answers ENOSYS: the same by openat(2), a component at a time, for RESOLVE_BENEATH
- * with or without RESOLVE_NO_SYMLINKS. Its answers are the kernel's as far as the units of the master ask; that nothing leads out of a workspace is not its
- * business but that of the runs without valgrind.
+ * For LD_PRELOAD under valgrind, what its 3.19 lacks.
+ *
+ * It knows no openat2(2) and answers ENOSYS: the same by openat(2), a component at a time, for RESOLVE_BENEATH with or without RESOLVE_NO_SYMLINKS. Its answers are the
+ * kernel's as far as the units of the master ask; that nothing leads out of a workspace is not its business but that of the runs without valgrind.
+ *
+ * It does not know that fcntl(F_OFD_SETLKW) may wait, and stops all other threads meanwhile, who has the lock included: asked again and again instead.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/fault/interpose.h"
@@ -113,4 +117,26 @@ PUBLIC long syscall(long number, ...)
         if (number == SYS_openat2)
                 return open_beneath((int)a[0], (const char *)a[1], (const struct open_how *)a[2]);
         return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static int lock_waiting(int fd, void *lock)
+{
+        const struct timespec pause = { .tv_nsec = 1000000 };
+        int r;
+
+        while ((r = REAL(fcntl64)(fd, F_OFD_SETLK, lock)) < 0 && (errno == EAGAIN || errno == EACCES))
+                if (nanosleep(&pause, NULL) < 0)
+                        return -1; /* EINTR, as it would be */
+        return r;
+}
+
+PUBLIC int fcntl64(int fd, int command, ...)
+{
+        va_list ap;
+        void *argument;
+
+        va_start(ap, command);
+        argument = va_arg(ap, void *);
+        va_end(ap);
+        return command == F_OFD_SETLKW ? lock_waiting(fd, argument) : REAL(fcntl64)(fd, command, argument);
 }
