@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -119,14 +120,21 @@ PUBLIC long syscall(long number, ...)
         return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+/* Threads that wait so: /proc/locks does not show them. */
+PUBLIC atomic_uint valgrind_shim_waits;
+
 static int lock_waiting(int fd, void *lock)
 {
         const struct timespec pause = { .tv_nsec = 1000000 };
         int r;
 
-        while ((r = REAL(fcntl64)(fd, F_OFD_SETLK, lock)) < 0 && (errno == EAGAIN || errno == EACCES))
-                if (nanosleep(&pause, NULL) < 0)
+        while ((r = REAL(fcntl64)(fd, F_OFD_SETLK, lock)) < 0 && (errno == EAGAIN || errno == EACCES)) {
+                atomic_fetch_add(&valgrind_shim_waits, 1);
+                r = nanosleep(&pause, NULL);
+                atomic_fetch_sub(&valgrind_shim_waits, 1);
+                if (r < 0)
                         return -1; /* EINTR, as it would be */
+        }
         return r;
 }
 
