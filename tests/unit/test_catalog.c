@@ -743,17 +743,13 @@ static void test_killed_anywhere(void **state)
         }
 }
 
-static int fill_small_disk(struct fixture *f)
+/* 0, or at which step it is not right. */
+static int fill_disk(struct catalog *catalog)
 {
         struct catalog_update *update;
-        struct catalog *catalog;
         char name[32];
         int r = 0;
 
-        if (unit_own_mounts() < 0 || mount("none", f->dir, "tmpfs", 0, "size=1m") < 0)
-                return SKIPPED;
-        if (catalog_open(f->dir, SOURCE, &catalog) < 0)
-                return 1;
         VERSION(catalog, NULL, file("a", 1));
         update = begin(catalog);
         put(update, whole(""));
@@ -767,6 +763,20 @@ static int fill_small_disk(struct fixture *f)
                 return 2;
         VERSION(catalog, NULL, file("b", 1));
         return is_there(catalog, "b") && catalog_check_digest(catalog) == CATALOG_OK ? 0 : 3;
+}
+
+static int fill_small_disk(struct fixture *f)
+{
+        struct catalog *catalog;
+        int r;
+
+        if (unit_own_mounts() < 0 || mount("none", f->dir, "tmpfs", 0, "size=1m") < 0)
+                return SKIPPED;
+        if (catalog_open(f->dir, SOURCE, &catalog) < 0)
+                return 1;
+        r = fill_disk(catalog);
+        catalog_free(catalog);
+        return r;
 }
 
 static void test_full_disk(void **state)
