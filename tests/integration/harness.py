@@ -354,13 +354,14 @@ class Mount:
             raise
 
     def serving_pid(self):
-        """The process that serves, not its keeper; None: there is none just now."""
+        """The process that serves, not its keeper, nor what a sanitizer forks from that; None: there is none just now."""
         keeper = self.daemon.pid
         children = Path(f"/proc/{keeper}/task/{keeper}/children")
         for pid in children.read_text().split() if children.exists() else []:
             stat = Path(f"/proc/{pid}/stat")
             try:
-                if stat.read_text().rpartition(")")[2].split()[0] != "Z":
+                head, _, rest = stat.read_text().rpartition(")")
+                if not head.endswith("(keeper") and rest.split()[0] != "Z":
                     return int(pid)
             except OSError:
                 pass
