@@ -246,9 +246,10 @@ static void *syncer_main(void *arg)
                         r = sync_now(s, stat_pass, &new, &failure);
                         syncer_turn_give(s);
                 }
-                s->synced = s->synced || r == 0;
-                if (r == 0)
+                if (r == 0) {
+                        atomic_store(&s->synced, true);
                         listen_on(s, check && new);
+                }
                 /* A mount that stands must not stay behind for what may be over in a moment: nobody will push the same again. */
                 if (r < 0 && r != -ECANCELED && (s->synced ? s->options.push : can_be_shown(s)))
                         syncer_make_due(s, clock_monotonic_ns() + retry_ns(&retries));
@@ -333,8 +334,8 @@ void syncer_go_on(struct syncer *syncer)
         struct catalog_version version;
 
         catalog_get_version(syncer->options.catalog, &version);
-        /* The thread sleeps, and will until it is asked. */
-        syncer->synced = version.valid && !version.loading;
+        if (version.valid && !version.loading)
+                atomic_store(&syncer->synced, true); /* by the thread, too, if somebody has asked already */
         if (!syncer->synced || syncer->options.push || syncer->options.refresh_sec > 0)
                 syncer_make_due(syncer, clock_monotonic_ns());
 }

@@ -28,7 +28,7 @@ struct syncer {
         int result TSA_GUARDED(lock); /* of the last sync */
         struct failure failure TSA_GUARDED(lock);
         bool stopping TSA_GUARDED(lock);
-        bool synced; /* once at least; owned by the thread */
+        atomic_bool synced; /* once at least; never reset */
         pthread_t thread;
         bool started;
         /* Where the version there is comes from, and those that were here, the oldest overwritten first; owned by who has the turn. */
