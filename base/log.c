@@ -10,10 +10,14 @@
 #include <syslog.h>
 #include <time.h>
 
+#include "base/log_sink.h"
 #include "base/path.h"
 
 #define LIMIT_LINES     10
 #define LIMIT_WINDOW_NS (10 * NSEC_PER_SEC)
+#define LINE_BYTES      4096
+#define JSON_BYTES                                                                                           \
+        (5 * LINE_BYTES) /* the line and the context, of which each byte may become two, and the rest */
 
 static const char *log_program = "fsyncfs";                         /* set before threads start */
 static enum log_level log_max = LOG_LEVEL_INFO;                     /* set before threads start */
@@ -21,6 +25,7 @@ static void (*log_watcher)(enum log_level level, const char *line); /* set befor
 static bool log_syslog, log_journal;                                /* set before threads start */
 static enum log_format log_format = LOG_FORMAT_TEXT;                /* set before threads start */
 static const char *log_context_name, *log_context;                  /* set before threads start */
+static atomic_uint log_lost;                                        /* lines since the last that was taken */
 
 static const char *const level_names[] = { "error", "warning", "info", "debug" };
 
@@ -55,7 +60,7 @@ void log_set_context(const char *name, const char *value)
 
 void log_to_syslog(void)
 {
-        openlog(log_program, LOG_PID, LOG_DAEMON);
+        log_sink_to_syslog();
         log_syslog = true;
 }
 
@@ -112,27 +117,55 @@ static char *make_json(enum log_level level, char *line)
         return text;
 }
 
-static void put(enum log_level level, char *line)
+/* What comes before a line's text. To the system log as RFC 3164 has it, with the time of this place. */
+static int format_head(enum log_level level, bool json, char *ret, size_t size)
 {
-        static const char *const prefix[] = { "error: ", "warning: ", "", "debug: " };
-        static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
-        _cleanup_free_ char *json = log_format == LOG_FORMAT_JSON ? make_json(level, line) : NULL;
-        const char *word = json ? "" : prefix[level], *text = json ?: line;
+        static const char *const words[] = { "error: ", "warning: ", "", "debug: " };
+        static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+        const char *word = json ? "" : words[level];
+        char at[32];
+        time_t now;
+        struct tm tm;
 
-        if (log_syslog)
-                syslog(priority[level], "%s%s", word, text);
-        else if (log_journal)
-                fprintf(stderr, "<%d>%s%s\n", priority[level], word, text);
-        else if (json)
-                fprintf(stderr, "%s\n", json);
-        else
-                fprintf(stderr, "%s: %s%s\n", log_program, word, text);
+        if (log_syslog) {
+                now = time(NULL);
+                strftime(at, sizeof(at), "%b %e %T", localtime_r(&now, &tm));
+                return snprintf(ret, size, "<%d>%s %s[%d]: %s", LOG_DAEMON | priorities[level], at,
+                                log_program, (int)getpid(), word);
+        }
+        if (log_journal)
+                return snprintf(ret, size, "<%d>%s", priorities[level], word);
+        return json ? 0 : snprintf(ret, size, "%s: %s", log_program, word);
+}
+
+/* False: it was lost. */
+static bool put(enum log_level level, char *line)
+{
+        _cleanup_free_ char *json = log_format == LOG_FORMAT_JSON ? make_json(level, line) : NULL;
+        char whole[JSON_BYTES];
+        size_t n = (size_t)format_head(level, json, whole, sizeof(whole));
+
+        n += (size_t)snprintf(whole + n, sizeof(whole) - n, "%s", json ?: line);
+        n = MIN(n, sizeof(whole) - 1);
+        if (!log_syslog)
+                whole[n++] = '\n';
+        return log_sink_put(whole, n);
+}
+
+static void say_lost(unsigned n)
+{
+        char line[LINE_BYTES];
+
+        snprintf(line, sizeof(line), "%u lines before the last one are lost: nobody took them", n);
+        if (!put(LOG_LEVEL_WARNING, line))
+                atomic_fetch_add(&log_lost, n + 1);
 }
 
 void log_write(enum log_level level, const char *format, ...)
 {
         int saved = errno;
-        char line[4096];
+        char line[LINE_BYTES];
+        unsigned lost;
         va_list ap;
 
         if (level > log_max && (level > LOG_LEVEL_WARNING || !log_watcher))
@@ -143,8 +176,12 @@ void log_write(enum log_level level, const char *format, ...)
         log_make_printable(line);
         if (log_watcher && level <= LOG_LEVEL_WARNING)
                 log_watcher(level, line);
-        if (level <= log_max)
-                put(level, line);
+        if (level <= log_max) {
+                if (!put(level, line))
+                        atomic_fetch_add(&log_lost, 1);
+                else if ((lost = atomic_exchange(&log_lost, 0)) > 0)
+                        say_lost(lost);
+        }
         errno = saved;
 }
 

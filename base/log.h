@@ -1,7 +1,7 @@
 /*
  * The log: lines to standard error or the system log; where standard error is the journal, with their priority as sd-daemon(3) has it. Library code returns errors; only the boundary (a FUSE
  * operation, an RPC handler, a thread's main loop, main) logs, once. Never a token, never a file's contents.
- * Thread-safe; a line is written whole.
+ * Thread-safe; a line is written whole. What nobody takes is lost, and said when somebody does again (log_sink.h): a log that hangs hangs nobody.
  */
 #pragma once
 
@@ -25,13 +25,13 @@ enum log_format {
 /** Sets the program's name, borrowed, and the highest level that is written; and looks where standard error leads. */
 void log_setup(const char *program, enum log_level max_level);
 
-/** From now on lines are written as FORMAT, also to syslog(3). Before threads start. */
+/** From now on lines are written as FORMAT, also to the system log. Before threads start. */
 void log_set_format(enum log_format format);
 
 /** From now on each JSON object has a member NAME as well: what all lines of this process are about. Borrowed; before threads start. */
 void log_set_context(const char *name, const char *value);
 
-/** From now on lines go to syslog(3) (facility daemon): for a daemon that has left its terminal. */
+/** From now on lines go to the system log (facility daemon): for a daemon that has left its terminal. Before threads start. */
 void log_to_syslog(void);
 
 /** From now on WATCH gets every line of level warning or error as well: printable, borrowed, from any thread; it must not log. Before threads start. */

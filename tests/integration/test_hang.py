@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -173,6 +174,31 @@ def unanswered(w):
             os.kill(pid, signal.SIGCONT)
     run_ok(["umount", m.point], timeout=PROMPT_SEC)
     m.daemon.wait()
+
+
+@case("a log that nobody reads any more holds nobody up, and what is lost is counted")
+def deaf_log(w):
+    tree(w)
+    os.mkfifo(w.path("log"))
+    log = os.open(w.path("log"), os.O_RDWR | os.O_NONBLOCK)  # nobody reads, but somebody could
+    try:
+        fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 8192)
+        os.write(log, b"x" * 8192)
+        server = w.server()
+        m = w.mount(server, options=[f"timeout={TIMEOUT_SEC}", "prefetch=off"], prefix=["sh", "-c", 'exec "$@" 2>"$0"', w.path("log")])
+        cached, rest = read_some(m)
+        server.kill()
+        cut_off(m, cached, rest)
+        for path in rest[2:]:
+            fails_in_time(path)
+        os.read(log, 8192)  # from now on there is room for a line or two
+        w.server(port=server.port)
+        (w.tree / "new.bin").write_bytes(b"new")
+        m.refresh()
+        said = os.read(log, 8192).decode()
+        check("are lost: nobody took them" in said, f"what is said afterwards: {said}")
+    finally:
+        os.close(log)
 
 
 class Wire:

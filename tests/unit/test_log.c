@@ -1,9 +1,13 @@
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -184,6 +188,203 @@ static void test_json_journal(void **state)
         json_decref(j);
 }
 
+/* ---- nobody reads ---- */
+
+#define MANY 10000 /* lines: more than any of them holds */
+
+/* Standard error is WRITE_FD, given away. */
+static void listen_to(int write_fd)
+{
+        terminal_fd = dup(STDERR_FILENO);
+        assert_true(terminal_fd >= 0 && write_fd >= 0);
+        assert_int_equal(dup2(write_fd, STDERR_FILENO), STDERR_FILENO);
+        close(write_fd);
+}
+
+static void stop_listening(void)
+{
+        assert_int_equal(dup2(terminal_fd, STDERR_FILENO), STDERR_FILENO);
+        close(terminal_fd);
+}
+
+/* All that is there now, up to `said`'s end; the last lines if there is more. */
+static size_t drain(int fd)
+{
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        size_t len = 0, all = 0;
+
+        while (poll(&p, 1, 0) == 1 && (p.revents & POLLIN)) {
+                ssize_t n;
+
+                if (len > sizeof(said) / 2) {
+                        memmove(said, said + len - sizeof(said) / 4, sizeof(said) / 4);
+                        len = sizeof(said) / 4;
+                }
+                n = read(fd, said + len, sizeof(said) - 1 - len);
+                assert_true(n > 0);
+                len += (size_t)n;
+                all += (size_t)n;
+        }
+        said[len] = '\0';
+        return all;
+}
+
+static void say_many(void)
+{
+        for (int i = 0; i < MANY; i++)
+                log_info("line %d of many, and something to make it longer than a word or two", i);
+}
+
+/* Lines that are whole, the first ones; and when there is room again those that are lost are counted. */
+static void judge_stuck(int fd)
+{
+        char last[200];
+        unsigned taken;
+        const char *p;
+
+        say_many();
+        assert_true(drain(fd) > 0);
+        for (p = said + strlen(said) - 1; p > said && p[-1] != '\n'; p--)
+                ;
+        assert_int_equal(sscanf(p, "prog: line %u of many", &taken), 1);
+        assert_true(++taken < MANY);
+        log_info("there again");
+        drain(fd);
+        snprintf(last, sizeof(last),
+                 "prog: there again\nprog: warning: %u lines before the last one are lost: ", MANY - taken);
+        assert_memory_equal(said, last, strlen(last));
+        log_info("and on");
+        drain(fd);
+        assert_string_equal(said, "prog: and on\n");
+}
+
+static void test_stuck_pipe(void **state)
+{
+        int fds[2];
+
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        log_setup("prog", LOG_LEVEL_INFO);
+        listen_to(fds[1]);
+        judge_stuck(fds[0]);
+        stop_listening();
+        close(fds[0]);
+}
+
+static void test_stuck_socket(void **state)
+{
+        int fds[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        log_setup("prog", LOG_LEVEL_INFO);
+        listen_to(fds[1]);
+        judge_stuck(fds[0]);
+        stop_listening();
+        close(fds[0]);
+}
+
+/* A line of a kind that a pipe does not take at once. */
+static void test_long_line(void **state)
+{
+        char longest[5000];
+        int fds[2];
+
+        memset(longest, '"', sizeof(longest) - 1);
+        longest[sizeof(longest) - 1] = '\0';
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        assert_true(fcntl(fds[1], F_SETPIPE_SZ, 8192) == 8192);
+        log_setup("prog", LOG_LEVEL_INFO);
+        log_set_format(LOG_FORMAT_JSON);
+        listen_to(fds[1]);
+        log_info("%s", longest); /* longer than the pipe */
+        assert_int_equal(drain(fds[0]), 8192);
+        log_info("short");
+        assert_true(drain(fds[0]) > 0);
+        assert_non_null(
+                strstr(said, "\"message\":\"1 lines before the last one are lost: nobody took them\""));
+        stop_listening();
+        close(fds[0]);
+}
+
+/* ---- the system log ---- */
+
+static char socket_path[64];
+
+static int be_syslogd(void)
+{
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        strcpy(address.sun_path, socket_path);
+        unlink(socket_path);
+        assert_true(fd >= 0);
+        assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        return fd;
+}
+
+/* One line, into `said`; false: none is there. */
+static bool take_line(int fd)
+{
+        ssize_t n = read(fd, said, sizeof(said) - 1);
+
+        said[MAX(n, 0)] = '\0';
+        return n > 0;
+}
+
+/* "<PRIORITY>Nov  1 12:34:56 prog[PID]: TEXT" */
+static void assert_line(int fd, int priority, const char *text)
+{
+        char tail[200];
+        struct tm tm = { 0 };
+        const char *rest;
+        int head;
+
+        assert_true(take_line(fd));
+        assert_int_equal(sscanf(said, "<%*d>%n", &head), 0);
+        assert_int_equal(strtol(said + 1, NULL, 10), 3 << 3 | priority); /* facility 3: daemons */
+        rest = strptime(said + head, "%b %e %H:%M:%S ", &tm);
+        assert_non_null(rest);
+        assert_int_equal(rest - (said + head), strlen("Nov  1 12:34:56 "));
+        snprintf(tail, sizeof(tail), "prog[%d]: %s", getpid(), text);
+        assert_string_equal(rest, tail);
+}
+
+static void test_syslog(void **state)
+{
+        unsigned taken = 0;
+        char lost[200];
+        int fd;
+
+        snprintf(socket_path, sizeof(socket_path), "/tmp/fsyncfs-test-log-%d", getpid());
+        setenv("FSYNCFS_TEST_SYSLOG", socket_path, 1);
+        log_setup("prog", LOG_LEVEL_INFO);
+        log_to_syslog();
+        log_info("nobody is there");
+        fd = be_syslogd();
+        log_error("an error\nof two lines");
+        assert_line(fd, 3, "error: an error?of two lines");
+        assert_line(fd, 4, "warning: 1 lines before the last one are lost: nobody took them");
+        log_info("a line");
+        assert_line(fd, 6, "a line");
+        assert_false(take_line(fd));
+
+        say_many(); /* and nobody reads */
+        while (take_line(fd))
+                taken++;
+        assert_true(taken > 0 && taken < MANY);
+        log_info("there again");
+        assert_line(fd, 6, "there again");
+        snprintf(lost, sizeof(lost), "warning: %u lines before the last one are lost: nobody took them",
+                 MANY - taken);
+        assert_line(fd, 4, lost);
+
+        close(fd);
+        fd = be_syslogd(); /* another one, as after an upgrade of it */
+        log_info("a line");
+        assert_line(fd, 6, "a line");
+        close(fd);
+        unlink(socket_path);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_text, leave),
         cmocka_unit_test_teardown(test_journal, leave),
@@ -191,6 +392,10 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_json, leave),
         cmocka_unit_test_teardown(test_json_hostile, leave),
         cmocka_unit_test_teardown(test_json_journal, leave),
+        cmocka_unit_test_teardown(test_stuck_pipe, leave),
+        cmocka_unit_test_teardown(test_stuck_socket, leave),
+        cmocka_unit_test_teardown(test_long_line, leave),
+        cmocka_unit_test(test_syslog), /* the last: there is no way back */
 };
 
 UNIT_MAIN(tests)
