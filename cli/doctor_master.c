@@ -1,15 +1,16 @@
 #include "cli/doctor.h"
 
-#include <netdb.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/resolve.h"
 #include "cli/remote.h"
 
 #define CONNECT_SEC    5
+#define RESOLVE_SEC    10
 #define RTT_SLOW_MS    100
 #define DAYS_SHORT     14
 #define CLOCK_APART_MS 2000
@@ -88,7 +89,6 @@ static void look_at_peer(struct doctor *d, int fd, const char *address, const ch
 
 static void look_at_address(struct doctor *d, const char *address, bool tls)
 {
-        const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
         _cleanup_free_ char *copy = strdup(address);
         _cleanup_close_ int fd = -1;
         struct addrinfo *list;
@@ -101,10 +101,10 @@ static void look_at_address(struct doctor *d, const char *address, bool tls)
                 return;
         split(copy, &host, &port);
         snprintf(name, sizeof(name), "master %s", address);
-        r = getaddrinfo(host, port, &hints, &list);
+        r = resolve_host(host, port, 0, clock_monotonic_ns() + RESOLVE_SEC * NSEC_PER_SEC, &list);
         if (r != 0) {
                 doctor_say(d, VERDICT_FAIL, name, "check the name, and this machine's name server",
-                           "no address for '%s': %s", host, gai_strerror(r));
+                           "no address for '%s': %s", host, resolve_error(r));
                 return;
         }
         fd = connect_any(list, &ms);

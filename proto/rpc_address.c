@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/file.h>
@@ -11,7 +10,10 @@
 #include <sys/un.h>
 
 #include "base/clock.h"
+#include "base/resolve.h"
 #include "proto/rpc_internal.h"
+
+#define OWN_NAME_SEC 20 /* for a name server to say what this machine's name stands for */
 
 static int parse_unix(const char *path, struct rpc_address *ret)
 {
@@ -70,17 +72,23 @@ static struct sockaddr_un unix_sockaddr(const struct rpc_address *address)
         return sun;
 }
 
-static int resolve(const struct rpc_address *address, int flags, struct failure *why, struct addrinfo **ret)
+static int resolve(const struct rpc_address *address, int flags, int64_t deadline_ns, struct failure *why,
+                   struct addrinfo **ret)
 {
-        struct addrinfo hints = { .ai_flags = AI_NUMERICSERV | flags, .ai_socktype = SOCK_STREAM };
-        int r = getaddrinfo(address->host, address->port, &hints, ret);
+        int r = resolve_host(address->host, address->port, flags, deadline_ns, ret);
 
         if (r == 0)
                 return 0;
         return failure_set(
                 why, -EADDRNOTAVAIL,
                 "is not found: no address for '%s' (%s); check the name, and this machine's name server",
-                address->host, r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
+                address->host, resolve_error(r));
+}
+
+/* To be listened on: there is no other deadline. */
+static int resolve_own(const struct rpc_address *address, struct addrinfo **ret)
+{
+        return resolve(address, AI_PASSIVE, clock_monotonic_ns() + OWN_NAME_SEC * NSEC_PER_SEC, NULL, ret);
 }
 
 static bool is_loopback(const struct sockaddr *sa)
@@ -111,7 +119,7 @@ int rpc_address_is_local(const char *text)
                 return r;
         if (address.is_unix)
                 return 1;
-        r = resolve(&address, AI_PASSIVE, NULL, &list);
+        r = resolve_own(&address, &list);
         if (r < 0)
                 return r;
         for (struct addrinfo *ai = list; ai; ai = ai->ai_next)
@@ -171,7 +179,7 @@ int rpc_address_connect(const struct rpc_address *address, int64_t deadline_ns, 
 
                 return connect_until((struct sockaddr *)&sun, sizeof(sun), deadline_ns);
         }
-        r = resolve(address, 0, why, &list);
+        r = resolve(address, 0, deadline_ns, why, &list);
         if (r < 0)
                 return r;
         for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
@@ -202,7 +210,7 @@ static int try_bind(const struct addrinfo *ai)
 int rpc_address_check_free(const struct rpc_address *address)
 {
         _cleanup_(cleanup_addrinfo) struct addrinfo *list = NULL;
-        int r = resolve(address, AI_PASSIVE, NULL, &list), error = 0;
+        int r = resolve_own(address, &list), error = 0;
         bool any = false;
 
         if (r < 0)

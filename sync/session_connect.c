@@ -49,10 +49,10 @@ static int explain_unready(const char *master, int error, int timeout_ms, const 
                                    "and port right?",
                                    master);
         case -ETIMEDOUT:
-                return failure_set(
-                        failure, error,
-                        "no gRPC answer from master %s within %d s: wrong port, or a dead network?", master,
-                        timeout_ms / 1000);
+                return failure_set(failure, error,
+                                   "no gRPC answer from master %s within %d s: wrong port, a dead network, "
+                                   "or a name server that does not answer?",
+                                   master, timeout_ms / 1000);
         case -EPROTO:
                 return failure_set(failure, error, "%s answers, but does not speak gRPC: wrong port?",
                                    master);

@@ -201,6 +201,37 @@ def deaf_log(w):
         os.close(log)
 
 
+# Runs a command in namespaces of its own where the name server of resolv.conf is there, and silent.
+SILENT_DNS = r'''
+import socket, subprocess, sys
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(("127.0.0.53", 53))
+sys.exit(subprocess.run(sys.argv[2:]).returncode)
+'''
+
+
+@case("a name server that does not answer holds nobody up, whatever resolv.conf allows it")
+def silent_dns(w):
+    w.path("resolv.conf").write_text("nameserver 127.0.0.53\noptions timeout:30 attempts:5\n")
+    tree(w)
+
+    def run_there(*command):
+        return run(["unshare", "-m", "-n", "python3", "-c", SILENT_DNS, w.path("resolv.conf"), *command], timeout=3 * PROMPT_SEC)
+    if run_there("true").returncode != 0:
+        skip("no network namespaces here")
+    w.path("mnt").mkdir()
+    options = f"cache={w.path('cache')},timeout={TIMEOUT_SEC}"
+    done = run_there(program("fsyncfs"), "mount", f"master.example:1:/{SPIDER}", w.path("mnt"), "-o", options)
+    check(done.returncode != 0 and "a name server that does not answer" in done.stderr, f"mount: {done.stderr}")
+    done = run_there(program("fsyncfs"), "doctor", f"master.example:1:/{SPIDER}", "-o", options)
+    check(done.returncode != 0 and "'master.example': the name server does not answer" in done.stdout, f"doctor: {done.stdout}")
+    done = run_there(program("fsyncfs-server"), "--workspace", w.root, "--listen", "master.example:0", "--index", w.path("index.db"))
+    check(done.returncode != 0 and "master.example" in done.stderr, f"the server: {done.stderr}")
+
+
 class Wire:
     """Two network namespaces with a wire between them, which can be cut without a word to either end."""
 
