@@ -16,7 +16,7 @@
 /* As it lies in the file. */
 struct record {
         uint64_t ino;
-        uint64_t source;
+        uint64_t source; /* INO: not bound elsewhere any more */
 };
 
 struct moved {
@@ -106,15 +106,17 @@ uint64_t bindings_get(struct bindings *bindings, uint64_t ino)
         return source;
 }
 
-bool bindings_is_source(struct bindings *bindings, uint64_t source)
+uint64_t bindings_find_bound(struct bindings *bindings, uint64_t source)
 {
         struct moved *moved;
+        uint64_t ino;
 
         mutex_lock(&bindings->lock);
         for (moved = bindings->moved; moved && moved->source != source; moved = moved->hh.next)
                 ;
+        ino = moved ? moved->ino : 0;
         mutex_unlock(&bindings->lock);
-        return moved;
+        return ino;
 }
 
 int bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source)
@@ -133,6 +135,12 @@ static int set_source(struct bindings *b, uint64_t ino, uint64_t source) TSA_REQ
         struct moved *moved;
 
         HASH_FIND(hh, b->moved, &ino, sizeof(ino), moved);
+        if (ino == source) {
+                if (moved)
+                        HASH_DEL(b->moved, moved);
+                free(moved);
+                return 0;
+        }
         if (!moved) {
                 moved = calloc(1, sizeof(*moved));
                 if (!moved)
@@ -169,6 +177,18 @@ int bindings_move(struct bindings *bindings, uint64_t ino, uint64_t source)
                 r = note_moved(bindings, ino, source);
         if (r == 0)
                 r = set_source(bindings, ino, source);
+        mutex_unlock(&bindings->lock);
+        return r;
+}
+
+int bindings_drop(struct bindings *bindings, uint64_t ino)
+{
+        int r;
+
+        mutex_lock(&bindings->lock);
+        r = note_moved(bindings, ino, ino);
+        if (r == 0)
+                r = set_source(bindings, ino, ino);
         mutex_unlock(&bindings->lock);
         return r;
 }

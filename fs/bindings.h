@@ -23,11 +23,14 @@ void bindings_free(struct bindings *bindings);
 /** The entry whose content and attributes INO shows now: INO itself, or what it was bound to. */
 uint64_t bindings_get(struct bindings *bindings, uint64_t ino);
 
-/** Whether some number is bound to SOURCE, another one. A search through all that are bound elsewhere. */
-bool bindings_is_source(struct bindings *bindings, uint64_t source);
+/** A number that is bound to SOURCE, another one; 0: there is none. A search through all that are bound elsewhere. */
+uint64_t bindings_find_bound(struct bindings *bindings, uint64_t source);
 
 /** Bytes of SOURCE's content are about to be served as INO's: from now on, for good. -EAGAIN: INO is bound to another entry; -ENOMEM. */
 int bindings_fix(struct bindings *bindings, uint64_t ino, uint64_t source);
 
-/** Binds INO, of which no byte was served, to SOURCE. -ESTALE: too late; -ENOMEM. */
+/** Binds INO, of which no byte was served, to SOURCE. -ESTALE: too late; -ENOMEM; errors of write(2). */
 int bindings_move(struct bindings *bindings, uint64_t ino, uint64_t source);
+
+/** Nobody asks about INO any more, wherever it is bound to. Errors of write(2): then it stays bound. */
+int bindings_drop(struct bindings *bindings, uint64_t ino);

@@ -21,12 +21,21 @@ int64_t retired_keep_ns(void)
 }
 
 /* That an inode's attributes are to be asked for again costs little, waits for nothing in the kernel, and tells of one that it does not know. */
+static bool is_known(const struct retired *retired, uint64_t ino)
+{
+        return fuse_lowlevel_notify_inval_inode(retired->fuse, ino, -1, 0) != -ENOENT;
+}
+
+/* By itself, or for a number that is bound to it. */
 static bool is_held(uint64_t ino, void *arg)
 {
-        struct retired *retired = arg;
+        const struct retired *retired = arg;
+        uint64_t bound;
 
-        return bindings_is_source(retired->bindings, ino) ||
-               fuse_lowlevel_notify_inval_inode(retired->fuse, ino, -1, 0) != -ENOENT;
+        while ((bound = bindings_find_bound(retired->bindings, ino)) != 0)
+                if (is_known(retired, bound) || bindings_drop(retired->bindings, bound) < 0)
+                        return true;
+        return is_known(retired, ino);
 }
 
 void retired_next(struct retired *retired, uint64_t generation)

@@ -60,9 +60,13 @@ static void test_moved(void **state)
         assert_int_equal(bindings_move(b, 1000000, 4000000), -ESTALE);
         assert_int_equal(bindings_get(b, 1000000), 3000000);
         assert_int_equal(bindings_get(b, 999999), 999999);
-        assert_true(bindings_is_source(b, 3000000));
-        assert_false(bindings_is_source(b, 2000000)); /* not any more */
-        assert_false(bindings_is_source(b, 1000000));
+        assert_int_equal(bindings_find_bound(b, 3000000), 1000000);
+        assert_int_equal(bindings_find_bound(b, 2000000), 0); /* not any more */
+        assert_int_equal(bindings_find_bound(b, 1000000), 0);
+        assert_int_equal(bindings_drop(b, 1000000), 0);
+        assert_int_equal(bindings_drop(b, 7), 0); /* was not bound elsewhere */
+        assert_int_equal(bindings_find_bound(b, 3000000), 0);
+        assert_int_equal(bindings_get(b, 1000000), 1000000);
         bindings_free(b);
         bindings_free(NULL);
         close_files(files);
@@ -88,10 +92,14 @@ static void test_bindings_taken_over(void **state)
         assert_int_equal(bindings_get(b, 8), 10);
         assert_int_equal(bindings_fix(b, 8, 8), -EAGAIN);
         assert_int_equal(bindings_move(b, 11, 12), 0);
+        assert_int_equal(bindings_move(b, 13, 12), 0);
+        assert_int_equal(bindings_drop(b, 13), 0);
         bindings_free(b);
         assert_int_equal(bindings_new(files.fixed, files.moved, &b), 0);
         assert_int_equal(bindings_get(b, 8), 10);
         assert_int_equal(bindings_get(b, 11), 12);
+        assert_int_equal(bindings_get(b, 13), 13);
+        assert_int_equal(bindings_find_bound(b, 12), 11);
         bindings_free(b);
         close_files(files);
 }
