@@ -70,6 +70,7 @@ struct fetch_job {
         bool looked_elsewhere;
         bool looked_twice; /* the channel says that it is stale there, too: a thread has the last word */
         bool adopt_tried;
+        bool in_turn; /* a folder that is too large to be asked for out of turn */
         unsigned backoff_ms;
         int64_t rest_until_ns; /* guarded by fetch->lock */
 

@@ -32,6 +32,7 @@ struct fetch {
         pthread_t timer;
         bool timer_runs;
         _Atomic uint64_t files, bytes, adopted_bytes, failures;
+        atomic_bool lists_large; /* as in struct folder_request */
 
         /* The channel. */
         struct condition send; /* there may be something to send, or stopping */

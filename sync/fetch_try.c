@@ -51,6 +51,7 @@ static int try_folder(struct fetch *f, struct fetch_job *job, const struct buffe
                 .path = path->data,
                 .path_len = path->len,
                 .digest = job->key.content.bytes,
+                .large = &f->lists_large,
                 .progress = fetch_note_progress,
                 .progress_arg = job,
         };
@@ -64,8 +65,12 @@ static int try_folder(struct fetch *f, struct fetch_job *job, const struct buffe
                 return 0;
         if (f->options.offline)
                 return failure_set(failure, -EHOSTUNREACH, "not in the catalog, and mounted with 'offline'");
-        r = folder_run(f->options.session, f->options.catalog, &request, failure);
-        /* No load is open to take it: the master has done its part, and yet nothing has moved. */
+        r = job->in_turn ? -EAGAIN : folder_run(f->options.session, f->options.catalog, &request, failure);
+        if (r == -EFBIG) {
+                job->in_turn = true;
+                r = -EAGAIN;
+        }
+        /* It is not for now: the master has done its part, and yet nothing has moved. */
         if (r == -EAGAIN)
                 atomic_store(&job->progress_ns, progress_ns);
         else

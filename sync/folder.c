@@ -9,7 +9,8 @@
 #include "sync/incoming.h"
 
 #define MESSAGE_MEMORY_MAX  ((size_t)16 << 20)
-#define CHILDREN_MEMORY_MAX (UINT64_C(256) << 20) /* some two million; a larger folder comes in its turn */
+#define CHILDREN_MEMORY_MAX (UINT64_C(128) << 20) /* some 800,000; a larger folder comes in its turn */
+#define LARGE_MEMORY        (UINT64_C(4) << 20)   /* beyond that it is a large one */
 
 /* What has come; owned by folder_run. */
 struct arrival {
@@ -21,6 +22,7 @@ struct arrival {
         size_t last_len;
         char last[PATH_NAME_MAX]; /* name of the child that came last */
         bool complete;
+        bool large; /* and no other is meanwhile */
 };
 
 static int send_request(struct session *session, const struct folder_request *f, struct rpc_stream *stream)
@@ -60,8 +62,15 @@ static int keep_child(const struct entry *entry, void *arg)
         memcpy(a->last, entry->path, entry->path_len);
         a->last_len = entry->path_len;
         a->count++;
-        a->bytes += sizeof(*entry) + entry->path_len + entry->target_len;
-        return a->bytes > CHILDREN_MEMORY_MAX ? -EFBIG : incoming_add(a->children, entry);
+        a->bytes += sizeof(*entry) + entry->path_len + entry->target_len + (entry->data ? entry->size : 0);
+        if (a->bytes > CHILDREN_MEMORY_MAX)
+                return -EFBIG;
+        if (a->bytes > LARGE_MEMORY && !a->large) {
+                if (atomic_exchange(a->request->large, true))
+                        return -EAGAIN;
+                a->large = true;
+        }
+        return incoming_add(a->children, entry);
 }
 
 static int take_chunk(struct arrival *a, const Grpc__FileScanChunk *chunk)
@@ -160,5 +169,7 @@ int folder_run(struct session *session, struct catalog *catalog, const struct fo
                 r = give(catalog, &a, failure);
         incoming_free(a.children);
         pack_reader_free(a.reader);
+        if (a.large)
+                atomic_store(request->large, false);
         return r;
 }

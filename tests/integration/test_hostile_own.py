@@ -22,6 +22,7 @@ AT_A_TIME = 6   # most cases wait for a time-out
 SLACK = 6  # seconds beyond TIMEOUT that a task may wait
 REPEATS = 4  # of a read that fails, by the kernel
 MEMORY_KIB = 200 << 10
+FOLDERS_KIB = 500 << 10  # while folders are listed by themselves
 BAD_BYTES = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH}
 FIRST = {"a/one": b"1\n", "a/two": b"22\n", "b/deep/x": b"xx\n", "good.txt": b"good content\n",
          "large": bytes(range(256)) * (4 << 10) + b"a megabyte"}
@@ -67,7 +68,10 @@ def same(got, want, what):
 
 
 def nothing_outside(w):
-    here = [os.path.join(folder, n) for folder, below, files in os.walk(w.dir) for n in below + files if "/mnt" not in folder]
+    here = []
+    for folder, below, files in os.walk(w.dir):
+        here += [os.path.join(folder, n) for n in below + files]
+        below[:] = [n for n in below if not n.startswith("mnt")]  # nobody waits for what is mounted there
     evil = [p for p in here if "evil" in p] + [p for p in ["/tmp/evil", "/evil"] if os.path.lexists(p)]
     equal(evil, [], "files written")
 
@@ -167,7 +171,7 @@ def lists(w, name):
         except OSError as error:
             check(name not in LISTED and error.errno in BAD_BYTES, f"{error}")
         in_time(began, "a look into a folder")
-    alive(w, m, 500 << 10 if name == "endless-children" else MEMORY_KIB)  # a folder may be large
+    alive(w, m, FOLDERS_KIB if name == "endless-children" else MEMORY_KIB)
     m.unmount()
 
 
@@ -183,6 +187,38 @@ def lists_one(w, _name):
     check(all(look.wait() != 0 for look in looks), "a stale folder was listed")
     in_time(began, "the looks into stale folders")
     alive(w, m)
+    m.unmount()
+
+
+def lists_large(w, _name):
+    """Large folders at the same time: one after the other, and all of them."""
+    master = hostile_own(w, "folder-large-ones")
+    m = w.mount(master.source, options=["timeout=60", "lazy=0"])
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        equal([len(names) for names in pool.map(os.listdir, [m.point / str(i) for i in (0, 2, 3)])], [12_000] * 3, "names")
+    alive(w, m)
+    m.unmount()
+
+
+def lists_in_its_turn(w, _name):
+    """A folder that is too large to be listed by itself: who looks into it waits for the listing of all."""
+    master = hostile_own(w, "folder-too-large")
+    m = w.mount(master.source, options=["timeout=60", "lazy=0"])
+    equal(sorted(os.listdir(m.point / "a")), ["one", "two"], "what is in the folder")
+    equal(calls(master, "folder"), 1, "calls for it")
+    same(tree(m.point), FIRST, "the tree")
+    alive(w, m, FOLDERS_KIB)
+    m.unmount()
+
+
+def lists_many(w, _name):
+    """However many folders without an end are looked into at a time, what has come of them is bounded, and each look ends."""
+    master = hostile_own(w, "folder-endless-many")
+    m = w.mount(master.source, options=["timeout=20", "lazy=0"])  # for some gigabytes
+    looks = [w.spawn(["ls", m.point / f"{i:02}"], f"ls{i}.log") for i in range(2, 40)]
+    wait_until(lambda: calls(master, "folder") >= 16, "the folders are asked for")
+    check(all(look.wait() != 0 for look in looks), "a folder without an end was listed")
+    alive(w, m, FOLDERS_KIB)
     m.unmount()
 
 
@@ -264,7 +300,8 @@ def register(mode):
         "snapshot": ("a first listing", shows_deep if name == "deep" else shows if name in SHOWN else refuses),
         "difference": ("a difference", steps),
         "watch": ("pushes", listens),
-        "folder": ("a folder", lists_one if name == "stale-but-one" else lists),
+        "folder": ("a folder", {"stale-but-one": lists_one, "endless-many": lists_many, "large-ones": lists_large,
+                                    "too-large": lists_in_its_turn}.get(name, lists)),
         "fetch": ("Fetch", fetches),
         "withhold": ("pieces but", withholds),
     }[kind]

@@ -4,6 +4,7 @@ watch-… give FIRST and a good answer to whoever asks; what they push is wrong.
 is coming; what they list of one folder is wrong.
 """
 
+import functools
 import itertools
 import time
 
@@ -100,6 +101,19 @@ def top_of(version, context):
     yield from heartbeats(context)
 
 
+def the_rest_later(_self, _request, _context):
+    """As a good master does who is slow."""
+    groups = FIRST.groups()
+    yield chunk(FIRST, groups[0], next_offset=100)
+    time.sleep(0.4)
+    yield chunk(FIRST, groups[2], offset=100, next_offset=200)
+    for _ in range(50):
+        yield HEARTBEAT
+        time.sleep(0.2)
+    yield chunk(FIRST, groups[1] + groups[3], offset=200, next_offset=300)
+    yield ending(FIRST)
+
+
 def only_the_top(_self, _request, context):
     return top_of(FIRST, context)
 
@@ -168,6 +182,19 @@ def stale_but_one(_self, path, context):
 mode("folder-stale-but-one", scan=lambda self, request, context: top_of(WIDE, context), folder=stale_but_one)
 
 
+LARGE = 12_000  # of names as long as these are more than one of those who list large folders may have
+
+
+@functools.cache
+def large_ones():
+    return Version({path: data for i in range(4) for path, data in [(b"%d" % i, None)] + [
+        (b"%d/" % i + b"n" * 230 + b"%05d" % n, b"1\n") for n in range(LARGE)]}, 10)
+
+
+mode("folder-large-ones", scan=lambda self, request, context: top_of(large_ones(), context),
+     folder=lambda self, path, context: iter([chunk(large_ones(), large_ones().children(path), is_complete=True)]))
+
+
 @folder("away-for-ever")
 def away_for_ever(_path, context):
     context.abort(grpc.StatusCode.UNAVAILABLE, "away")
@@ -192,16 +219,30 @@ def empty_packs_for_ever(_path, context):
         time.sleep(0.01)
 
 
-@folder("endless-children")
-def endless_children(_path, context):
-    """In order, and no name twice."""
+@functools.cache
+def many_children():
     mark = b"n" * 8
-    pack = packs.encode([entry(mark + b"n" * 230 + b"%08d" % i, data=b"x") for i in range(16384)], frame=b"")
-    raw = packs.raw_of(packs.encode([entry(mark + b"n" * 230 + b"%08d" % i, data=b"x") for i in range(16384)]))
+    children = [entry(mark + b"n" * 230 + b"%08d" % i, data=b"x") for i in range(16384)]
+    return mark, packs.encode(children, frame=b""), packs.raw_of(packs.encode(children))
+
+
+@functools.cache
+def children_from(n):
+    mark, pack, raw = many_children()
+    return pack + packs.compress(raw.replace(mark, b"%08d" % n, 1))
+
+
+def endless_children(_self, _path, context):
+    """In order, and no name twice."""
     for n in itertools.count():
         if not context.is_active():
             return
-        yield chunk(FIRST, pack=pack + packs.compress(raw.replace(mark, b"%08d" % n, 1)))
+        yield chunk(FIRST, pack=children_from(n))
+
+
+mode("folder-endless-children", scan=only_the_top, folder=endless_children)
+mode("folder-too-large", scan=the_rest_later, folder=endless_children)
+mode("folder-endless-many", scan=lambda self, request, context: top_of(WIDE, context), folder=endless_children)
 
 
 @folder("child-by-child")
