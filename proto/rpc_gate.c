@@ -27,13 +27,8 @@
 
 #define SWEEP_NS (100 * NSEC_PER_MSEC) /* at most so often: a flood must not make us look all the time */
 
-/* Who is at the other end: an IPv4 address, the /64 that one IPv6 host has, or a user of this machine. */
-struct peer_key {
-        uint8_t bytes[12];
-};
-
 struct gate_peer {
-        struct peer_key key;
+        struct rpc_gate_key key;
         unsigned connections;
         UT_hash_handle hh;
 };
@@ -90,7 +85,7 @@ uint64_t rpc_gate_refused(void)
 
 /* ---- who it is ---- */
 
-static void key_of(int fd, struct peer_key *ret)
+void rpc_gate_key_of(int fd, struct rpc_gate_key *ret)
 {
         union {
                 struct sockaddr sa;
@@ -128,7 +123,7 @@ static uint64_t cookie_of(int fd)
 
 /* ---- counting ---- */
 
-static struct gate_peer *find_peer_locked(const struct peer_key *key) TSA_REQUIRES(gate.lock)
+static struct gate_peer *find_peer_locked(const struct rpc_gate_key *key) TSA_REQUIRES(gate.lock)
 {
         struct gate_peer *peer;
 
@@ -187,11 +182,11 @@ static bool enter_locked(int fd) TSA_REQUIRES(gate.lock)
 {
         struct slot *slot = &gate.slots[fd];
         struct gate_peer *peer;
-        struct peer_key key;
+        struct rpc_gate_key key;
 
         if (slot->peer)
                 vacate_locked(slot);
-        key_of(fd, &key);
+        rpc_gate_key_of(fd, &key);
         peer = find_peer_locked(&key);
         if (!peer)
                 return false;

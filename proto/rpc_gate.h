@@ -1,5 +1,5 @@
 /*
- * How many connections this process takes.
+ * How many connections this process takes, and from whom one comes.
  */
 #pragma once
 
@@ -20,3 +20,11 @@ int rpc_gate_open(const struct rpc_gate_limits *limits);
 
 /** How many have been closed so. (Linked with this, getpeername(2) names the other end of a unix socket after its user, whatever it calls itself: "user-1000".) */
 uint64_t rpc_gate_refused(void);
+
+/** Who is at the other end: an IPv4 address, the /64 that one IPv6 host has, or a user of this machine. The same bytes, the same peer. */
+struct rpc_gate_key {
+        uint8_t bytes[12];
+};
+
+/** Who is at the other end of FD, a connection. All who are gone already are one. */
+void rpc_gate_key_of(int fd, struct rpc_gate_key *ret);

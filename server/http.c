@@ -7,17 +7,19 @@
 #include <microhttpd.h>
 
 #include "server/gauges.h"
+#include "server/http_connections.h"
 #include "server/metrics.h"
 #include "server/page.h"
 #include "server/status.h"
 
-#define CONNECTIONS_MAX 16
-#define TIMEOUT_SEC     10
+#define SOCKETS_MAX (2 * HTTP_CONNECTIONS_MAX) /* with those that were ended and are not closed yet */
+#define TIMEOUT_SEC 10                         /* of silence */
 
 struct http {
         struct MHD_Daemon *daemon;
-        const struct master *master;  /* borrowed */
-        const struct rpc_server *rpc; /* borrowed */
+        const struct master *master;         /* borrowed */
+        const struct rpc_server *rpc;        /* borrowed */
+        struct http_connections connections; /* owned by MHD's thread */
 };
 
 /* An answer: the type of what is in TEXT, and its code. */
@@ -143,6 +145,18 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *connection, cons
         return result;
 }
 
+static void note_connection(void *arg, struct MHD_Connection *connection, void **context,
+                            enum MHD_ConnectionNotificationCode what)
+{
+        struct http *http = arg;
+        int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+
+        if (what == MHD_CONNECTION_NOTIFY_STARTED)
+                http_connections_add(&http->connections, fd);
+        else
+                http_connections_remove(&http->connections, fd);
+}
+
 /* ---- the listener ---- */
 
 /* Splits ADDRESS and looks it up; never a name service. */
@@ -170,6 +184,7 @@ static int parse_address(const char *address, struct addrinfo **ret)
         return getaddrinfo(host, colon + 1, &hints, ret) == 0 ? 0 : -EINVAL;
 }
 
+/* As many as can may wait: each is let in, and if a short queue were full of a flood, others would not get into it. */
 static int open_socket(const char *address)
 {
         _cleanup_close_ int fd = -1;
@@ -180,7 +195,7 @@ static int open_socket(const char *address)
                 return r;
         fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-            bind(fd, info->ai_addr, info->ai_addrlen) < 0 || listen(fd, CONNECTIONS_MAX) < 0)
+            bind(fd, info->ai_addr, info->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0)
                 r = -errno;
         freeaddrinfo(info);
         return r < 0 ? r : take_fd(&fd);
@@ -217,7 +232,8 @@ int http_start(const char *address, const struct master *master, const struct rp
         http->daemon =
                 MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
                                  handle, http, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-                                 CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_SEC, MHD_OPTION_END);
+                                 SOCKETS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_SEC,
+                                 MHD_OPTION_NOTIFY_CONNECTION, note_connection, http, MHD_OPTION_END);
         if (!http->daemon) {
                 close(fd);
                 free(http);

@@ -5,10 +5,12 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import grpc
 
@@ -22,6 +24,9 @@ HEALTH = "/grpc.health.v1.Health/"
 SERVICES = ("", "grpc.SyncService", "fsyncfs.v1.Workspace")
 Status = health.HealthCheckResponse
 PAGES = ("/", "/status.json", "/metrics", "/healthz", "/readyz")
+HOME, FLOODER = "127.0.0.1", "127.0.0.2"
+CONNECTIONS = 16  # that the listener has
+ASKS = b"GET /metrics HTTP/1.1\r\nHost: master\r\n"
 
 
 def fetch(server, path, method="GET"):
@@ -117,10 +122,10 @@ def bounded(w):
     wait_until(lambda: server.status()["mounts"]["count"] == 0, "their end")
 
 
-def hold(*messages):
+def hold(*messages, seconds=60):
     """These, and the stream stays open until the call is cancelled."""
     yield from messages
-    threading.Event().wait(60)
+    threading.Event().wait(seconds)
 
 
 @case("warnings and errors of the log are shown and counted")
@@ -226,6 +231,115 @@ def named(w):
     shutil.copy(SOURCE / "tests/alerts/alerts_test.yml", w.dir)
     run_ok(["promtool", "check", "rules", "alerts.yml"], cwd=w.dir)
     run_ok(["promtool", "test", "rules", "alerts_test.yml"], cwd=w.dir)
+
+
+class Crowd:
+    """64 connections of FLOODER's that say FIRST, and then, now and then, THEN, and read a little, so that none is silent. LASTING: who is ended comes again."""
+
+    def __init__(self, server, first, then=b"", lasting=False):
+        self._address, self._first, self._then, self._lasting = (HOME, server.metrics_port), first, then, lasting
+        self._left = threading.Event()
+        self._begun = {self._come(): False for _ in range(4 * CONNECTIONS)}
+        self._thread = threading.Thread(target=self._run)
+        self.ended = 0
+
+    def _come(self):
+        """One that takes little at a time, and does not wait until it is let in."""
+        comer = socket.socket()
+        comer.setblocking(False)
+        comer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        comer.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        comer.bind((FLOODER, 0))
+        comer.connect_ex(self._address)
+        return comer
+
+    def _lives(self, one):
+        try:
+            one.sendall(self._then if self._begun[one] else self._first)
+            self._begun[one] = True
+            return one.recv(256) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def _run(self):
+        while not self._left.wait(0.1):
+            for one in [one for one in self._begun if not self._lives(one)][:8]:
+                one.close()
+                del self._begun[one]
+                self.ended += 1
+                if self._lasting:
+                    self._begun[self._come()] = False
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._left.set()
+        self._thread.join()
+        for one in self._begun:
+            one.close()
+
+
+def taken(server):
+    """How many connections the listener has a descriptor for."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(local.endswith(f":{server.metrics_port:04X}") and state != "0A" and inode != "0"  # nobody's, or it listens
+               for _, local, _, state, _, _, _, _, _, inode, *_ in rows)
+
+
+def come(server, source):
+    """A connection that has not finished its request."""
+    connection = socket.create_connection((HOME, server.metrics_port), WAIT_SEC, (source, 0))
+    connection.sendall(ASKS + b"X: ")
+    return connection
+
+
+def go(connection):
+    """It has, is answered, and ends."""
+    connection.sendall(b"\r\n\r\n")
+    with connection, connection.makefile("rb") as reply:
+        text = reply.read()
+    check(text.startswith(b"HTTP/1.1 200") and b"fsyncfs_ready " in text, f"/metrics is {text[:200]}")
+
+
+def bears_crowds(server, first, then=b""):
+    """Everybody is answered beside a crowd, and who comes from elsewhere is not ended for one of the crowd."""
+    with Crowd(server, first, then):
+        wait_until(lambda: taken(server) >= CONNECTIONS, "a listener that is full")
+        for source in (HOME, FLOODER):
+            for _ in range(50):
+                go(come(server, source))
+    with Crowd(server, first, then, lasting=True) as crowd:
+        patient = come(server, HOME)
+        for _ in range(50):
+            ended = crowd.ended
+            go(come(server, HOME))
+            wait_until(lambda: crowd.ended > ended, "the end of another one of the crowd")
+            patient.sendall(b"x")
+        go(patient)
+    wait_until(lambda: taken(server) == 0, "the end of all connections")
+
+
+@case("connections that never finish their request are ended for others; whoever comes from elsewhere is answered, and stays")
+def slow_askers(w):
+    bears_crowds(prepare(w), ASKS + b"X: ", b"x")
+
+
+@case("connections that hardly read are, too")
+def slow_readers(w):
+    server, spider = prepare(w), "&" * 255  # five times as long in the page
+    (w.root / spider).mkdir()
+    client = hostile_worker.Client(f"127.0.0.1:{server.port}")
+    presence = hostile_worker.workspace.Presence(spider_id=spider, node_key="k", node_name="n").SerializeToString()
+    stream = client.channel.stream_stream(hostile_worker.ATTEND, request_serializer=None, response_deserializer=None)
+    calls = [stream(hold(presence, seconds=300), timeout=300) for _ in range(200)]
+    wait_until(lambda: len(fetch(server, "/")[2]) > 250_000, "a page that is too long for a socket's buffers")
+    bears_crowds(server, b"GET / HTTP/1.1\r\nHost: master\r\n\r\n")
+    for call in calls:
+        call.cancel()
 
 
 main()
