@@ -90,7 +90,7 @@ static void keep_list(const struct fetch_file *file)
 
 static void hash_run(struct pool_job *job)
 {
-        struct fetch_file *file = (struct fetch_file *)((char *)job - offsetof(struct fetch_file, job));
+        struct fetch_file *file = (struct fetch_file *)((char *)job - offsetof(struct fetch_file, job.job));
         struct fetch_files *files = file->files;
         const struct file_hash_asker asker = { .pool = files->master->pool,
                                                .unwanted = is_unwanted,
@@ -99,6 +99,7 @@ static void hash_run(struct pool_job *job)
 
         file->error = file_hash(file->fd, file->base, &asker, &file->found, &file->found_list);
         keep_list(file);
+        hashings_end(files->master->hashings, files->peer);
         if (!atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_HASHED)) {
                 close_file(file);
                 buffer_release(&file->found_list);
@@ -113,9 +114,10 @@ static void begin_hashing(struct fetch_files *files, struct fetch_file *file)
 {
         file->base = hash_base(file->id.algorithm);
         file->hashing = true;
-        file->job.run = hash_run;
+        file->job.job.run = hash_run;
+        file->job.peer = files->peer;
         files->hold(files);
-        pool_submit(files->master->pool, &file->job);
+        hashings_submit(files->master->hashings, &file->job);
 }
 
 /* True if no job has FILE in hand. */
@@ -137,12 +139,34 @@ static bool is_settled(struct fetch_file *file)
         return true;
 }
 
-/* Leaves FILE, which is being hashed, to its job. False: that has ended meanwhile. */
+/* FILE, which waited to be hashed, is not. False: its job has begun, or is about to. */
+static bool withdraw(struct fetch_file *file)
+{
+        struct fetch_files *files = file->files;
+
+        if (!hashings_withdraw(files->master->hashings, &file->job))
+                return false;
+        file->error = -ECANCELED;
+        atomic_store(&file->phase, FETCH_FILE_HASHED);
+        files->let_go(files);
+        return true;
+}
+
+/* Leaves FILE, which is being hashed, to its job. False: there is none, or it has ended meanwhile. */
 static bool leave_to_job(struct fetch_file *file)
 {
         int phase = FETCH_FILE_HASHING;
 
-        return atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_UNWANTED);
+        return !withdraw(file) && atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_UNWANTED);
+}
+
+void fetch_files_withdraw(struct fetch_files *files)
+{
+        struct fetch_file *file;
+
+        DL_FOREACH (files->list, file)
+                if (file->hashing)
+                        (void)withdraw(file);
 }
 
 /* ---- letting go ---- */

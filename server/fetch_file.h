@@ -10,13 +10,14 @@
 
 #include "server/fetch_queue.h"
 #include "server/filehash.h"
+#include "server/hashings.h"
 #include "server/master.h"
 
 #define FETCH_FILES_MAX 16 /* open at a time, for one call */
 
 /* Of a job that hashes a file. */
 enum fetch_file_phase {
-        FETCH_FILE_HASHING,  /* queued or under way */
+        FETCH_FILE_HASHING,  /* waits for its turn, or is under way */
         FETCH_FILE_UNWANTED, /* so, but in vain: it closes the file when it ends */
         FETCH_FILE_HASHED,   /* ended */
 };
@@ -40,7 +41,7 @@ struct fetch_file {
         size_t spare_bytes; /* charged as RPC_SPARE_LISTS, after that */
 
         /* The job's, until its phase is FETCH_FILE_HASHED. */
-        struct pool_job job;
+        struct hashing job;
         enum hash_algorithm base; /* by which it hashes */
         int error;
         struct file_state found;
@@ -72,6 +73,9 @@ int fetch_files_attach(struct fetch_files *files, int folder, struct fetch_item 
 
 /** ITEM needs its file no more; it may have none. */
 void fetch_files_detach(struct fetch_files *files, struct fetch_item *item);
+
+/** Nobody wants any of them any more: those that wait to be hashed are not. */
+void fetch_files_withdraw(struct fetch_files *files);
 
 /** No job may be left. */
 void fetch_files_release(struct fetch_files *files);

@@ -19,6 +19,17 @@ struct fetch_source {
         char spider[];
 };
 
+static void source_unref(struct fetch_source *source)
+{
+        if (atomic_fetch_sub(&source->refs, 1) != 1)
+                return;
+        fetch_queue_free(source->queue);
+        fetch_files_release(&source->files);
+        rpc_call_unref(source->call);
+        free(source->peer);
+        free(source);
+}
+
 static void source_ref_for_job(struct fetch_files *files)
 {
         struct fetch_source *source =
@@ -34,7 +45,7 @@ static void job_ended(struct fetch_files *files)
 
         fetch_queue_release_all(source->queue);
         rpc_call_wake(source->call);
-        fetch_source_unref(source);
+        source_unref(source);
 }
 
 int fetch_source_new(struct master *master, struct rpc_call *call, const char *spider,
@@ -75,13 +86,10 @@ void fetch_source_close(struct fetch_source *source)
 
 void fetch_source_unref(struct fetch_source *source)
 {
-        if (!source || atomic_fetch_sub(&source->refs, 1) != 1)
+        if (!source)
                 return;
-        fetch_queue_free(source->queue);
-        fetch_files_release(&source->files);
-        rpc_call_unref(source->call);
-        free(source->peer);
-        free(source);
+        fetch_files_withdraw(&source->files);
+        source_unref(source);
 }
 
 const char *fetch_source_spider(const struct fetch_source *source)

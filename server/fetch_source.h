@@ -35,7 +35,7 @@ int fetch_source_new(struct master *master, struct rpc_call *call, const char *s
 /** The call is over: whatever is still under way for it ends soon, and a message is left as it is. Any thread. */
 void fetch_source_close(struct fetch_source *source);
 
-/** NULL is fine. */
+/** No message may be being filled any more. What is being hashed is left to that; what waits to be is not hashed. NULL is fine. */
 void fetch_source_unref(struct fetch_source *source);
 
 /** Borrowed. */

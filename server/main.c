@@ -91,6 +91,7 @@ static int open_versions(struct server *s)
         if (r >= 0)
                 r = stock_views_new(&(struct stock_views_options){ .root = m->root,
                                                                    .pool = m->pool,
+                                                                   .hashings = m->hashings,
                                                                    .versions = m->versions,
                                                                    .dir = s->index.path.data },
                                     &m->stock);
@@ -128,6 +129,8 @@ static int open_master(struct server *s)
         r = pool_new(0, &m->pool);
         if (r >= 0)
                 r = pool_new(0, &m->readers);
+        if (r >= 0)
+                r = hashings_new(m->pool, &m->hashings);
         if (r >= 0)
                 r = parked_new(&m->parked);
         if (r >= 0)
@@ -301,6 +304,7 @@ static void server_release(struct server *s)
         parked_free(m->parked);
         pool_free(m->readers);
         pool_free(m->pool);
+        hashings_free(m->hashings);
         watches_free(m->watches);
         learned_free(m->learned);
         spools_free(m->spools);

@@ -33,8 +33,11 @@ static void observe(void *service, const char *method, enum rpc_code code, int64
         metrics_observe_rpc(method, code, duration_ns);
 }
 
-/* What peers may hold, DESCRIPTORS being the limit of open files: connections have most of them (main.c), files have half of the rest. */
-static void set_shares(struct rpc_share *shares, unsigned descriptors)
+/*
+ * What peers may hold. DESCRIPTORS is the limit of open files: connections have most of them (main.c), files have half of the rest. One of the pool's THREADS
+ * is left for walks and listings, and no peer may have all of the others.
+ */
+static void set_shares(struct rpc_share *shares, unsigned descriptors, unsigned threads)
 {
         size_t files = MAX(descriptors / 8, FILES_LEAST);
 
@@ -42,6 +45,7 @@ static void set_shares(struct rpc_share *shares, unsigned descriptors)
         shares[RPC_WANTS] = (struct rpc_share){ .peer = WANTS_BYTES / PEERS_WORTH, .all = WANTS_BYTES };
         shares[RPC_LISTS] = (struct rpc_share){ .peer = LISTS_BYTES / PEERS_WORTH, .all = LISTS_BYTES };
         shares[RPC_SPARE_LISTS] = shares[RPC_LISTS];
+        shares[RPC_HASHINGS] = (struct rpc_share){ .peer = threads / 2, .all = threads - 1 };
 }
 
 void master_rpc_options(struct master *master, unsigned descriptors, struct rpc_server_options *ret)
@@ -54,5 +58,5 @@ void master_rpc_options(struct master *master, unsigned descriptors, struct rpc_
                 .guard_context = master->tokens,
                 .observe = observe,
         };
-        set_shares(ret->limits.shares, descriptors);
+        set_shares(ret->limits.shares, descriptors, pool_threads(master->pool));
 }

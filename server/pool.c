@@ -69,7 +69,7 @@ int pool_new(unsigned threads, struct pool **ret)
         if (!pool)
                 return -ENOMEM;
         if (threads == 0)
-                threads = cores > 0 ? (unsigned)cores * 2 : 2;
+                threads = cores > 0 ? MAX((unsigned)cores * 2, POOL_THREADS_MIN) : POOL_THREADS_MIN;
         threads = MIN(threads, POOL_THREADS_MAX);
         mutex_init(&pool->lock);
         condition_init(&pool->work);
@@ -83,6 +83,11 @@ int pool_new(unsigned threads, struct pool **ret)
         }
         *ret = pool;
         return 0;
+}
+
+unsigned pool_threads(const struct pool *pool)
+{
+        return pool->n_threads;
 }
 
 void pool_free(struct pool *pool)

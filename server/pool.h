@@ -10,6 +10,9 @@
 
 #include "base/util.h"
 
+/** So that one peer's share of what takes long is not all of it, and that is not all there is (server/hashings.h). */
+#define POOL_THREADS_MIN 3
+
 struct pool;
 
 /** Embedded in what the job is about. `run` owns the job: it may free it. */
@@ -18,8 +21,10 @@ struct pool_job {
         void (*run)(struct pool_job *job);
 };
 
-/** Starts the threads (0: as many as suit the machine, at most 4). -ENOMEM, -EAGAIN. */
+/** Starts the threads (0: as many as suit the machine, POOL_THREADS_MIN at least and 4 at most). -ENOMEM, -EAGAIN. */
 int pool_new(unsigned threads, struct pool **ret);
+
+unsigned pool_threads(const struct pool *pool);
 
 /** Has every job that is still queued run, ends the threads, frees. NULL is fine. */
 void pool_free(struct pool *pool);

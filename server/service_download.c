@@ -12,6 +12,7 @@
 #include "proto/wire.h"
 #include "server/content.h"
 #include "server/filehash.h"
+#include "server/hashings.h"
 #include "server/master.h"
 #include "server/metrics.h"
 #include "server/reply.h"
@@ -41,7 +42,7 @@ struct download {
         struct parked_call parked_call;
         struct stat st; /* when the file was opened, or found to hold `expected` */
 
-        struct pool_job job;
+        struct hashing job;
         atomic_bool closed; /* the call is over: the job is in vain */
         atomic_bool answered;
         int error;
@@ -299,12 +300,13 @@ static void keep_found(struct download *d)
 
 static void hash_run(struct pool_job *job)
 {
-        struct download *d = (struct download *)((char *)job - offsetof(struct download, job));
+        struct download *d = (struct download *)((char *)job - offsetof(struct download, job.job));
         const struct file_hash_asker asker = { .pool = d->master->pool, .unwanted = is_unwanted, .arg = d };
 
         d->error = file_hash(d->fd, hash_base(d->expected.algorithm), &asker, &d->hashed, &d->list);
         if (d->error >= 0)
                 keep_found(d);
+        hashings_end(d->master->hashings, d->job.peer);
         atomic_store(&d->answered, true);
         rpc_call_wake(d->call);
         download_unref(d);
@@ -328,8 +330,9 @@ static void take_answer(struct download *d)
 static void begin_hashing(struct download *d)
 {
         atomic_fetch_add(&d->refs, 1);
-        d->job.run = hash_run;
-        pool_submit(d->master->pool, &d->job);
+        d->job.job.run = hash_run;
+        d->job.peer = rpc_call_account(d->call);
+        hashings_submit(d->master->hashings, &d->job);
 }
 
 static void check_content(struct download *d)
@@ -498,6 +501,8 @@ static void download_closed(struct rpc_call *call, void *state)
 
         atomic_store(&d->closed, true);
         park(d, false);
+        if (hashings_withdraw(d->master->hashings, &d->job))
+                download_unref(d); /* for the job, which is not run */
         download_unref(d);
 }
 

@@ -38,6 +38,7 @@ static void view_free(struct stock_view *view)
         tree_view_put(view->tree);
         if (view->fd >= 0)
                 close(view->fd);
+        rpc_peer_unref(view->job.peer);
         free(view->spider);
         free(view->path);
         free(view);
@@ -56,12 +57,13 @@ static void unlink_locked(struct stock_views *views, struct stock_view *view) TS
 
 static void build_run(struct pool_job *job)
 {
-        struct stock_view *view = (struct stock_view *)((char *)job - offsetof(struct stock_view, job));
+        struct stock_view *view = (struct stock_view *)((char *)job - offsetof(struct stock_view, job.job));
         struct stock_views *views = view->owner;
         struct stock_request *waiting;
         int r = stock_build(view);
 
         tree_view_put(TAKE_PTR(view->tree));
+        hashings_end(views->options.hashings, view->job.peer);
         mutex_lock(&views->lock);
         waiting = TAKE_PTR(view->waiting);
         view->ready = true;
@@ -87,7 +89,7 @@ static struct stock_view *view_new(struct stock_views *views, const char *spider
 
         if (!view)
                 return NULL;
-        view->job.run = build_run;
+        view->job.job.run = build_run;
         view->owner = views;
         view->fd = -1;
         view->revision = tree_view_version(tree)->revision;
@@ -124,9 +126,10 @@ int stock_views_get(struct stock_views *views, const char *spider, const char *p
                 view = view_new(views, spider, path, tree);
                 if (view) {
                         tree = NULL;
+                        view->job.peer = rpc_peer_ref(request->peer);
                         view->next = views->list;
                         views->list = view;
-                        pool_submit(views->options.pool, &view->job);
+                        hashings_submit(views->options.hashings, &view->job);
                 }
         }
         ready = view && view->ready;

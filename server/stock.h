@@ -1,10 +1,11 @@
 /*
  * A workspace as stock Crawlab workers know it: files with MD5 hashes, in which a symbolic link to a file within the workspace is that
- * file. A view is made once for a version, by a job of the pool, into a file without a name, and shared by all who ask while anybody
- * still uses it: nothing of it is held in memory. Thread-safe, but for the reader.
+ * file. A view is made once for a version, by a job of the pool that is charged to who asked first (server/hashings.h), into a file without a name, and shared by
+ * all who ask while anybody still uses it: nothing of it is held in memory. Thread-safe, but for the reader.
  */
 #pragma once
 
+#include "server/hashings.h"
 #include "server/pool.h"
 #include "server/versions.h"
 #include "server/workspace.h"
@@ -15,6 +16,7 @@ struct stock_view;
 struct stock_views_options {
         const struct workspace_root *root; /* all borrowed */
         struct pool *pool;
+        struct hashings *hashings; /* of that */
         struct versions *versions;
         const char *dir; /* where the files without a name lie; copied */
 };
@@ -28,6 +30,7 @@ void stock_views_free(struct stock_views *views);
 /** Embedded in the asker's state, which lives until `done`. */
 struct stock_request {
         struct stock_request *next; /* owned by stock.c meanwhile */
+        struct rpc_peer *peer;      /* who asks; borrowed */
         /* Once, from a thread of the pool or from within stock_views_get. 0 with a reference to a view; otherwise NULL: errors of
          * workspace_open_folder (-ENOENT, -ENOTDIR: no such folder in this version), -ENOMEM, -ENOSPC, -EIO, -ECANCELED. Must not
          * block for long. */

@@ -18,7 +18,7 @@ struct stock_record {
 
 /* One view, from the first request for it until the last user has put it back. */
 struct stock_view {
-        struct pool_job job;
+        struct hashing job; /* its peer is a reference */
         struct stock_views *owner;
         char *spider, *path; /* owned */
         uint64_t revision;

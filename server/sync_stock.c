@@ -78,6 +78,7 @@ void sync_stock_answered(struct sync_call *s)
                 r = make_folder(s);
         if (r >= 0) {
                 s->stock_request.done = view_done;
+                s->stock_request.peer = rpc_call_account(s->call);
                 s->stock_pending = true;
                 sync_call_ref(s);
                 r = stock_views_get(s->master->stock, request->spider, request->path,

@@ -1,5 +1,6 @@
 """A flood costs the flooder only: connections, calls, metadata, silence, and what there are no descriptors for."""
 
+import hashlib
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ FLOODER = "127.0.0.2"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 DESCRIPTORS = 256
 SHARE = DESCRIPTORS // 8 // 4  # of open files, for one peer
+PEER_THREADS = min(max(2 * os.sysconf("SC_NPROCESSORS_ONLN"), 3), 4) // 2  # that hash for one peer
 
 
 def prepare(w, options=(), prefix=()):
@@ -184,19 +186,19 @@ class Flood:
         self.end = threading.Event()
         self.calls = []
 
-    def fetch(self, wants):
+    def fetch(self, wants, spider="spider"):
         """A stream that wants WANTS, a list a message; it is half closed with the flood's end."""
         def say():
             for some in wants:
-                yield workspace.FetchRequest(spider_id="spider", wants=some).SerializeToString()
+                yield workspace.FetchRequest(spider_id=spider, wants=some).SerializeToString()
             self.end.wait()
         client = self.clients[len(self.calls) % len(self.clients)]
         call = client.channel.stream_stream(FETCH, request_serializer=None, response_deserializer=None)
         self.calls.append(call(say(), timeout=hostile_worker.DEADLINE_SEC * 15))
 
-    def download(self, path, **fields):
+    def download(self, path, spider="spider", **fields):
         client = self.clients[len(self.calls) % len(self.clients)]
-        self.calls.append(client.stream(DOWNLOAD, sync.FileDownloadRequest(spider_id="spider", path=path, fsyncfs_protocol=1, **fields)))
+        self.calls.append(client.stream(DOWNLOAD, sync.FileDownloadRequest(spider_id=spider, path=path, fsyncfs_protocol=1, **fields)))
 
     def __enter__(self):
         return self
@@ -289,6 +291,31 @@ def lists_of_downloads(w):
                 equal(client.download("spider", "f")[0], Code.OK, "a download without a list")
             wait_until(lambda: open_files(server, w.tree) == 1, f"one file open for lists of algorithm {algorithm}")
         wait_until(lambda: open_files(server, w.tree) == 0, "the end of the downloads")
+
+
+@case("files that have to be read before it is known what they hold are read by some threads only; another peer's listing, reads and hashes go on")
+def hash_flood(w):
+    server, files = prepare(w), large_files(w, 4)
+    holes = w.root / "holes"
+    holes.mkdir()
+    names = [f"hole{i}" for i in range(8)]
+    for name in names:
+        with open(holes / name, "wb") as f:
+            f.truncate(32 << 30)  # by SHA-256 and MD5 half a minute each, at the least
+    wants = [workspace.FetchWant(id=i, path=name, hash_algorithm=5, digest=bytes(32), size=32 << 30) for i, name in enumerate(names, 1)]
+    with Flood(w, 4) as flood:
+        for i in range(8):
+            flood.fetch([wants], spider="holes")
+            flood.download(names[i], spider="holes", hash_algorithm=2, digest=bytes(16))
+        wait_until(lambda: server.counter("fsyncfs_files_hashed_total") >= PEER_THREADS and open_files(server, holes) > PEER_THREADS, "the flood's hashing")
+        reads_everything(w, server, files, "during")
+        other = hostile_worker.Client(f"127.0.0.1:{server.port}")
+        content = files["large00"]  # nobody has asked for its MD5 yet
+        code, chunks = other.download("spider", "large00", hash_algorithm=2, digest=hashlib.md5(content).digest())
+        equal(code, Code.OK, "a download that needs the file to be hashed")
+        check(b"".join(c.data for c in chunks) == content, "what it brought")
+        check(not any(c.done() for c in flood.calls), "the flood has ended before it should")
+    wait_until(lambda: open_files(server, holes) == 0, "the end of the flood's open files")
 
 
 @case("wants take no more memory than one peer may have; the call that asks for more ends, another peer goes on")

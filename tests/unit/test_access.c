@@ -87,12 +87,30 @@ static enum rpc_code about_to_send(struct fixture *f, void *pass)
         return access_guard.allow(f->tokens, pass, "test", NULL, 0);
 }
 
+/* Not all threads hash, and not all that do for one peer, however small the machine. */
+static void test_threads(void **state)
+{
+        for (unsigned threads = 0; threads <= 4; threads += threads == 0 ? POOL_THREADS_MIN : 1) {
+                struct master master = { 0 };
+                struct rpc_server_options options;
+                struct rpc_share share;
+
+                assert_int_equal(pool_new(threads, &master.pool), 0);
+                master_rpc_options(&master, 1024, &options);
+                share = options.limits.shares[RPC_HASHINGS];
+                assert_true(share.peer > 0 && share.peer < share.all);
+                assert_int_equal(share.all, pool_threads(master.pool) - 1);
+                pool_free(master.pool);
+        }
+}
+
 /* What the server serves is what the .proto files describe, every request but the greeting names a spider, and none but the health service is open. */
 static void test_methods(void **state)
 {
         struct master master = { 0 };
         struct rpc_server_options options;
 
+        assert_int_equal(pool_new(0, &master.pool), 0);
         master_rpc_options(&master, 1024, &options);
         assert_null(options.guard);
         assert_true(options.n_methods >= 9);
@@ -113,6 +131,7 @@ static void test_methods(void **state)
         assert_int_equal(access_spider_field("/grpc.SyncService/"), -ENOENT);
         assert_int_equal(access_spider_field("/grpc.SyncService/StreamFileScanX"), -ENOENT);
         assert_int_equal(access_spider_field("/grpc.SyncServiceX/StreamFileScan"), -ENOENT);
+        pool_free(master.pool);
 }
 
 static void test_admit(void **state)
@@ -226,7 +245,11 @@ static void test_reload_of_many(void **state)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_methods), TEST(test_admit), TEST(test_requests), TEST(test_reload),
+        cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_threads),
+        TEST(test_admit),
+        TEST(test_requests),
+        TEST(test_reload),
         TEST(test_reload_of_many),
 };
 

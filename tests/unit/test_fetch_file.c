@@ -3,33 +3,39 @@
 
 #include "base/pieces.h"
 #include "server/content.h"
+#include "server/hashings.h"
 #include "server/tree_db.h"
 #include "tests/unit/scan_fixture.h"
 
 #define SIZE      ((size_t)3 * PIECE_BYTES + 1000)
-#define FILES_MAX FETCH_FILES_MAX /* of one peer */
-#define LISTS_MAX ((size_t)4096)
-#define ENDLESS   ((off_t)4 << 40) /* bytes of a hole: reading it would take many minutes */
+#define FILES_MAX FETCH_FILES_MAX    /* of one peer */
+#define LISTS_MAX ((size_t)16 << 30) /* those of some endless files */
+#define ENDLESS   ((off_t)4 << 40)   /* bytes of a hole: reading it would take many minutes */
+
+/* Of the pool's four threads. */
+#define HASHINGS_MAX ((size_t)2) /* of one peer */
+#define HASHINGS_ALL ((size_t)3)
+
+#define DEADLINE_MS 60000
 
 struct files_fixture {
         struct fixture base;
         struct master master;
+        struct hashings *hashings;
         struct fetch_files files;
         struct rpc_peers *peers;
-        struct rpc_peer *peer;
+        struct rpc_peer *peer, *other_peer;
+        struct fetch_files second, others; /* further calls: of `peer`, and of `other_peer` */
         struct mutex lock;
         struct condition ended;
         unsigned jobs TSA_GUARDED(lock);
 };
 
-static struct files_fixture *of(struct fetch_files *files)
-{
-        return (struct files_fixture *)((char *)files - offsetof(struct files_fixture, files));
-}
+static struct files_fixture *present;
 
 static void hold(struct fetch_files *files)
 {
-        struct files_fixture *f = of(files);
+        struct files_fixture *f = present;
 
         mutex_lock(&f->lock);
         f->jobs++;
@@ -38,11 +44,11 @@ static void hold(struct fetch_files *files)
 
 static void let_go(struct fetch_files *files)
 {
-        struct files_fixture *f = of(files);
+        struct files_fixture *f = present;
 
         mutex_lock(&f->lock);
         f->jobs--;
-        condition_signal(&f->ended);
+        condition_broadcast(&f->ended);
         mutex_unlock(&f->lock);
 }
 
@@ -54,12 +60,20 @@ static void wait_for_jobs(struct files_fixture *f)
         mutex_unlock(&f->lock);
 }
 
+static struct fetch_files call_of(struct files_fixture *f, struct rpc_peer *peer)
+{
+        return (struct fetch_files){
+                .master = &f->master, .spider = "sp", .peer = peer, .hold = hold, .let_go = let_go
+        };
+}
+
 static int set_up(void **state)
 {
         struct files_fixture *f = calloc(1, sizeof(*f));
         char dir[96];
 
         assert_non_null(f);
+        present = f;
         fixture_folder(&f->base, "test_fetch_file");
         snprintf(dir, sizeof(dir), "%s/index", f->base.dir);
         assert_int_equal(versions_new(&(struct versions_options){ .root = f->base.root,
@@ -71,19 +85,25 @@ static int set_up(void **state)
                          0);
         mutex_init(&f->lock);
         condition_init(&f->ended);
-        f->master =
-                (struct master){ .root = f->base.root, .pool = f->base.pool, .versions = f->base.versions };
+        assert_int_equal(hashings_new(f->base.pool, &f->hashings), 0);
+        f->master = (struct master){ .root = f->base.root,
+                                     .pool = f->base.pool,
+                                     .hashings = f->hashings,
+                                     .versions = f->base.versions };
         f->peers = rpc_peers_new((const struct rpc_share[RPC_SCARCE_N]){
                 [RPC_FILES] = { .peer = FILES_MAX, .all = 100 },
                 [RPC_LISTS] = { .peer = LISTS_MAX, .all = 100 * LISTS_MAX },
                 [RPC_SPARE_LISTS] = { .peer = LISTS_MAX, .all = 100 * LISTS_MAX },
+                [RPC_HASHINGS] = { .peer = HASHINGS_MAX, .all = HASHINGS_ALL },
         });
         assert_non_null(f->peers);
         f->peer = rpc_peer_get(f->peers, "ipv4:192.0.2.1:1");
         assert_non_null(f->peer);
-        f->files = (struct fetch_files){
-                .master = &f->master, .spider = "sp", .peer = f->peer, .hold = hold, .let_go = let_go
-        };
+        f->other_peer = rpc_peer_get(f->peers, "ipv4:192.0.2.2:1");
+        assert_non_null(f->other_peer);
+        f->files = call_of(f, f->peer);
+        f->second = call_of(f, f->peer);
+        f->others = call_of(f, f->other_peer);
         *state = f;
         return 0;
 }
@@ -91,15 +111,25 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
         struct files_fixture *f = *state;
+        struct fetch_files *calls[] = { &f->files, &f->second, &f->others };
 
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+                atomic_store(&calls[i]->closed, true);
+                fetch_files_withdraw(calls[i]);
+        }
         wait_for_jobs(f);
-        fetch_files_release(&f->files);
-        for (enum rpc_scarce what = 0; what < RPC_SCARCE_N; what++)
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                fetch_files_release(calls[i]);
+        for (enum rpc_scarce what = 0; what < RPC_SCARCE_N; what++) {
                 assert_int_equal(rpc_peer_charged(f->peer, what), 0);
+                assert_int_equal(rpc_peer_charged(f->other_peer, what), 0);
+        }
         rpc_peer_unref(f->peer);
+        rpc_peer_unref(f->other_peer);
         rpc_peers_free(f->peers);
         versions_stop(f->base.versions);
         pool_free(f->base.pool);
+        hashings_free(f->hashings);
         versions_free(f->base.versions);
         condition_release(&f->ended);
         mutex_release(&f->lock);
@@ -183,11 +213,16 @@ static struct fetch_item *want(const char *path, const struct content_id *id, ui
         return item;
 }
 
-static int attach(struct files_fixture *f, struct fetch_item *item)
+static int attach_to(struct fetch_files *files, struct fetch_item *item)
 {
         const char *why;
 
-        return fetch_files_attach(&f->files, f->base.top, item, &why);
+        return fetch_files_attach(files, present->base.top, item, &why);
+}
+
+static int attach(struct files_fixture *f, struct fetch_item *item)
+{
+        return attach_to(&f->files, item);
 }
 
 /* As attach, once a job has hashed the file. It may have done so before we look. */
@@ -475,6 +510,23 @@ static void wait_until_read(uint64_t before)
                 usleep(1000);
 }
 
+static void wait_until_hashed(uint64_t number)
+{
+        for (int i = 0; hashed() < number && i < DEADLINE_MS; i++)
+                usleep(1000);
+        assert_int_equal(hashed(), number);
+}
+
+/* What a job of FILES' is to bring for ITEM: it, or what is wrong with it. */
+static int attach_in_time(struct fetch_files *files, struct fetch_item *item)
+{
+        int r = FETCH_FILES_WAIT;
+
+        for (int i = 0; (r = attach_to(files, item)) == FETCH_FILES_WAIT && i < DEADLINE_MS; i++)
+                usleep(1000);
+        return r;
+}
+
 static void test_cancelled(void **state)
 {
         struct files_fixture *f = *state;
@@ -513,6 +565,111 @@ static void test_call_closed(void **state)
         wait_for_jobs(f);
         assert_int_equal(attach(f, item), -ECANCELED);
         done(f, item);
+}
+
+/* Wants of one peer's calls that need more hashing than it may have: what is beyond that waits, other peers' wants do not. */
+static void test_share_of_hashing(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id none = { .algorithm = HASH_XXH3_PIECES }, id;
+        struct fetch_item *endless[5], *theirs, *own;
+        const uint64_t before = hashed();
+        char name[8];
+
+        id = write_large(f, "a", 1);
+        for (size_t i = 0; i < ARRAY_SIZE(endless); i++) {
+                snprintf(name, sizeof(name), "%zu", i);
+                write_endless(f, name);
+                endless[i] = want(name, &none, (uint64_t)ENDLESS);
+                assert_int_equal(attach_to(i % 2 == 0 ? &f->files : &f->second, endless[i]),
+                                 FETCH_FILES_WAIT);
+                assert_non_null(endless[i]->file);
+        }
+        own = want("a", &id, SIZE);
+        assert_int_equal(attach_to(&f->second, own), FETCH_FILES_WAIT);
+        assert_int_equal(rpc_peer_charged(f->peer, RPC_HASHINGS), HASHINGS_MAX);
+        wait_until_hashed(before + HASHINGS_MAX);
+
+        theirs = want("a", &id, SIZE);
+        assert_int_equal(attach_in_time(&f->others, theirs), FETCH_FILES_OK);
+        check_served(theirs);
+        fetch_files_detach(&f->others, theirs);
+        free(theirs);
+        assert_int_equal(hashed(), before + HASHINGS_MAX + 1);
+        assert_int_equal(attach_to(&f->second, own), FETCH_FILES_WAIT);
+
+        for (size_t i = 0; i < ARRAY_SIZE(endless); i++) {
+                if (i + HASHINGS_MAX <= ARRAY_SIZE(endless)) /* the next ones have begun */
+                        wait_until_hashed(before + HASHINGS_MAX + 1 + i);
+                assert_true(rpc_peer_charged(f->peer, RPC_HASHINGS) <= HASHINGS_MAX);
+                fetch_files_detach(i % 2 == 0 ? &f->files : &f->second, endless[i]);
+                free(endless[i]);
+        }
+        assert_int_equal(attach_in_time(&f->second, own), FETCH_FILES_OK);
+        check_served(own);
+        fetch_files_detach(&f->second, own);
+        free(own);
+}
+
+/* Nobody waits any more for what waits to be hashed: it is let go at once, whatever is being hashed meanwhile. */
+static void test_cancelled_in_line(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id none = { .algorithm = HASH_XXH3_PIECES };
+        struct fetch_item *items[HASHINGS_MAX], *last, *other;
+        const uint64_t before = hashed();
+        char name[8];
+
+        for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
+                snprintf(name, sizeof(name), "%zu", i);
+                write_endless(f, name);
+                items[i] = want(name, &none, (uint64_t)ENDLESS);
+                assert_int_equal(attach(f, items[i]), FETCH_FILES_WAIT);
+        }
+        wait_until_hashed(before + HASHINGS_MAX);
+        write_endless(f, "last");
+        last = want("last", &none, (uint64_t)ENDLESS);
+        other = want("last", &none, (uint64_t)ENDLESS);
+        assert_int_equal(attach(f, last), FETCH_FILES_WAIT);
+        assert_int_equal(attach(f, other), FETCH_FILES_WAIT);
+        assert_null(other->file);
+        assert_true(is_open(f, "last"));
+        done(f, last);
+        assert_false(is_open(f, "last"));
+        assert_int_equal(attach(f, other), FETCH_FILES_WAIT);
+        assert_non_null(other->file);
+        done(f, other);
+        assert_int_equal(rpc_peer_charged(f->peer, RPC_FILES), HASHINGS_MAX);
+        for (size_t i = 0; i < ARRAY_SIZE(items); i++)
+                done(f, items[i]);
+        wait_for_jobs(f);
+        assert_int_equal(hashed(), before + HASHINGS_MAX);
+}
+
+static void test_call_closed_in_line(void **state)
+{
+        struct files_fixture *f = *state;
+        struct content_id none = { .algorithm = HASH_XXH3_PIECES };
+        struct fetch_item *items[HASHINGS_MAX + 2];
+        const uint64_t before = hashed();
+        char name[8];
+
+        for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
+                snprintf(name, sizeof(name), "%zu", i);
+                write_endless(f, name);
+                items[i] = want(name, &none, (uint64_t)ENDLESS);
+                assert_int_equal(attach(f, items[i]), FETCH_FILES_WAIT);
+        }
+        wait_until_hashed(before + HASHINGS_MAX);
+        atomic_store(&f->files.closed, true);
+        fetch_files_withdraw(&f->files);
+        wait_for_jobs(f);
+        assert_int_equal(rpc_peer_charged(f->peer, RPC_HASHINGS), 0);
+        assert_int_equal(hashed(), before + HASHINGS_MAX);
+        for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
+                assert_int_equal(attach(f, items[i]), -ECANCELED);
+                done(f, items[i]);
+        }
 }
 
 static void test_many(void **state)
@@ -618,6 +775,9 @@ static const struct CMUnitTest tests[] = {
         TEST(test_replaced_while_sent),
         TEST(test_cancelled),
         TEST(test_call_closed),
+        TEST(test_share_of_hashing),
+        TEST(test_cancelled_in_line),
+        TEST(test_call_closed_in_line),
         TEST(test_many),
         TEST(test_share),
         cmocka_unit_test(test_piece_at),

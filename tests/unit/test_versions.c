@@ -481,31 +481,101 @@ static void take_stock_view(struct stock_request *request, int error, struct sto
         answer_set(&a->answer, error, NULL);
 }
 
+/* Stock workers' views of SP, asked for by two peers. */
+struct stock_fixture {
+        struct rpc_peers *peers;
+        struct rpc_peer *peer, *other;
+        struct hashings *hashings;
+        struct stock_views *views;
+};
+
+static struct stock_fixture stock_begin(struct fixture *f)
+{
+        const struct rpc_share shares[RPC_SCARCE_N] = { [RPC_HASHINGS] = { .peer = 1, .all = 2 } };
+        struct stock_fixture s = { .peers = rpc_peers_new(shares) };
+
+        s.peer = rpc_peer_get(s.peers, "ipv4:192.0.2.1:1");
+        s.other = rpc_peer_get(s.peers, "ipv4:192.0.2.2:1");
+        assert_int_equal(hashings_new(f->pool, &s.hashings), 0);
+        assert_int_equal(stock_views_new(&(struct stock_views_options){ .root = f->root,
+                                                                        .pool = f->pool,
+                                                                        .hashings = s.hashings,
+                                                                        .versions = f->versions,
+                                                                        .dir = f->dir },
+                                         &s.views),
+                         0);
+        return s;
+}
+
+static void stock_end(struct stock_fixture *s)
+{
+        stock_views_free(s->views);
+        hashings_free(s->hashings);
+        rpc_peer_unref(s->peer);
+        rpc_peer_unref(s->other);
+        rpc_peers_free(s->peers);
+}
+
+static void stock_ask(struct fixture *f, struct stock_fixture *s, struct rpc_peer *peer, const char *path,
+                      struct stock_answer *a)
+{
+        *a = (struct stock_answer){ .request.done = take_stock_view, .request.peer = peer };
+        answer_init(&a->answer);
+        assert_int_equal(stock_views_get(s->views, "sp", path, view_of(f, "sp"), &a->request), 0);
+}
+
 /* What stock workers are sent is gathered in a file without a name: also where the file system knows none. */
 static void test_stock(void **state)
 {
         static const int errors[] = { 0, EOPNOTSUPP, EISDIR };
         struct fixture *f = *state;
-        struct stock_views_options options = {
-                .root = f->root, .pool = f->pool, .versions = f->versions, .dir = f->dir
-        };
-        struct stock_views *views;
+        struct stock_fixture s = stock_begin(f);
 
         write_file(f, "file", "1");
-        assert_int_equal(stock_views_new(&options, &views), 0);
         for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
-                struct stock_answer stock = { .request.done = take_stock_view };
+                struct stock_answer stock;
 
                 assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
-                answer_init(&stock.answer);
                 nameless_error = errors[i];
-                assert_int_equal(stock_views_get(views, "sp", "", view_of(f, "sp"), &stock.request), 0);
+                stock_ask(f, &s, s.peer, "", &stock);
                 assert_int_equal(answer_wait(&stock.answer), 0);
                 nameless_error = 0;
                 assert_int_equal(stock_view_count(stock.view), 2); /* the folder itself, and the file */
                 stock_view_put(stock.view);
         }
-        stock_views_free(views);
+        stock_end(&s);
+}
+
+/* To gather it may be to read every file: who has others read already waits, and nobody else does. */
+static void test_stock_share(void **state)
+{
+        struct fixture *f = *state;
+        struct stock_fixture s = stock_begin(f);
+        struct stock_answer first, second, third, others;
+
+        assert_int_equal(mkdirat(f->top, "folder", 0755), 0);
+        write_file(f, "folder/file", "1");
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_true(rpc_peer_charge(s.peer, RPC_HASHINGS, 1));
+        stock_ask(f, &s, s.peer, "", &first);
+        stock_ask(f, &s, s.peer, "", &second);
+        stock_ask(f, &s, s.peer, "folder", &third);
+        stock_ask(f, &s, s.other, "folder/nosuch", &others);
+        assert_int_equal(answer_wait(&others.answer), -ENOENT);
+        assert_int_equal(rpc_peer_charged(s.peer, RPC_HASHINGS), 1);
+        assert_false(first.answer.done || third.answer.done);
+
+        hashings_end(s.hashings, s.peer);
+        assert_int_equal(answer_wait(&first.answer), 0);
+        assert_int_equal(answer_wait(&second.answer), 0);
+        assert_int_equal(answer_wait(&third.answer), 0);
+        assert_ptr_equal(first.view, second.view);
+        assert_int_equal(stock_view_count(third.view), 2);
+        stock_view_put(first.view);
+        stock_view_put(second.view);
+        stock_view_put(third.view);
+        assert_int_equal(rpc_peer_charged(s.peer, RPC_HASHINGS), 0);
+        stock_end(&s);
 }
 
 static void test_cancel(void **state)
@@ -534,6 +604,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_md5),
         TEST(test_md5_batch),
         TEST(test_stock),
+        TEST(test_stock_share),
         TEST(test_cancel),
 };
 
