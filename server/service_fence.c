@@ -138,12 +138,17 @@ static void send(struct fence_call *f, const Fsyncfs__V1__FenceReply *reply)
                                        .body = data, .body_len = len, .release = free, .release_arg = data });
 }
 
+/* Stock workers that asked for the workspace: of so many the first N. */
+struct stock_list {
+        struct workers_stock *rows;
+        size_t n, all;
+};
+
 /* The lists are the caller's; what is sent borrows from them meanwhile. */
-static void judge(struct fence_call *f, struct fleet_mount *mounts, size_t n,
-                  const struct workers_stock *stock, size_t n_stock)
+static void judge(struct fence_call *f, struct fleet_mount *mounts, size_t n, const struct stock_list *stock)
 {
         Fsyncfs__V1__FenceReply reply = FSYNCFS__V1__FENCE_REPLY__INIT;
-        _cleanup_free_ Fsyncfs__V1__FenceMount *rows = calloc(n + n_stock + 1, sizeof(*rows));
+        _cleanup_free_ Fsyncfs__V1__FenceMount *rows = calloc(n + stock->n + 1, sizeof(*rows));
         _cleanup_free_ Fsyncfs__V1__FenceMount **behind = calloc(ROWS_MAX, sizeof(*behind));
 
         if (!rows || !behind) {
@@ -158,25 +163,26 @@ static void judge(struct fence_call *f, struct fleet_mount *mounts, size_t n,
                         reply.showing++;
                 else
                         add_mount(&reply, &rows[i], &mounts[i]);
-        for (size_t i = 0; i < n_stock; i++)
-                add_stock(&reply, &rows[n + i], &stock[i]);
+        for (size_t i = 0; i < stock->n; i++)
+                add_stock(&reply, &rows[n + i], &stock->rows[i]);
+        reply.n_behind_in_all += (uint32_t)(stock->all - stock->n);
         reply.done = reply.n_behind_in_all == 0;
         send(f, &reply);
 }
 
 static void answer(struct fence_call *f)
 {
-        _cleanup_free_ struct workers_stock *stock = calloc(ROWS_MAX, sizeof(*stock));
+        _cleanup_free_ struct workers_stock *rows = calloc(ROWS_MAX, sizeof(*rows));
+        struct stock_list stock = { .rows = rows };
         struct fleet_mount *mounts = NULL;
-        size_t n_stock = 0, all;
-        int n = stock ? fleet_list(f->master->fleet, f->spider, SIZE_MAX, &mounts, NULL) : -ENOMEM;
+        int n = rows ? fleet_list(f->master->fleet, f->spider, SIZE_MAX, &mounts, NULL) : -ENOMEM;
 
         if (n < 0) {
                 fail(f, n);
                 return;
         }
-        n_stock = workers_list_stock(f->master->workers, f->spider, ROWS_MAX, stock, &all);
-        judge(f, mounts, (size_t)n, stock, n_stock);
+        stock.n = workers_list_stock(f->master->workers, f->spider, ROWS_MAX, rows, &stock.all);
+        judge(f, mounts, (size_t)n, &stock);
         fleet_list_free(mounts, (size_t)n);
 }
 

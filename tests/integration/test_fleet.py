@@ -8,6 +8,7 @@ import peers  # noqa: F401 (finds the next ones)
 import hostile_worker
 
 SHOWN, BEHIND, USAGE, TROUBLE = 0, 1, 2, 3
+NAMED_MAX = 1000  # by one fence
 
 
 def fence(server, *words, spider=SPIDER):
@@ -93,6 +94,18 @@ def stock(w):
     equal(done.returncode, BEHIND, "fence with a stock worker")
     check(re.search(r"^unknown: old-one \(.*\): a stock worker", done.stdout, re.M), done.stdout)
     equal([r["node"] for r in server.status()["stock_workers"]["rows"]], ["old-one"], "stock workers shown")
+
+
+@case("all stock workers are counted, however few of them are named")
+def many_stock(w):
+    server = prepare(w)
+    client = hostile_worker.Client(f"127.0.0.1:{server.port}")
+    for i in range(NAMED_MAX + 3):
+        client.call(hostile_worker.SCAN, hostile_worker.sync.FileSyncRequest(spider_id=SPIDER, node_key=f"old-{i}"))
+    done = fence(server)
+    check(f"0 mounts show it, {NAMED_MAX + 3} do not" in done.stdout, done.stdout[:200])
+    equal(len(re.findall(r"^unknown: old-\d+ \(", done.stdout, re.M)), NAMED_MAX, "stock workers named")
+    check(re.search(r"^and 3 more$", done.stdout, re.M), done.stdout[-200:])
 
 
 @case("fence says in one line what is wrong with the call, or that no server answers")
