@@ -12,6 +12,7 @@ struct pool {
         struct pool_job *stack TSA_GUARDED(&lock); /* newest first */
         struct pool_job *first TSA_GUARDED(&lock); /* oldest first */
         struct pool_job **last TSA_GUARDED(&lock); /* where the next submitted job goes */
+        bool has_walker TSA_GUARDED(&lock);        /* a thread takes what was pushed first */
         bool stopping TSA_GUARDED(&lock);
         unsigned running TSA_GUARDED(&lock); /* jobs being run: they may queue more */
         atomic_bool cancelled;               /* a hint that jobs poll without the lock */
@@ -19,30 +20,47 @@ struct pool {
         unsigned n_threads;
 };
 
-static struct pool_job *take_job_locked(struct pool *pool) TSA_REQUIRES(pool->lock)
+static struct pool_job *take_submitted_locked(struct pool *pool) TSA_REQUIRES(pool->lock)
 {
         struct pool_job *job = pool->first;
 
-        if (job) {
-                pool->first = job->next;
-                if (!pool->first)
-                        pool->last = &pool->first;
-                return job;
-        }
-        job = pool->stack;
+        if (!job)
+                return NULL;
+        pool->first = job->next;
+        if (!pool->first)
+                pool->last = &pool->first;
+        return job;
+}
+
+static struct pool_job *take_pushed_locked(struct pool *pool) TSA_REQUIRES(pool->lock)
+{
+        struct pool_job *job = pool->stack;
+
         if (job)
                 pool->stack = job->next;
         return job;
 }
 
+static struct pool_job *take_job_locked(struct pool *pool, bool walker) TSA_REQUIRES(pool->lock)
+{
+        struct pool_job *job = walker ? take_pushed_locked(pool) : take_submitted_locked(pool);
+
+        if (job)
+                return job;
+        return walker ? take_submitted_locked(pool) : take_pushed_locked(pool);
+}
+
 static void *worker_main(void *arg)
 {
         struct pool *pool = arg;
+        bool walker;
 
         thread_name("pool");
         mutex_lock(&pool->lock);
+        walker = !pool->has_walker;
+        pool->has_walker = true;
         for (;;) {
-                struct pool_job *job = take_job_locked(pool);
+                struct pool_job *job = take_job_locked(pool, walker);
                 if (!job) {
                         if (pool->stopping && pool->running == 0)
                                 break;
@@ -74,6 +92,7 @@ int pool_new(unsigned threads, struct pool **ret)
         mutex_init(&pool->lock);
         condition_init(&pool->work);
         pool->last = &pool->first;
+        pool->has_walker = threads == 1; /* so to speak: one alone keeps to the order */
         for (; pool->n_threads < threads; pool->n_threads++) {
                 int r = pthread_create(&pool->threads[pool->n_threads], NULL, worker_main, pool);
                 if (r != 0) {

@@ -1,7 +1,8 @@
 /*
  * A few threads that do what may block: reading folders, hashing files. Two orders of work: `pool_submit` is first come, first
  * served and goes before everything pushed; `pool_push` is last come, first served, so that a walk of a tree goes
- * deep before it goes wide and keeps few folders open.
+ * deep before it goes wide and keeps few folders open. For one of several threads what was pushed goes first: else a walk would stand
+ * still as long as peers ask for enough of what is submitted.
  * Thread-safe. A job may submit and push further jobs.
  */
 #pragma once
