@@ -6,6 +6,8 @@
 #include "server/stock_private.h"
 
 #define READ_BYTES ((size_t)64 * 1024)
+#define VIEWS_MAX  256 /* each holds a descriptor and, until it is made, a tree's view */
+#define HELD_MAX   16  /* of one peer's, when there are half of them: as for spools */
 
 int stock_views_new(const struct stock_views_options *options, struct stock_views **ret)
 {
@@ -38,6 +40,8 @@ static void view_free(struct stock_view *view)
         tree_view_put(view->tree);
         if (view->fd >= 0)
                 close(view->fd);
+        if (view->job.peer)
+                rpc_peer_discharge(view->job.peer, RPC_LISTINGS, 1);
         rpc_peer_unref(view->job.peer);
         free(view->spider);
         free(view->path);
@@ -51,6 +55,7 @@ static void unlink_locked(struct stock_views *views, struct stock_view *view) TS
         while (*link != view)
                 link = &(*link)->next;
         *link = view->next;
+        views->count--;
 }
 
 /* ---- making ---- */
@@ -114,22 +119,40 @@ static struct stock_view *find_locked(struct stock_views *views, const char *spi
         return view;
 }
 
+static bool has_room_locked(const struct stock_views *views, struct rpc_peer *peer) TSA_REQUIRES(views->lock)
+{
+        return views->count < (rpc_peer_charged(peer, RPC_LISTINGS) < HELD_MAX ? VIEWS_MAX : VIEWS_MAX / 2);
+}
+
+/* VIEW is charged to PEER, and made when it is his turn. */
+static void enlist_locked(struct stock_views *views, struct stock_view *view, struct rpc_peer *peer)
+        TSA_REQUIRES(views->lock)
+{
+        view->job.peer = rpc_peer_ref(peer);
+        rpc_peer_charge(peer, RPC_LISTINGS, 1); /* there is no limit but has_room_locked's */
+        view->next = views->list;
+        views->list = view;
+        views->count++;
+        hashings_submit(views->options.hashings, &view->job);
+}
+
 int stock_views_get(struct stock_views *views, const char *spider, const char *path, struct tree_view *tree,
                     struct stock_request *request)
 {
         struct stock_view *view;
         bool ready;
+        int r = 0;
 
         mutex_lock(&views->lock);
         view = find_locked(views, spider, path, tree_view_version(tree)->revision);
-        if (!view) {
+        if (!view && !has_room_locked(views, request->peer)) {
+                r = -EMFILE;
+        } else if (!view) {
                 view = view_new(views, spider, path, tree);
+                r = view ? 0 : -ENOMEM;
                 if (view) {
                         tree = NULL;
-                        view->job.peer = rpc_peer_ref(request->peer);
-                        view->next = views->list;
-                        views->list = view;
-                        hashings_submit(views->options.hashings, &view->job);
+                        enlist_locked(views, view, request->peer);
                 }
         }
         ready = view && view->ready;
@@ -143,7 +166,7 @@ int stock_views_get(struct stock_views *views, const char *spider, const char *p
         tree_view_put(tree);
         if (ready)
                 request->done(request, 0, view);
-        return view ? 0 : -ENOMEM;
+        return r;
 }
 
 void stock_view_put(struct stock_view *view)

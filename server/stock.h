@@ -39,7 +39,7 @@ struct stock_request {
 
 /**
  * Asks for folder PATH (checked; "": all of it) of SPIDER at the version that VIEW shows. VIEW is taken over in every case. Does not
- * block. -ENOMEM: `done` does not follow.
+ * block. -ENOMEM, or -EMFILE, as there are too many already, of this peer's or in all: `done` does not follow.
  */
 int stock_views_get(struct stock_views *views, const char *spider, const char *path, struct tree_view *view,
                     struct stock_request *request);

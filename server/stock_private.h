@@ -18,7 +18,7 @@ struct stock_record {
 
 /* One view, from the first request for it until the last user has put it back. */
 struct stock_view {
-        struct hashing job; /* its peer is a reference */
+        struct hashing job; /* its peer is a reference, and charged with a listing */
         struct stock_views *owner;
         char *spider, *path; /* owned */
         uint64_t revision;
@@ -37,7 +37,8 @@ struct stock_views {
         char *dir;
         struct mutex lock;
         struct stock_view *
-                list TSA_GUARDED(&lock); /* short: one for each version that stock workers get right now */
+                list TSA_GUARDED(&lock);   /* short: one for each version that stock workers get right now */
+        unsigned count TSA_GUARDED(&lock); /* of these */
 };
 
 /* Writes the view's file: stock_build.c. Errors as stock_request's. */

@@ -519,9 +519,13 @@ static void stock_end(struct stock_fixture *s)
 static void stock_ask(struct fixture *f, struct stock_fixture *s, struct rpc_peer *peer, const char *path,
                       struct stock_answer *a)
 {
+        int r;
+
         *a = (struct stock_answer){ .request.done = take_stock_view, .request.peer = peer };
         answer_init(&a->answer);
-        assert_int_equal(stock_views_get(s->views, "sp", path, view_of(f, "sp"), &a->request), 0);
+        r = stock_views_get(s->views, "sp", path, view_of(f, "sp"), &a->request);
+        if (r < 0)
+                take_stock_view(&a->request, r, NULL);
 }
 
 /* What stock workers are sent is gathered in a file without a name: also where the file system knows none. */
@@ -578,6 +582,49 @@ static void test_stock_share(void **state)
         stock_end(&s);
 }
 
+/* What has come that is a view: it is put back. The number of those that did not get one. */
+static unsigned stock_take_all(struct stock_answer *answers, size_t n)
+{
+        unsigned refused = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                refused += answer_wait(&answers[i].answer) == -EMFILE;
+                stock_view_put(answers[i].view);
+        }
+        return refused;
+}
+
+/* Each of them has descriptors: there are so many, and who has some already gets none of the second half. */
+static void test_stock_many(void **state)
+{
+        struct fixture *f = *state;
+        struct stock_fixture s = stock_begin(f);
+        static struct stock_answer own[200], others[2];
+        char name[16];
+
+        for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+                snprintf(name, sizeof(name), "%zu", i);
+                assert_int_equal(mkdirat(f->top, name, 0755), 0);
+        }
+        assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
+        assert_true(rpc_peer_charge(s.peer, RPC_HASHINGS, 1)); /* nothing is made yet */
+        assert_true(rpc_peer_charge(s.other, RPC_HASHINGS, 1));
+        for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+                snprintf(name, sizeof(name), "%zu", i);
+                stock_ask(f, &s, s.peer, name, &own[i]);
+        }
+        snprintf(name, sizeof(name), "%zu", ARRAY_SIZE(own) - 1);
+        stock_ask(f, &s, s.other, name, &others[0]);
+        stock_ask(f, &s, s.other, "0", &others[1]); /* is being made */
+        hashings_end(s.hashings, s.peer);
+        hashings_end(s.hashings, s.other);
+        assert_int_equal(stock_take_all(own, ARRAY_SIZE(own)), ARRAY_SIZE(own) - 128);
+        assert_int_equal(stock_take_all(others, ARRAY_SIZE(others)), 0);
+        assert_int_equal(rpc_peer_charged(s.peer, RPC_LISTINGS), 0);
+        assert_int_equal(rpc_peer_charged(s.other, RPC_LISTINGS), 0);
+        stock_end(&s);
+}
+
 static void test_cancel(void **state)
 {
         struct fixture *f = *state;
@@ -605,6 +652,7 @@ static const struct CMUnitTest tests[] = {
         TEST(test_md5_batch),
         TEST(test_stock),
         TEST(test_stock_share),
+        TEST(test_stock_many),
         TEST(test_cancel),
 };
 
