@@ -13,6 +13,7 @@ enum rpc_scarce {
         RPC_LISTS,       /* bytes of the lists of hashes of files that are being sent */
         RPC_SPARE_LISTS, /* and of files that were sent */
         RPC_HASHINGS,    /* jobs that read whole files, queued or under way */
+        RPC_GATHERINGS,  /* jobs that gather listings, likewise */
         RPC_SCARCE_N
 };
 

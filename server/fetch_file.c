@@ -99,7 +99,7 @@ static void hash_run(struct pool_job *job)
 
         file->error = file_hash(file->fd, file->base, &asker, &file->found, &file->found_list);
         keep_list(file);
-        hashings_end(files->master->hashings, files->peer);
+        turns_end(files->master->hashings, &file->job);
         if (!atomic_compare_exchange_strong(&file->phase, &phase, FETCH_FILE_HASHED)) {
                 close_file(file);
                 buffer_release(&file->found_list);
@@ -115,9 +115,8 @@ static void begin_hashing(struct fetch_files *files, struct fetch_file *file)
         file->base = hash_base(file->id.algorithm);
         file->hashing = true;
         file->job.job.run = hash_run;
-        file->job.peer = files->peer;
         files->hold(files);
-        hashings_submit(files->master->hashings, &file->job);
+        turns_submit(files->master->hashings, &file->job, files->peer);
 }
 
 /* True if no job has FILE in hand. */
@@ -144,7 +143,7 @@ static bool withdraw(struct fetch_file *file)
 {
         struct fetch_files *files = file->files;
 
-        if (!hashings_withdraw(files->master->hashings, &file->job))
+        if (!turns_withdraw(files->master->hashings, &file->job))
                 return false;
         file->error = -ECANCELED;
         atomic_store(&file->phase, FETCH_FILE_HASHED);

@@ -10,7 +10,7 @@
 
 #include "server/fetch_queue.h"
 #include "server/filehash.h"
-#include "server/hashings.h"
+#include "server/turns.h"
 #include "server/master.h"
 
 #define FETCH_FILES_MAX 16 /* open at a time, for one call */
@@ -41,7 +41,7 @@ struct fetch_file {
         size_t spare_bytes; /* charged as RPC_SPARE_LISTS, after that */
 
         /* The job's, until its phase is FETCH_FILE_HASHED. */
-        struct hashing job;
+        struct turn job;
         enum hash_algorithm base; /* by which it hashes */
         int error;
         struct file_state found;

@@ -97,6 +97,7 @@ static int open_versions(struct server *s)
                                     &m->stock);
         if (r >= 0)
                 r = spools_new(&(struct spools_options){ .pool = m->pool,
+                                                         .gatherings = m->gatherings,
                                                          .dir = s->index.path.data,
                                                          .bytes_max = SPOOL_BYTES,
                                                          .idle_ms = SPOOL_IDLE_MS },
@@ -130,7 +131,9 @@ static int open_master(struct server *s)
         if (r >= 0)
                 r = pool_new(0, &m->readers);
         if (r >= 0)
-                r = hashings_new(m->pool, &m->hashings);
+                r = turns_new(m->pool, RPC_HASHINGS, &m->hashings);
+        if (r >= 0)
+                r = turns_new(m->pool, RPC_GATHERINGS, &m->gatherings);
         if (r >= 0)
                 r = parked_new(&m->parked);
         if (r >= 0)
@@ -304,7 +307,8 @@ static void server_release(struct server *s)
         parked_free(m->parked);
         pool_free(m->readers);
         pool_free(m->pool);
-        hashings_free(m->hashings);
+        turns_free(m->hashings);
+        turns_free(m->gatherings);
         watches_free(m->watches);
         learned_free(m->learned);
         spools_free(m->spools);

@@ -46,6 +46,7 @@ static void set_shares(struct rpc_share *shares, unsigned descriptors, unsigned 
         shares[RPC_LISTS] = (struct rpc_share){ .peer = LISTS_BYTES / PEERS_WORTH, .all = LISTS_BYTES };
         shares[RPC_SPARE_LISTS] = shares[RPC_LISTS];
         shares[RPC_HASHINGS] = (struct rpc_share){ .peer = threads / 2, .all = threads - 1 };
+        shares[RPC_GATHERINGS] = (struct rpc_share){ .peer = threads - 1, .all = threads }; /* short ones */
 }
 
 void master_rpc_options(struct master *master, unsigned descriptors, struct rpc_server_options *ret)

@@ -8,7 +8,7 @@
 #include "server/blocks.h"
 #include "server/content_cache.h"
 #include "server/fleet.h"
-#include "server/hashings.h"
+#include "server/turns.h"
 #include "server/health.h"
 #include "server/learned.h"
 #include "server/parked.h"
@@ -26,7 +26,7 @@ struct master {
         struct pool *pool;
         struct pool *
                 readers; /* for reads of a moment only: they must not wait until a pass has hashed a large file */
-        struct hashings *hashings; /* of `pool` */
+        struct turns *hashings, *gatherings; /* of `pool` */
         struct parked *parked;
         struct versions *versions;
         struct stock_views *stock;

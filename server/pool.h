@@ -11,7 +11,7 @@
 
 #include "base/util.h"
 
-/** So that one peer's share of what takes long is not all of it, and that is not all there is (server/hashings.h). */
+/** So that one peer's share of what takes long is not all of it, and that is not all there is (server/turns.h). */
 #define POOL_THREADS_MIN 3
 
 struct pool;

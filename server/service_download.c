@@ -12,7 +12,7 @@
 #include "proto/wire.h"
 #include "server/content.h"
 #include "server/filehash.h"
-#include "server/hashings.h"
+#include "server/turns.h"
 #include "server/master.h"
 #include "server/metrics.h"
 #include "server/reply.h"
@@ -42,7 +42,7 @@ struct download {
         struct parked_call parked_call;
         struct stat st; /* when the file was opened, or found to hold `expected` */
 
-        struct hashing job;
+        struct turn job;
         atomic_bool closed; /* the call is over: the job is in vain */
         atomic_bool answered;
         int error;
@@ -306,7 +306,7 @@ static void hash_run(struct pool_job *job)
         d->error = file_hash(d->fd, hash_base(d->expected.algorithm), &asker, &d->hashed, &d->list);
         if (d->error >= 0)
                 keep_found(d);
-        hashings_end(d->master->hashings, d->job.peer);
+        turns_end(d->master->hashings, &d->job);
         atomic_store(&d->answered, true);
         rpc_call_wake(d->call);
         download_unref(d);
@@ -331,8 +331,7 @@ static void begin_hashing(struct download *d)
 {
         atomic_fetch_add(&d->refs, 1);
         d->job.job.run = hash_run;
-        d->job.peer = rpc_call_account(d->call);
-        hashings_submit(d->master->hashings, &d->job);
+        turns_submit(d->master->hashings, &d->job, rpc_call_account(d->call));
 }
 
 static void check_content(struct download *d)
@@ -501,7 +500,7 @@ static void download_closed(struct rpc_call *call, void *state)
 
         atomic_store(&d->closed, true);
         park(d, false);
-        if (hashings_withdraw(d->master->hashings, &d->job))
+        if (turns_withdraw(d->master->hashings, &d->job))
                 download_unref(d); /* for the job, which is not run */
         download_unref(d);
 }

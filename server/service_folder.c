@@ -77,7 +77,10 @@ static void fail(struct folder_call *f, int error)
 static int begin_transfer(struct folder_call *f)
 {
         struct tree_view *view = f->asking.view;
-        struct spool_key key = { .spider = f->spider, .path = f->path, .form = SPOOL_CHILDREN };
+        struct spool_key key = { .spider = f->spider,
+                                 .path = f->path,
+                                 .form = SPOOL_CHILDREN,
+                                 .peer = rpc_call_account(f->call) };
         struct tree_row row;
         struct spool *spool;
         int r = tree_view_find(view, f->path, strlen(f->path), &row);
@@ -89,7 +92,6 @@ static int begin_transfer(struct folder_call *f)
             memcmp(row.digest, f->digest, HASH_BYTES) != 0)
                 return -ESTALE;
         key.revision = tree_view_version(view)->revision;
-        key.held = transfer_count(f->call);
         r = spools_get(f->master->spools, &key, TAKE_PTR(f->asking.view), &spool);
         if (r >= 0)
                 transfer_begin(&f->transfer, f->call, spool, 0, STRATEGY_AUTO);

@@ -190,7 +190,7 @@ static int ask_for_difference(struct watch_call *w)
                 .base_digest = w->request.path[0] == '\0' ? w->told.digest : NULL,
                 .base = w->told.revision,
                 .revision = w->next.revision,
-                .held = transfer_count(w->call),
+                .peer = rpc_call_account(w->call),
         };
         struct spool *spool;
         int r = spools_get(w->master->spools, &key, TAKE_PTR(w->asking.view), &spool);

@@ -13,6 +13,7 @@
 
 struct spools {
         struct pool *pool;
+        struct turns *gatherings;
         char *dir; /* owned */
         uint64_t bytes_max;
         int64_t idle_ns;
@@ -32,6 +33,7 @@ int spools_new(const struct spools_options *options, struct spools **ret)
         if (!spools)
                 return -ENOMEM;
         spools->pool = options->pool;
+        spools->gatherings = options->gatherings;
         spools->dir = strdup(options->dir);
         if (!spools->dir) {
                 free(spools);
@@ -134,6 +136,16 @@ void spools_free(struct spools *spools)
         free(spools);
 }
 
+/* Nobody has SPOOL but its job, which has not begun: that is not run, and SPOOL is nobody's. */
+static void drop_unbuilt_locked(struct spools *spools, struct spool *spool) TSA_REQUIRES(spools->lock)
+{
+        if (spool->users != 1 || !turns_withdraw(spools->gatherings, &spool->job))
+                return;
+        spool->users = 0;
+        DL_DELETE(spools->list, spool);
+        spool->listed = false;
+}
+
 void spool_put(struct spool *spool)
 {
         struct spools *spools;
@@ -143,7 +155,9 @@ void spool_put(struct spool *spool)
                 return;
         spools = spool->owner;
         mutex_lock(&spools->lock);
-        if (--spool->users == 0) {
+        spool->users--;
+        drop_unbuilt_locked(spools, spool);
+        if (spool->users == 0) {
                 assert(!spool->waiters);
                 spools->in_use--;
                 /* One folder's children are made quickly again, and must not push out what a broken transfer goes on with. */
@@ -212,7 +226,7 @@ static struct spool *spool_new(struct spools *spools, const struct spool_key *ke
                 spool->has_base_digest = true;
                 memcpy(spool->base_digest, key->base_digest, HASH_BYTES);
         }
-        spool->job.run = spool_build;
+        spool->job.job.run = spool_build;
         spool->spider = strdup(key->spider);
         spool->path = strdup(key->path);
         if (!spool->spider || !spool->path) {
@@ -223,8 +237,8 @@ static struct spool *spool_new(struct spools *spools, const struct spool_key *ke
 }
 
 /* SPOOL begins its life: with two references, the job's and the asker's. */
-static void enlist_locked(struct spools *spools, struct spool *spool, struct tree_view *view)
-        TSA_REQUIRES(spools->lock)
+static void enlist_locked(struct spools *spools, struct spool *spool, struct tree_view *view,
+                          struct rpc_peer *peer) TSA_REQUIRES(spools->lock)
 {
         if (spool->state.base == 0 && spool->path[0] == '\0' && spool->form != SPOOL_CHILDREN)
                 spool->state.entries = tree_view_version(view)->entries;
@@ -233,12 +247,13 @@ static void enlist_locked(struct spools *spools, struct spool *spool, struct tre
         spool->listed = true;
         spools->in_use++;
         DL_APPEND(spools->list, spool);
-        pool_submit(spools->pool, &spool->job);
+        turns_submit(spools->gatherings, &spool->job, peer);
 }
 
-static bool has_room_locked(const struct spools *spools, unsigned held) TSA_REQUIRES(spools->lock)
+static bool has_room_locked(const struct spools *spools, struct rpc_peer *peer) TSA_REQUIRES(spools->lock)
 {
-        return spools->in_use < (held < HELD_MAX ? IN_USE_MAX : IN_USE_MAX / 2);
+        return spools->in_use <
+               (rpc_peer_charged(peer, RPC_LISTINGS) < HELD_MAX ? IN_USE_MAX : IN_USE_MAX / 2);
 }
 
 int spools_get(struct spools *spools, const struct spool_key *key, struct tree_view *view, struct spool **ret)
@@ -248,10 +263,12 @@ int spools_get(struct spools *spools, const struct spool_key *key, struct tree_v
 
         mutex_lock(&spools->lock);
         spool = find_locked(spools, key);
-        if (!spool && fresh && has_room_locked(spools, key->held)) {
-                enlist_locked(spools, fresh, TAKE_PTR(view));
+        if (spool) {
+                turns_share(spools->gatherings, &spool->job, key->peer);
+        } else if (fresh && has_room_locked(spools, key->peer)) {
+                enlist_locked(spools, fresh, TAKE_PTR(view), key->peer);
                 spool = TAKE_PTR(fresh);
-        } else if (!spool) {
+        } else {
                 r = !view ? -ENOENT : fresh ? -EMFILE : -ENOMEM;
         }
         mutex_unlock(&spools->lock);
@@ -322,6 +339,11 @@ int spool_publish(struct spool *spool, size_t len, size_t entries, bool last)
         wake_all_locked(spool);
         mutex_unlock(&spool->owner->lock);
         return r;
+}
+
+void spool_give_way(struct spool *spool)
+{
+        turns_end(spool->owner->gatherings, &spool->job);
 }
 
 void spool_end(struct spool *spool, int error)

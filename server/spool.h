@@ -7,8 +7,8 @@
  */
 #pragma once
 
-#include "server/pool.h"
 #include "server/tree.h"
+#include "server/turns.h"
 
 #define SPOOL_PLAIN_ENTRIES 1000                /* of one frame of plain entries */
 #define SPOOL_PLAIN_BYTES   ((size_t)256 << 10) /* from here on such a frame is full */
@@ -17,10 +17,11 @@ struct spools;
 struct spool;
 
 struct spools_options {
-        struct pool *pool;  /* borrowed */
-        const char *dir;    /* for the files; copied */
-        uint64_t bytes_max; /* of all spools that nobody uses; the oldest goes first */
-        int64_t idle_ms;    /* how long one is kept that nobody uses */
+        struct pool *pool;        /* borrowed */
+        struct turns *gatherings; /* of that; borrowed */
+        const char *dir;          /* for the files; copied */
+        uint64_t bytes_max;       /* of all spools that nobody uses; the oldest goes first */
+        int64_t idle_ms;          /* how long one is kept that nobody uses */
 };
 
 int spools_new(const struct spools_options *options, struct spools **ret);
@@ -44,9 +45,8 @@ struct spool_key {
         const uint8_t *
                 base_digest; /* that revision `base` had, as tree_view_changes takes it; copied; NULL: not known */
         uint64_t base;       /* 0: all of it; otherwise the difference from this revision … */
-        uint64_t revision; /* … to this one */
-        unsigned
-                held; /* no part of the key: how many transfers the asker's peer has under way (transfer_count) */
+        uint64_t revision;     /* … to this one */
+        struct rpc_peer *peer; /* no part of the key: who asks; borrowed */
 };
 
 struct spool_state {
@@ -72,8 +72,8 @@ struct spool_waiter {
 
 /**
  * The spool of KEY, built from VIEW (taken over, in every case) unless it is there or being built. VIEW NULL: only if it is there; -ENOENT otherwise.
- * Does not block. A reference for the caller. -ENOMEM; -EMFILE: too many are in use, in all or, once half of what there may be are, by the asker's
- * peer.
+ * Does not block: it is built when it is the peer's turn, and not if all who asked have put it back before. A reference for the caller. -ENOMEM; -EMFILE: too
+ * many are in use, in all or, once half of what there may be are, by the peer (RPC_LISTINGS).
  */
 int spools_get(struct spools *spools, const struct spool_key *key, struct tree_view *view,
                struct spool **ret);

@@ -196,7 +196,7 @@ static void tell(const struct spool *spool, const struct builder *b, int error, 
 
 void spool_build(struct pool_job *job)
 {
-        struct spool *spool = (struct spool *)((char *)job - offsetof(struct spool, job));
+        struct spool *spool = (struct spool *)((char *)job - offsetof(struct spool, job.job));
         struct builder b = { .spool = spool };
         int64_t began_ns = clock_monotonic_ns();
         int r = build(&b);
@@ -204,6 +204,7 @@ void spool_build(struct pool_job *job)
         tree_view_put(TAKE_PTR(spool->view));
         tell(spool, &b, r, began_ns);
         spool_end(spool, r);
+        spool_give_way(spool);
         pack_writer_free(b.writer);
         buffer_release(&b.plain);
         buffer_release(&b.packed);

@@ -40,9 +40,9 @@ static void view_free(struct stock_view *view)
         tree_view_put(view->tree);
         if (view->fd >= 0)
                 close(view->fd);
-        if (view->job.peer)
-                rpc_peer_discharge(view->job.peer, RPC_LISTINGS, 1);
-        rpc_peer_unref(view->job.peer);
+        if (view->asker)
+                rpc_peer_discharge(view->asker, RPC_LISTINGS, 1);
+        rpc_peer_unref(view->asker);
         free(view->spider);
         free(view->path);
         free(view);
@@ -68,7 +68,7 @@ static void build_run(struct pool_job *job)
         int r = stock_build(view);
 
         tree_view_put(TAKE_PTR(view->tree));
-        hashings_end(views->options.hashings, view->job.peer);
+        turns_end(views->options.hashings, &view->job);
         mutex_lock(&views->lock);
         waiting = TAKE_PTR(view->waiting);
         view->ready = true;
@@ -128,12 +128,12 @@ static bool has_room_locked(const struct stock_views *views, struct rpc_peer *pe
 static void enlist_locked(struct stock_views *views, struct stock_view *view, struct rpc_peer *peer)
         TSA_REQUIRES(views->lock)
 {
-        view->job.peer = rpc_peer_ref(peer);
+        view->asker = rpc_peer_ref(peer);
         rpc_peer_charge(peer, RPC_LISTINGS, 1); /* there is no limit but has_room_locked's */
         view->next = views->list;
         views->list = view;
         views->count++;
-        hashings_submit(views->options.hashings, &view->job);
+        turns_submit(views->options.hashings, &view->job, peer);
 }
 
 int stock_views_get(struct stock_views *views, const char *spider, const char *path, struct tree_view *tree,
@@ -145,9 +145,11 @@ int stock_views_get(struct stock_views *views, const char *spider, const char *p
 
         mutex_lock(&views->lock);
         view = find_locked(views, spider, path, tree_view_version(tree)->revision);
-        if (!view && !has_room_locked(views, request->peer)) {
+        if (view) {
+                turns_share(views->options.hashings, &view->job, request->peer);
+        } else if (!has_room_locked(views, request->peer)) {
                 r = -EMFILE;
-        } else if (!view) {
+        } else {
                 view = view_new(views, spider, path, tree);
                 r = view ? 0 : -ENOMEM;
                 if (view) {

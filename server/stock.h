@@ -1,11 +1,11 @@
 /*
  * A workspace as stock Crawlab workers know it: files with MD5 hashes, in which a symbolic link to a file within the workspace is that
- * file. A view is made once for a version, by a job of the pool that is charged to who asked first (server/hashings.h), into a file without a name, and shared by
+ * file. A view is made once for a version, by a job of the pool that is charged to who asked first (server/turns.h), into a file without a name, and shared by
  * all who ask while anybody still uses it: nothing of it is held in memory. Thread-safe, but for the reader.
  */
 #pragma once
 
-#include "server/hashings.h"
+#include "server/turns.h"
 #include "server/pool.h"
 #include "server/versions.h"
 #include "server/workspace.h"
@@ -16,7 +16,7 @@ struct stock_view;
 struct stock_views_options {
         const struct workspace_root *root; /* all borrowed */
         struct pool *pool;
-        struct hashings *hashings; /* of that */
+        struct turns *hashings; /* of that */
         struct versions *versions;
         const char *dir; /* where the files without a name lie; copied */
 };

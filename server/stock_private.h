@@ -18,7 +18,8 @@ struct stock_record {
 
 /* One view, from the first request for it until the last user has put it back. */
 struct stock_view {
-        struct hashing job; /* its peer is a reference, and charged with a listing */
+        struct turn job;
+        struct rpc_peer *asker; /* a reference: who asked first, charged with a listing */
         struct stock_views *owner;
         char *spider, *path; /* owned */
         uint64_t revision;

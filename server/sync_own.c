@@ -67,6 +67,7 @@ static struct spool_key make_key(struct sync_call *s, uint64_t present)
                 .path = request->path,
                 .form = form_of(request->strategy),
                 .revision = present,
+                .peer = rpc_call_account(s->call),
         };
 
         s->reason = why_everything(s, present);
@@ -88,7 +89,6 @@ static int begin_transfer(struct sync_call *s, uint64_t revision, struct tree_vi
         struct spool *spool;
         int r;
 
-        key.held = transfer_count(s->call);
         r = spools_get(s->master->spools, &key, view, &spool);
 
         if (r >= 0)

@@ -17,11 +17,6 @@ static void wake_call(struct spool_waiter *waiter)
         rpc_call_wake(((struct transfer *)((char *)waiter - offsetof(struct transfer, waiter)))->call);
 }
 
-unsigned transfer_count(const struct rpc_call *call)
-{
-        return (unsigned)rpc_peer_charged(rpc_call_account(call), RPC_LISTINGS);
-}
-
 void transfer_begin(struct transfer *t, struct rpc_call *call, struct spool *spool, uint64_t offset,
                     enum transfer_strategy asked)
 {

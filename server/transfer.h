@@ -28,9 +28,6 @@ struct transfer {
         uint64_t entries, bytes; /* sent */
 };
 
-/** How many of them CALL's peer has begun and not released. */
-unsigned transfer_count(const struct rpc_call *call);
-
 /**
  * Takes SPOOL over, to be sent over CALL from OFFSET on, 0 or what next_offset said. ASKED: BATCHES is what packs are called then, whatever
  * is in them. The call is woken whenever there is more.

@@ -3,7 +3,7 @@
 
 #include "base/pieces.h"
 #include "server/content.h"
-#include "server/hashings.h"
+#include "server/turns.h"
 #include "server/tree_db.h"
 #include "tests/unit/scan_fixture.h"
 
@@ -21,7 +21,7 @@
 struct files_fixture {
         struct fixture base;
         struct master master;
-        struct hashings *hashings;
+        struct turns *hashings;
         struct fetch_files files;
         struct rpc_peers *peers;
         struct rpc_peer *peer, *other_peer;
@@ -85,7 +85,7 @@ static int set_up(void **state)
                          0);
         mutex_init(&f->lock);
         condition_init(&f->ended);
-        assert_int_equal(hashings_new(f->base.pool, &f->hashings), 0);
+        assert_int_equal(turns_new(f->base.pool, RPC_HASHINGS, &f->hashings), 0);
         f->master = (struct master){ .root = f->base.root,
                                      .pool = f->base.pool,
                                      .hashings = f->hashings,
@@ -129,7 +129,7 @@ static int tear_down(void **state)
         rpc_peers_free(f->peers);
         versions_stop(f->base.versions);
         pool_free(f->base.pool);
-        hashings_free(f->hashings);
+        turns_free(f->hashings);
         versions_free(f->base.versions);
         condition_release(&f->ended);
         mutex_release(&f->lock);

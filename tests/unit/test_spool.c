@@ -17,6 +17,9 @@ struct fixture {
         char dir[32], tree_dir[64];
         struct tree *tree;
         struct pool *pool;
+        struct rpc_peers *peers;
+        struct rpc_peer *peer, *other;
+        struct turns *gatherings; /* one of a peer's at a time */
         struct spools *spools;
         uint64_t folder; /* id of "many" */
 };
@@ -95,15 +98,18 @@ static void change_files(struct fixture *f, unsigned count, struct tree_version 
 
 static void new_spools(struct fixture *f, uint64_t bytes_max, const char *dir)
 {
-        struct spools_options options = {
-                .pool = f->pool, .dir = dir, .bytes_max = bytes_max, .idle_ms = 60000
-        };
+        struct spools_options options = { .pool = f->pool,
+                                          .gatherings = f->gatherings,
+                                          .dir = dir,
+                                          .bytes_max = bytes_max,
+                                          .idle_ms = 60000 };
 
         assert_int_equal(spools_new(&options, &f->spools), 0);
 }
 
 static int setup(void **state)
 {
+        const struct rpc_share shares[RPC_SCARCE_N] = { [RPC_GATHERINGS] = { .peer = 1, .all = 2 } };
         struct fixture *f = calloc(1, sizeof(*f));
         struct tree_options options = { .dir = f->tree_dir, .label = "test" };
 
@@ -112,6 +118,10 @@ static int setup(void **state)
         snprintf(f->tree_dir, sizeof(f->tree_dir), "%s/tree", f->dir);
         assert_int_equal(tree_open(&options, &f->tree), 0);
         assert_int_equal(pool_new(2, &f->pool), 0);
+        assert_int_equal(turns_new(f->pool, RPC_GATHERINGS, &f->gatherings), 0);
+        f->peers = rpc_peers_new(shares);
+        f->peer = rpc_peer_get(f->peers, "ipv4:192.0.2.1:1");
+        f->other = rpc_peer_get(f->peers, "ipv4:192.0.2.2:1");
         new_spools(f, 1 << 30, f->dir);
         *state = f;
         return 0;
@@ -124,6 +134,10 @@ static int teardown(void **state)
 
         pool_free(f->pool);
         spools_free(f->spools);
+        turns_free(f->gatherings);
+        rpc_peer_unref(f->peer);
+        rpc_peer_unref(f->other);
+        rpc_peers_free(f->peers);
         tree_close(f->tree);
         snprintf(command, sizeof(command), "rm -r %s", f->dir);
         assert_int_equal(system(command), 0);
@@ -213,15 +227,15 @@ static struct spool *get(struct fixture *f, struct spool_key *key)
         assert_int_equal(tree_view_take(f->tree, &view), 0);
         key->spider = "spider";
         key->path = key->path ?: "";
+        key->peer = key->peer ?: f->peer;
         key->revision = tree_view_version(view)->revision;
         assert_int_equal(spools_get(f->spools, key, view, &spool), 0);
         return spool;
 }
 
-/* As get, for a peer that has HELD transfers. */
-static int try_get(struct fixture *f, const char *path, unsigned held, struct spool **ret)
+static int try_get(struct fixture *f, const char *path, struct rpc_peer *peer, struct spool **ret)
 {
-        struct spool_key key = { .spider = "spider", .path = path, .held = held };
+        struct spool_key key = { .spider = "spider", .path = path, .peer = peer };
         struct tree_view *view;
 
         assert_int_equal(tree_view_take(f->tree, &view), 0);
@@ -612,9 +626,11 @@ static void test_dropped(void **state)
 {
         struct fixture *f = *state;
         struct spool_key key = { 0 };
-        struct spools_options options = {
-                .pool = f->pool, .dir = f->dir, .bytes_max = 1 << 30, .idle_ms = 0
-        };
+        struct spools_options options = { .pool = f->pool,
+                                          .gatherings = f->gatherings,
+                                          .dir = f->dir,
+                                          .bytes_max = 1 << 30,
+                                          .idle_ms = 0 };
         _cleanup_buffer_ struct buffer all = { 0 };
         struct spool *spool;
 
@@ -672,22 +688,97 @@ static void test_one_peer_cannot_take_all(void **state)
         char path[8];
 
         make_tree(f, 10);
+        assert_true(rpc_peer_charge(f->peer, RPC_LISTINGS, 15));
         for (size_t i = 0; i < ARRAY_SIZE(spools); i++) {
-                struct spool_key key = { .path = path,
-                                         .held = i < ARRAY_SIZE(spools) / 2 ? (unsigned)i : 15 };
+                struct spool_key key = { .path = path };
 
                 snprintf(path, sizeof(path), "%zu", i);
-                if (i == ARRAY_SIZE(spools) / 2)
-                        assert_int_equal(try_get(f, "half", 16, &more), -EMFILE);
+                if (i == ARRAY_SIZE(spools) / 2) {
+                        assert_true(rpc_peer_charge(f->peer, RPC_LISTINGS, 1));
+                        assert_int_equal(try_get(f, "half", f->peer, &more), -EMFILE);
+                        key.peer = f->other;
+                        rpc_peer_discharge(f->peer, RPC_LISTINGS, 1);
+                }
                 spools[i] = get(f, &key);
         }
-        assert_int_equal(try_get(f, "all", 0, &more), -EMFILE);
+        assert_int_equal(try_get(f, "all", f->other, &more), -EMFILE);
         spool_put(spools[0]);
-        for (int i = 0; i < 20000 && try_get(f, "again", 0, &more) == -EMFILE; i++)
+        for (int i = 0; i < 20000 && try_get(f, "again", f->other, &more) == -EMFILE; i++)
                 usleep(1000); /* the job may have its reference a moment longer */
         spools[0] = more;
         for (size_t i = 0; i < ARRAY_SIZE(spools); i++)
                 spool_put(spools[i]);
+        rpc_peer_discharge(f->peer, RPC_LISTINGS, 15);
+}
+
+/* ---- turns ---- */
+
+static void wait_complete(struct spool *spool)
+{
+        _cleanup_buffer_ struct buffer all = { 0 };
+
+        assert_int_equal(read_all(spool, 0, &all, NULL, NULL), -ENODATA);
+}
+
+static bool is_complete(struct spool *spool)
+{
+        struct spool_state s;
+
+        spool_get_state(spool, &s);
+        return s.complete;
+}
+
+/* Who asks for many has one built at a time, and nobody else waits for them: not even for one of them. */
+static void test_peers_take_turns(void **state)
+{
+        struct fixture *f = *state;
+        struct turn taken = { .peer = rpc_peer_ref(f->peer) };
+        struct spool_key first = { .path = "many" }, second = { 0 },
+                         others = { .path = "few", .peer = f->other };
+        struct spool *a, *b, *c, *d;
+
+        make_tree(f, 10);
+        assert_true(rpc_peer_charge(f->peer, RPC_GATHERINGS, 1)); /* as if one of his were being built */
+        a = get(f, &first);
+        b = get(f, &second);
+        c = get(f, &others);
+        wait_complete(c);
+        assert_false(is_complete(a) || is_complete(b));
+        others.path = "";
+        d = get(f, &others);
+        assert_ptr_equal(d, b);
+        wait_complete(b);
+        assert_false(is_complete(a));
+        turns_end(f->gatherings, &taken);
+        wait_complete(a);
+        spool_put(a);
+        spool_put(b);
+        spool_put(c);
+        spool_put(d);
+}
+
+/* What nobody wants any more by then is not built. */
+static void test_given_up(void **state)
+{
+        struct fixture *f = *state;
+        struct turn taken = { .peer = rpc_peer_ref(f->peer) };
+        struct spool_key key = { 0 };
+        struct spool *spool, *same;
+
+        make_tree(f, 10);
+        assert_true(rpc_peer_charge(f->peer, RPC_GATHERINGS, 1));
+        spool = get(f, &key);
+        same = get(f, &key);
+        assert_ptr_equal(spool, same);
+        spool_put(spool);
+        assert_int_equal(spools_get(f->spools, &key, NULL, &spool), 0);
+        spool_put(spool);
+        spool_put(same);
+        assert_int_equal(spools_get(f->spools, &key, NULL, &spool), -ENOENT);
+        turns_end(f->gatherings, &taken);
+        spool = get(f, &key);
+        wait_complete(spool);
+        spool_put(spool);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -710,6 +801,8 @@ static const struct CMUnitTest tests[] = {
         TEST(test_dropped),
         TEST(test_settled),
         TEST(test_one_peer_cannot_take_all),
+        TEST(test_peers_take_turns),
+        TEST(test_given_up),
 };
 
 UNIT_MAIN(tests)

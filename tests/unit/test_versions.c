@@ -485,7 +485,7 @@ static void take_stock_view(struct stock_request *request, int error, struct sto
 struct stock_fixture {
         struct rpc_peers *peers;
         struct rpc_peer *peer, *other;
-        struct hashings *hashings;
+        struct turns *hashings;
         struct stock_views *views;
 };
 
@@ -496,7 +496,7 @@ static struct stock_fixture stock_begin(struct fixture *f)
 
         s.peer = rpc_peer_get(s.peers, "ipv4:192.0.2.1:1");
         s.other = rpc_peer_get(s.peers, "ipv4:192.0.2.2:1");
-        assert_int_equal(hashings_new(f->pool, &s.hashings), 0);
+        assert_int_equal(turns_new(f->pool, RPC_HASHINGS, &s.hashings), 0);
         assert_int_equal(stock_views_new(&(struct stock_views_options){ .root = f->root,
                                                                         .pool = f->pool,
                                                                         .hashings = s.hashings,
@@ -510,10 +510,17 @@ static struct stock_fixture stock_begin(struct fixture *f)
 static void stock_end(struct stock_fixture *s)
 {
         stock_views_free(s->views);
-        hashings_free(s->hashings);
+        turns_free(s->hashings);
         rpc_peer_unref(s->peer);
         rpc_peer_unref(s->other);
         rpc_peers_free(s->peers);
+}
+
+/* As if a job of PEER's were run, until turns_end. */
+static void take_turn(struct turn *turn, struct rpc_peer *peer)
+{
+        *turn = (struct turn){ .peer = rpc_peer_ref(peer) };
+        assert_true(rpc_peer_charge(peer, RPC_HASHINGS, 1));
 }
 
 static void stock_ask(struct fixture *f, struct stock_fixture *s, struct rpc_peer *peer, const char *path,
@@ -556,11 +563,12 @@ static void test_stock_share(void **state)
         struct fixture *f = *state;
         struct stock_fixture s = stock_begin(f);
         struct stock_answer first, second, third, others;
+        struct turn taken;
 
         assert_int_equal(mkdirat(f->top, "folder", 0755), 0);
         write_file(f, "folder/file", "1");
         assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
-        assert_true(rpc_peer_charge(s.peer, RPC_HASHINGS, 1));
+        take_turn(&taken, s.peer);
         stock_ask(f, &s, s.peer, "", &first);
         stock_ask(f, &s, s.peer, "", &second);
         stock_ask(f, &s, s.peer, "folder", &third);
@@ -569,7 +577,7 @@ static void test_stock_share(void **state)
         assert_int_equal(rpc_peer_charged(s.peer, RPC_HASHINGS), 1);
         assert_false(first.answer.done || third.answer.done);
 
-        hashings_end(s.hashings, s.peer);
+        turns_end(s.hashings, &taken);
         assert_int_equal(answer_wait(&first.answer), 0);
         assert_int_equal(answer_wait(&second.answer), 0);
         assert_int_equal(answer_wait(&third.answer), 0);
@@ -600,6 +608,7 @@ static void test_stock_many(void **state)
         struct fixture *f = *state;
         struct stock_fixture s = stock_begin(f);
         static struct stock_answer own[200], others[2];
+        struct turn taken[2];
         char name[16];
 
         for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
@@ -607,8 +616,8 @@ static void test_stock_many(void **state)
                 assert_int_equal(mkdirat(f->top, name, 0755), 0);
         }
         assert_int_equal(get(f, "sp", VERSIONS_FRESH, NULL), 0);
-        assert_true(rpc_peer_charge(s.peer, RPC_HASHINGS, 1)); /* nothing is made yet */
-        assert_true(rpc_peer_charge(s.other, RPC_HASHINGS, 1));
+        take_turn(&taken[0], s.peer); /* nothing is made yet */
+        take_turn(&taken[1], s.other);
         for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
                 snprintf(name, sizeof(name), "%zu", i);
                 stock_ask(f, &s, s.peer, name, &own[i]);
@@ -616,8 +625,8 @@ static void test_stock_many(void **state)
         snprintf(name, sizeof(name), "%zu", ARRAY_SIZE(own) - 1);
         stock_ask(f, &s, s.other, name, &others[0]);
         stock_ask(f, &s, s.other, "0", &others[1]); /* is being made */
-        hashings_end(s.hashings, s.peer);
-        hashings_end(s.hashings, s.other);
+        turns_end(s.hashings, &taken[0]);
+        turns_end(s.hashings, &taken[1]);
         assert_int_equal(stock_take_all(own, ARRAY_SIZE(own)), ARRAY_SIZE(own) - 128);
         assert_int_equal(stock_take_all(others, ARRAY_SIZE(others)), 0);
         assert_int_equal(rpc_peer_charged(s.peer, RPC_LISTINGS), 0);

@@ -1,5 +1,5 @@
-/* Whose files are hashed when: no peer has all threads, nobody all of them, and peers take turns. */
-#include "server/hashings.h"
+/* Whose jobs are run when: no peer has all threads, nobody all of them, and peers take turns. */
+#include "server/turns.h"
 
 #include <string.h>
 
@@ -17,7 +17,7 @@ struct fixture;
 
 /* One that reads until it is told to end. */
 struct job {
-        struct hashing hashing;
+        struct turn turn;
         struct fixture *f;
         char name[4];
         unsigned peer; /* which */
@@ -28,10 +28,10 @@ struct fixture {
         struct rpc_peers *peers;
         struct rpc_peer *peer[PEERS];
         struct pool *pool;
-        struct hashings *hashings;
+        struct turns *turns;
         struct mutex lock;
         struct condition change;
-        struct job jobs[JOBS_MAX]; /* what is below, and all of a job but `hashing`, is guarded by `lock` */
+        struct job jobs[JOBS_MAX]; /* what is below, and all of a job but `turn`, is guarded by `lock` */
         unsigned n_jobs, running, running_of[PEERS];
         unsigned most, most_of[PEERS];
         char order[256]; /* names of those that have begun */
@@ -50,7 +50,7 @@ static void set_up_with(struct fixture *f, struct rpc_share share, unsigned thre
                 f->peer[i] = rpc_peer_get(f->peers, address);
         }
         assert_int_equal(pool_new(threads, &f->pool), 0);
-        assert_int_equal(hashings_new(f->pool, &f->hashings), 0);
+        assert_int_equal(turns_new(f->pool, RPC_HASHINGS, &f->turns), 0);
         mutex_init(&f->lock);
         condition_init(&f->change);
 }
@@ -58,7 +58,7 @@ static void set_up_with(struct fixture *f, struct rpc_share share, unsigned thre
 static void tear_down(struct fixture *f)
 {
         pool_free(f->pool);
-        hashings_free(f->hashings);
+        turns_free(f->turns);
         for (unsigned i = 0; i < PEERS; i++) {
                 assert_int_equal(rpc_peer_charged(f->peer[i], RPC_HASHINGS), 0);
                 rpc_peer_unref(f->peer[i]);
@@ -81,7 +81,7 @@ static void begin_locked(struct fixture *f, struct job *job) TSA_REQUIRES(f->loc
 
 static void job_run(struct pool_job *pool_job)
 {
-        struct job *job = (struct job *)((char *)pool_job - offsetof(struct job, hashing.job));
+        struct job *job = (struct job *)((char *)pool_job - offsetof(struct job, turn.job));
         struct fixture *f = job->f;
 
         mutex_lock(&f->lock);
@@ -91,7 +91,7 @@ static void job_run(struct pool_job *pool_job)
         f->running--;
         f->running_of[job->peer]--;
         mutex_unlock(&f->lock);
-        hashings_end(f->hashings, f->peer[job->peer]);
+        turns_end(f->turns, &job->turn);
         mutex_lock(&f->lock);
         job->ended = true;
         condition_broadcast(&f->change);
@@ -107,9 +107,8 @@ static struct job *submit(struct fixture *f, const char *name)
         job->f = f;
         job->peer = (unsigned)(name[0] - 'a');
         strcpy(job->name, name);
-        job->hashing.job.run = job_run;
-        job->hashing.peer = f->peer[job->peer];
-        hashings_submit(f->hashings, &job->hashing);
+        job->turn.job.run = job_run;
+        turns_submit(f->turns, &job->turn, f->peer[job->peer]);
         return job;
 }
 
@@ -206,7 +205,7 @@ static void test_shares(void **state)
 
 static void test_withdrawn(void **state)
 {
-        struct hashing never = { 0 };
+        struct turn never = { 0 };
         struct fixture f;
         struct job *first, *gone, *follower, *last;
 
@@ -217,23 +216,67 @@ static void test_withdrawn(void **state)
         follower = submit(&f, "a3");
         submit(&f, "b1");
         last = submit(&f, "a4");
-        assert_false(hashings_withdraw(f.hashings, &never));
-        assert_false(hashings_withdraw(f.hashings, &first->hashing)); /* it runs */
-        assert_true(hashings_withdraw(f.hashings, &follower->hashing));
-        assert_true(hashings_withdraw(f.hashings, &gone->hashing)); /* the first of its peer's */
-        assert_false(hashings_withdraw(f.hashings, &gone->hashing));
+        assert_false(turns_withdraw(f.turns, &never));
+        assert_false(turns_withdraw(f.turns, &first->turn)); /* it runs */
+        assert_true(turns_withdraw(f.turns, &follower->turn));
+        assert_true(turns_withdraw(f.turns, &gone->turn)); /* the first of its peer's */
+        assert_false(turns_withdraw(f.turns, &gone->turn));
         for (unsigned i = 0; i < f.n_jobs; i++)
                 end(&f, &f.jobs[i]);
         wait_for(&f, &last->ended);
         wait_for(&f, &f.jobs[3].ended);
-        assert_false(hashings_withdraw(f.hashings, &first->hashing)); /* it ran */
+        assert_false(turns_withdraw(f.turns, &first->turn)); /* it ran */
         assert_string_equal(f.order, "a1b1a4");
         tear_down(&f);
 }
 
+/* What others want as well does not wait for who asks for much. */
+static void test_shared(void **state)
+{
+        struct fixture f;
+        struct job *first, *wanted;
+
+        set_up_with(&f, (struct rpc_share){ .peer = 1, .all = 1 }, 2);
+        first = submit(&f, "a1");
+        wait_for(&f, &first->begun);
+        submit(&f, "a2");
+        submit(&f, "a3");
+        wanted = submit(&f, "a4");
+        submit(&f, "b1");
+        turns_share(f.turns, &first->turn, f.peer[1]);  /* it runs */
+        turns_share(f.turns, &wanted->turn, f.peer[0]); /* it is his */
+        turns_share(f.turns, &wanted->turn, f.peer[1]);
+        submit(&f, "c1");
+        turns_share(f.turns, &wanted->turn, f.peer[2]); /* and goes no further back */
+        for (unsigned i = 0; i < f.n_jobs; i++)
+                end(&f, &f.jobs[i]);
+        for (unsigned i = 0; i < f.n_jobs; i++)
+                wait_for(&f, &f.jobs[i].ended);
+        assert_string_equal(f.order, "a1a2b1a4c1a3");
+        tear_down(&f);
+}
+
+/* Nor for what is done for him. */
+static void test_shared_at_once(void **state)
+{
+        struct fixture f;
+        struct job *first, *wanted;
+
+        set_up_with(&f, (struct rpc_share){ .peer = 1, .all = 2 }, 3);
+        first = submit(&f, "a1");
+        wait_for(&f, &first->begun);
+        wanted = submit(&f, "a2");
+        turns_share(f.turns, &wanted->turn, f.peer[1]);
+        end(&f, wanted);
+        wait_for(&f, &wanted->ended);
+        end(&f, first);
+        wait_for(&f, &first->ended);
+        tear_down(&f);
+}
+
 static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_turns),
-        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_turns),     cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_shared),    cmocka_unit_test(test_shared_at_once),
         cmocka_unit_test(test_withdrawn),
 };
 
