@@ -2,17 +2,19 @@
 
 #include <stdatomic.h>
 
+#include <utlist.h>
+
 #include "base/lock.h"
 
 #define POOL_THREADS_MAX 4
 
 struct pool {
         struct mutex lock;
-        struct condition work;                     /* a job was queued, or `stopping` */
-        struct pool_job *stack TSA_GUARDED(&lock); /* newest first */
-        struct pool_job *first TSA_GUARDED(&lock); /* oldest first */
-        struct pool_job **last TSA_GUARDED(&lock); /* where the next submitted job goes */
-        bool has_walker TSA_GUARDED(&lock);        /* a thread takes what was pushed first */
+        struct condition work;                      /* a job was queued, or `stopping` */
+        struct pool_walk *walks TSA_GUARDED(&lock); /* whose turn was longest ago first */
+        struct pool_job *first TSA_GUARDED(&lock);  /* oldest first */
+        struct pool_job **last TSA_GUARDED(&lock);  /* where the next submitted job goes */
+        bool has_walker TSA_GUARDED(&lock);         /* a thread takes what was pushed first */
         bool stopping TSA_GUARDED(&lock);
         unsigned running TSA_GUARDED(&lock); /* jobs being run: they may queue more */
         atomic_bool cancelled;               /* a hint that jobs poll without the lock */
@@ -34,10 +36,16 @@ static struct pool_job *take_submitted_locked(struct pool *pool) TSA_REQUIRES(po
 
 static struct pool_job *take_pushed_locked(struct pool *pool) TSA_REQUIRES(pool->lock)
 {
-        struct pool_job *job = pool->stack;
+        struct pool_walk *walk = pool->walks;
+        struct pool_job *job;
 
-        if (job)
-                pool->stack = job->next;
+        if (!walk)
+                return NULL;
+        job = walk->newest;
+        walk->newest = job->next;
+        DL_DELETE(pool->walks, walk);
+        if (walk->newest)
+                DL_APPEND(pool->walks, walk);
         return job;
 }
 
@@ -144,11 +152,13 @@ void pool_submit(struct pool *pool, struct pool_job *job)
         mutex_unlock(&pool->lock);
 }
 
-void pool_push(struct pool *pool, struct pool_job *job)
+void pool_push(struct pool *pool, struct pool_walk *walk, struct pool_job *job)
 {
         mutex_lock(&pool->lock);
-        job->next = pool->stack;
-        pool->stack = job;
+        if (!walk->newest)
+                DL_APPEND(pool->walks, walk);
+        job->next = walk->newest;
+        walk->newest = job;
         condition_signal(&pool->work);
         mutex_unlock(&pool->lock);
 }

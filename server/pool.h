@@ -1,7 +1,7 @@
 /*
  * A few threads that do what may block: reading folders, hashing files. Two orders of work: `pool_submit` is first come, first
- * served and goes before everything pushed; `pool_push` is last come, first served, so that a walk of a tree goes
- * deep before it goes wide and keeps few folders open. For one of several threads what was pushed goes first: else a walk would stand
+ * served and goes before everything pushed; `pool_push` is last come, first served within a walk of a tree, so that it goes
+ * deep before it goes wide and keeps few folders open, and walks take turns. For one of several threads what was pushed goes first: else walks would stand
  * still as long as peers ask for enough of what is submitted.
  * Thread-safe. A job may submit and push further jobs.
  */
@@ -22,6 +22,12 @@ struct pool_job {
         void (*run)(struct pool_job *job);
 };
 
+/** Embedded in what walks a tree; zeroed first. */
+struct pool_walk {
+        struct pool_job *newest;
+        struct pool_walk *prev, *next; /* while it has jobs */
+};
+
 /** Starts the threads (0: as many as suit the machine, POOL_THREADS_MIN at least and 4 at most). -ENOMEM, -EAGAIN. */
 int pool_new(unsigned threads, struct pool **ret);
 
@@ -37,4 +43,6 @@ void pool_cancel(struct pool *pool);
 bool pool_cancelled(struct pool *pool);
 
 void pool_submit(struct pool *pool, struct pool_job *job);
-void pool_push(struct pool *pool, struct pool_job *job);
+
+/** WALK is needed until all its jobs are run. */
+void pool_push(struct pool *pool, struct pool_walk *walk, struct pool_job *job);

@@ -30,6 +30,7 @@ struct scan_old {
  */
 struct scan {
         struct scanner_pass pass;
+        struct pool_walk walk;
         bool second;        /* round */
         int top;            /* owned; the folder, for a second round; -1 */
         struct spots links; /* what the second round looks at */

@@ -234,7 +234,7 @@ static int look_at_names(struct scan_lane *lane, struct scan_folder *f)
                         .count = MIN(size, count - i * size),
                 };
                 if (i > 0)
-                        pool_push(f->scan->pass.pool, &f->slices[i].job);
+                        pool_push(f->scan->pass.pool, &f->scan->walk, &f->slices[i].job);
         }
         slice_look(lane, &f->slices[0]);
         return 0;
@@ -368,7 +368,7 @@ int scan_push_folder(struct scan_folder *f, const struct scan_node *node, bool f
         child->path_len = f->path_len + (f->path_len > 0) + node->name_len;
         atomic_fetch_add(&f->pending, 1);
         atomic_fetch_add(&f->fd_users, 1);
-        pool_push(f->scan->pass.pool, &child->job);
+        pool_push(f->scan->pass.pool, &f->scan->walk, &child->job);
         return 0;
 }
 
@@ -436,7 +436,7 @@ int scan_begin_round(struct scan *scan, int fd, const struct spots *spots)
         root->fd = fd;
         root->full = scan->pass.full;
         root->spot = spots ? spots->root : NULL;
-        pool_push(scan->pass.pool, &root->job);
+        pool_push(scan->pass.pool, &scan->walk, &root->job);
         return 0;
 }
 

@@ -24,6 +24,7 @@ struct fixture {
         struct condition change;
         unsigned steps TSA_GUARDED(lock); /* of a walk */
         bool ended TSA_GUARDED(lock);
+        struct pool_walk walks[2];
         char order[16]; /* of one thread's jobs */
 };
 
@@ -48,15 +49,19 @@ static void note_run(struct pool_job *job)
         strncat(self->f->order, &self->name, 1);
 }
 
-/* Queues two of each kind while nothing else can run. */
+/* Queues two that are submitted, three of one walk and two of another, while nothing else can run. */
 static void queue_run(struct pool_job *job)
 {
-        static struct job jobs[4];
+        static const char names[] = "abcxysS";
+        static struct job jobs[ARRAY_SIZE(names) - 1];
         struct fixture *f = ((struct job *)job)->f;
 
         for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
-                jobs[i] = (struct job){ .job.run = note_run, .f = f, .name = "pPsS"[i] };
-                (i < 2 ? pool_push : pool_submit)(f->pool, &jobs[i].job);
+                jobs[i] = (struct job){ .job.run = note_run, .f = f, .name = names[i] };
+                if (i < 5)
+                        pool_push(f->pool, &f->walks[i / 3], &jobs[i].job);
+                else
+                        pool_submit(f->pool, &jobs[i].job);
         }
 }
 
@@ -68,7 +73,7 @@ static void test_order(void **state)
         set_up(&f, 1);
         pool_submit(f.pool, &first.job);
         pool_free(f.pool);
-        assert_string_equal(f.order, "sSPp");
+        assert_string_equal(f.order, "sScybxa");
         tear_down(&f);
 }
 
@@ -95,7 +100,7 @@ static void step_run(struct pool_job *job)
         condition_broadcast(&f->change);
         mutex_unlock(&f->lock);
         if (more)
-                pool_push(f->pool, job);
+                pool_push(f->pool, &f->walks[0], job);
 }
 
 static void test_walk_in_a_flood(void **state)
@@ -111,7 +116,7 @@ static void test_walk_in_a_flood(void **state)
                 pool_submit(f.pool, &flood[i].job);
         }
         walk = (struct job){ .job.run = step_run, .f = &f };
-        pool_push(f.pool, &walk.job);
+        pool_push(f.pool, &f.walks[0], &walk.job);
         mutex_lock(&f.lock);
         while (f.steps < STEPS)
                 if (condition_wait_until(&f.change, &f.lock, until_ns) < 0)
@@ -124,9 +129,57 @@ static void test_walk_in_a_flood(void **state)
         tear_down(&f);
 }
 
+static void end_run(struct pool_job *job)
+{
+        struct fixture *f = ((struct job *)job)->f;
+
+        mutex_lock(&f->lock);
+        f->ended = true;
+        mutex_unlock(&f->lock);
+}
+
+#define PATIENCE 1000 /* steps */
+
+static void endless_run(struct pool_job *job)
+{
+        struct fixture *f = ((struct job *)job)->f;
+        bool more;
+
+        mutex_lock(&f->lock);
+        more = !f->ended && ++f->steps < PATIENCE;
+        mutex_unlock(&f->lock);
+        if (more)
+                pool_push(f->pool, &f->walks[1], job);
+}
+
+static void begin_both_run(struct pool_job *job)
+{
+        static struct job step, endless;
+        struct fixture *f = ((struct job *)job)->f;
+
+        step = (struct job){ .job.run = end_run, .f = f };
+        endless = (struct job){ .job.run = endless_run, .f = f };
+        pool_push(f->pool, &f->walks[0], &step.job);
+        pool_push(f->pool, &f->walks[1], &endless.job);
+}
+
+/* A walk that comes later, and is long, does not hold up the one before. */
+static void test_walks_take_turns(void **state)
+{
+        struct fixture f;
+        struct job first = { .job.run = begin_both_run, .f = &f };
+
+        set_up(&f, 1);
+        pool_submit(f.pool, &first.job);
+        pool_free(f.pool);
+        assert_true(f.ended && f.steps <= 1);
+        tear_down(&f);
+}
+
 static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_walk_in_a_flood),
+        cmocka_unit_test(test_walks_take_turns),
 };
 
 UNIT_MAIN(tests)

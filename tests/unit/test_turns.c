@@ -175,6 +175,7 @@ static void test_shares(void **state)
 {
         struct fixture f;
         struct walk walk = { .job.run = walk_run, .f = &f };
+        struct pool_walk pool_walk = { 0 };
         struct job *other;
 
         set_up_with(&f, (struct rpc_share){ .peer = PEER_SHARE, .all = ALL }, THREADS);
@@ -186,7 +187,7 @@ static void test_shares(void **state)
         wait_for(&f, &other->begun);
         for (unsigned i = 0; i < 20; i++)
                 submit(&f, "c");
-        pool_push(f.pool, &walk.job);
+        pool_push(f.pool, &pool_walk, &walk.job);
         wait_for(&f, &f.walked);
         assert_int_equal(rpc_peer_charged(f.peer[0], RPC_HASHINGS), PEER_SHARE);
         assert_int_equal(rpc_peer_charged(f.peer[2], RPC_HASHINGS), 0);
