@@ -7,7 +7,7 @@ import threading
 
 import grpc
 
-from harness import case, check, equal, main, wait_until
+from harness import case, check, equal, main, report, wait_until
 import peers  # noqa: F401 (finds the next one)
 import hostile_worker
 from digest import content as content_digest
@@ -316,6 +316,7 @@ def hash_flood(w):
         check(b"".join(c.data for c in chunks) == content, "what it brought")
         check(not any(c.done() for c in flood.calls), "the flood has ended before it should")
     wait_until(lambda: open_files(server, holes) == 0, "the end of the flood's open files")
+    report("Worker that floods: files to be hashed", "64 wants and 8 downloads of unread files of 32 GiB", "another peer's listing, reads and hashes go on", "all right")
 
 
 @case("wants take no more memory than one peer may have; the call that asks for more ends, another peer goes on")
