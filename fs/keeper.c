@@ -29,7 +29,7 @@ static int start_daemon(struct keeper *k)
                                          .takeover = &k->takeover };
 
         k->ending = false;
-        k->kill_ns = INT64_MAX;
+        k->kill_ns = k->continue_ns = INT64_MAX;
         return k->binary_fd < 0 ? child_fork(&life, &k->now) : child_exec(k->binary_fd, k->folder, &k->now);
 }
 
@@ -52,6 +52,10 @@ static void take_signal(struct keeper *k)
 
         if (read(k->signal_fd, &signal, sizeof(signal)) != sizeof(signal))
                 return;
+        if (signal.ssi_signo == SIGCHLD) {
+                keeper_stopped_hear(k);
+                return;
+        }
         k->asked = true;
         if (k->now.pid > 0)
                 kill(k->now.pid, SIGTERM);
@@ -90,7 +94,7 @@ static void check_end(struct keeper *k)
 
 static int get_patience_ms(const struct keeper *k)
 {
-        const int64_t until_ns = MIN(k->deadline_ns, k->kill_ns);
+        const int64_t until_ns = MIN(MIN(k->deadline_ns, k->kill_ns), k->continue_ns);
         int64_t left_ns = until_ns - clock_monotonic_ns();
 
         return until_ns == INT64_MAX ? -1 : (int)(MAX(left_ns, 0) / NSEC_PER_MSEC) + 1;
@@ -123,6 +127,7 @@ static void watch(struct keeper *k)
                 if (fds[2].revents && !dead)
                         keeper_hang_hear(k);
                 keeper_upgrade_check_deadline(k);
+                keeper_stopped_check(k);
                 check_end(k);
         }
 }
@@ -269,11 +274,13 @@ static int init(struct keeper *k, const struct keeper_options *options)
                               .next_fd = -1,
                               .before_fd = -1,
                               .deadline_ns = INT64_MAX,
-                              .kill_ns = INT64_MAX };
+                              .kill_ns = INT64_MAX,
+                              .continue_ns = INT64_MAX };
         sigemptyset(&signals);
         sigaddset(&signals, SIGTERM);
         sigaddset(&signals, SIGINT);
         sigaddset(&signals, SIGHUP);
+        sigaddset(&signals, SIGCHLD);
         sigprocmask(SIG_BLOCK, &signals, NULL);
         k->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
         if (k->signal_fd < 0 || !getcwd(k->folder, sizeof(k->folder)))

@@ -4,7 +4,7 @@
  * It hangs if a request that needs nobody is not answered, while its thread sleeps and is not even woken, and nobody in the daemon is at work whom it could be waiting for. To end one that would have come
  * through is worse than to be late, so each of these is a reason to wait:
  *  - The daemon has had no time: its looks (fs/progress.h) are its own seconds.
- *  - Some thread of it is stopped or traced: somebody has done that, and has a reason.
+ *  - Some thread of it is stopped (see fs/keeper_stopped.c), or traced: somebody has done that, and has a reason.
  *  - The request's thread runs, or waits for a disk. The next daemon would wait for the same disk, and this one has threads that serve others meanwhile.
  *  - Other threads are at work more often than not. What they do may be long, and what they hold wanted.
  * Each hang within an hour of the last one doubles the patience: what a new daemon does not mend is not mended by another one.
@@ -77,6 +77,11 @@ static struct thread_look look_at(const struct keeper *k, pid_t thread)
         return (struct thread_look){ .state = *state,
                                      .traced = *tracer != '0',
                                      .moves = strtoul(own, NULL, 10) + strtoul(other, NULL, 10) };
+}
+
+bool keeper_hang_is_traced(const struct keeper *k)
+{
+        return look_at(k, k->now.pid).traced;
 }
 
 /* Whether THREAD is in a write to the kernel's connection: a page that is pushed waits for the read of that page, be that in a request that hangs. */

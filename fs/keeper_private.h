@@ -1,5 +1,6 @@
 /*
- * What fs/keeper*.c share: the daemon's life and its replacement are in fs/keeper.c, upgrades in fs/keeper_upgrade.c, hangs in fs/keeper_hang.c. One thread, which waits in
+ * What fs/keeper*.c share: the daemon's life and its replacement are in fs/keeper.c, upgrades in fs/keeper_upgrade.c, hangs in fs/keeper_hang.c,
+ * stops in fs/keeper_stopped.c. One thread, which waits in
  * one poll.
  */
 #pragma once
@@ -43,6 +44,7 @@ struct keeper {
         int64_t deadline_ns; /* of it all; INT64_MAX: no upgrade is under way */
 
         int64_t kill_ns; /* then the daemon is killed, unless it is dead: it was asked to end. INT64_MAX: it was not */
+        int64_t continue_ns; /* then the daemon, which was stopped, is made to go on; INT64_MAX: it was not */
         struct keeper_hang hang;
 
         int64_t crashes_ns[CRASHES_MAX]; /* when; the oldest is overwritten */
@@ -73,6 +75,15 @@ void keeper_upgrade_end(struct keeper *k, const char *failure);
 
 /** Ends an upgrade that takes too long. */
 void keeper_upgrade_check_deadline(struct keeper *k);
+
+/** A child was stopped, goes on, or is dead. */
+void keeper_stopped_hear(struct keeper *k);
+
+/** Makes a daemon go on that has been stopped for long. */
+void keeper_stopped_check(struct keeper *k);
+
+/** Whether the daemon is in a debugger. */
+bool keeper_hang_is_traced(const struct keeper *k);
 
 /** Hears the daemon's reports of a request that gets old, looks at its threads, and if it hangs ends it. */
 void keeper_hang_hear(struct keeper *k);

@@ -53,7 +53,7 @@ void keeper_upgrade_promote(struct keeper *k)
         k->able = false;
         k->unproven = true;
         k->ending = false;
-        k->kill_ns = INT64_MAX;
+        k->kill_ns = k->continue_ns = INT64_MAX;
         r = takeover_send(&k->takeover, k->now.socket_fd);
         if (r < 0)
                 log_error("cannot hand over '%s': %s", k->takeover.target, strerror(-r));

@@ -132,15 +132,44 @@ def stopped(w):
     server.signal(signal.SIGCONT)
 
 
-@case("with the daemon stopped a task that waits can be killed, status says so in time, and umount -l works")
+@contextlib.contextmanager
+def frozen(m):
+    """Keeper and daemon are stopped, as by who suspends all of a job."""
+    pids = [m.daemon.pid, m.serving_pid()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@case("a daemon that is stopped goes on by itself: all looks, reads and umount come through")
 def daemon_stopped(w):
+    tree(w)
+    m = w.mount(w.server(), options=["prefetch=off"])
+    cached, rest = read_some(m)
+    daemon = m.serving_pid()
+    for work in (lambda: local_works(m, cached), lambda: [path.read_bytes() for path in rest], m.status):
+        os.kill(daemon, signal.SIGSTOP)
+        work()
+        said = len(re.findall("was stopped by a signal, and not continued", m.daemon.output()))
+        check(said > 0, "the log says so")
+    report("Daemon stopped", f"SIGSTOP, {said} times", "looks, reads, status wait for a while, and no longer", "it was continued, and all came through")
+    equal(m.serving_pid(), daemon, "the daemon")
+    os.kill(daemon, signal.SIGSTOP)
+    run_ok(["umount", m.point], timeout=PROMPT_SEC)
+    equal(m.daemon.wait(2 * PROMPT_SEC), 0, "the daemon's exit code")
+
+
+@case("with keeper and daemon stopped a task that waits can be killed, status says so in time, and umount -l works")
+def both_stopped(w):
     tree(w)
     server = w.server()
     m = w.mount(server, options=["prefetch=off"])
     _cached, rest = read_some(m)
-    daemon = m.serving_pid()
-    os.kill(daemon, signal.SIGSTOP)
-    try:
+    with frozen(m):
         job = waiting_cat(rest[0])
         with contextlib.suppress(Exception):
             wait_until(lambda: is_waiting(job), "cat waits", 1)
@@ -151,8 +180,6 @@ def daemon_stopped(w):
         check(done.returncode != 0 and "does not answer" in done.stderr, f"status of a daemon that is stopped: {done.stderr}")
         run_ok(["umount", "-l", m.point], timeout=PROMPT_SEC)
         check(not is_mounted(m.point), "the mount is gone")
-    finally:
-        os.kill(daemon, signal.SIGCONT)
     equal(m.daemon.wait(), 0, "the daemon's exit code")
 
 
@@ -163,16 +190,10 @@ def unanswered(w):
     tree(w)
     m = w.mount(w.server(), options=["prefetch=off"], prefix=["env", "FSYNCFS_TEST_REQUEST_SEC=5"])  # otherwise hours
     _cached, rest = read_some(m)
-    stopped = [m.daemon.pid, m.serving_pid()]
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(m):
         job = waiting_cat(rest[0])
         check(job.wait(90) not in (0, -signal.SIGKILL), "cat has ended with an error of its own")
         fails_with({errno.ENOTCONN, errno.ECONNABORTED}, os.statvfs, m.point)
-    finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
     run_ok(["umount", m.point], timeout=PROMPT_SEC)
     m.daemon.wait()
 
@@ -342,13 +363,10 @@ def stopped_sibling(w):
     for _ in range(STOPS):
         run_ok(evict)
         time.sleep(dice.random() / 5)  # so that each stop is at another moment
-        os.kill(stopped, signal.SIGSTOP)
-        try:
+        with frozen(other):
             right, _ = read_all(m, w.tree)
             check(right > 100, f"{right} files were right")
             run_ok(evict)
-        finally:
-            os.kill(stopped, signal.SIGCONT)
     check(reader.running(), f"the other mount's reader goes on: {reader.output()[-500:]}")
     reader.stop()
     equal((m.serving_pid(), other.serving_pid()), (serving, stopped), "the daemons that serve")

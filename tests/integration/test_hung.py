@@ -133,7 +133,7 @@ def starved(w):
     with killed_at_the_end(jobs):
         until = time.monotonic() + VERDICT_SEC
         os.kill(old, signal.SIGSTOP)
-        time.sleep(VERDICT_SEC / 2)
+        time.sleep(8)  # two more, and it would be continued
         while time.monotonic() < until:
             os.kill(old, signal.SIGCONT)
             time.sleep(0.004)
