@@ -22,7 +22,7 @@ static atomic_bool stuck;          /* what was put last was not taken */
 void log_sink_to_syslog(void)
 {
         const struct timeval wait = { .tv_sec = WAIT_SEC };
-        const char *path = getenv("FSYNCFS_TEST_SYSLOG") ?: _PATH_LOG;
+        const char *path = secure_getenv("FSYNCFS_TEST_SYSLOG") ?: _PATH_LOG;
 
         if (syslog_fd < 0)
                 syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

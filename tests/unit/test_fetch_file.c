@@ -611,6 +611,22 @@ static void test_share_of_hashing(void **state)
         free(own);
 }
 
+/* Wants of N files without end: as many are being hashed then as may be. */
+static void want_endless(struct files_fixture *f, struct fetch_item **items, size_t n)
+{
+        const struct content_id none = { .algorithm = HASH_XXH3_PIECES };
+        const uint64_t before = hashed();
+        char name[8];
+
+        for (size_t i = 0; i < n; i++) {
+                snprintf(name, sizeof(name), "%zu", i);
+                write_endless(f, name);
+                items[i] = want(name, &none, (uint64_t)ENDLESS);
+                assert_int_equal(attach(f, items[i]), FETCH_FILES_WAIT);
+        }
+        wait_until_hashed(before + HASHINGS_MAX);
+}
+
 /* Nobody waits any more for what waits to be hashed: it is let go at once, whatever is being hashed meanwhile. */
 static void test_cancelled_in_line(void **state)
 {
@@ -618,15 +634,8 @@ static void test_cancelled_in_line(void **state)
         struct content_id none = { .algorithm = HASH_XXH3_PIECES };
         struct fetch_item *items[HASHINGS_MAX], *last, *other;
         const uint64_t before = hashed();
-        char name[8];
 
-        for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
-                snprintf(name, sizeof(name), "%zu", i);
-                write_endless(f, name);
-                items[i] = want(name, &none, (uint64_t)ENDLESS);
-                assert_int_equal(attach(f, items[i]), FETCH_FILES_WAIT);
-        }
-        wait_until_hashed(before + HASHINGS_MAX);
+        want_endless(f, items, ARRAY_SIZE(items));
         write_endless(f, "last");
         last = want("last", &none, (uint64_t)ENDLESS);
         other = want("last", &none, (uint64_t)ENDLESS);
@@ -649,18 +658,10 @@ static void test_cancelled_in_line(void **state)
 static void test_call_closed_in_line(void **state)
 {
         struct files_fixture *f = *state;
-        struct content_id none = { .algorithm = HASH_XXH3_PIECES };
         struct fetch_item *items[HASHINGS_MAX + 2];
         const uint64_t before = hashed();
-        char name[8];
 
-        for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
-                snprintf(name, sizeof(name), "%zu", i);
-                write_endless(f, name);
-                items[i] = want(name, &none, (uint64_t)ENDLESS);
-                assert_int_equal(attach(f, items[i]), FETCH_FILES_WAIT);
-        }
-        wait_until_hashed(before + HASHINGS_MAX);
+        want_endless(f, items, ARRAY_SIZE(items));
         atomic_store(&f->files.closed, true);
         fetch_files_withdraw(&f->files);
         wait_for_jobs(f);

@@ -235,13 +235,16 @@ static void say_many(void)
                 log_info("line %d of many, and something to make it longer than a word or two", i);
 }
 
-/* Lines that are whole, the first ones; and when there is room again those that are lost are counted. */
-static void judge_stuck(int fd)
+/* Standard error is FDS[1], and what comes of it is in FDS[0]: lines that are whole, the first ones; and when there is room again those that are lost are counted. */
+static void judge_stuck(const int fds[2])
 {
+        const int fd = fds[0];
         char last[200];
         unsigned taken;
         const char *p;
 
+        log_setup("prog", LOG_LEVEL_INFO);
+        listen_to(fds[1]);
         say_many();
         assert_true(drain(fd) > 0);
         for (p = said + strlen(said) - 1; p > said && p[-1] != '\n'; p--)
@@ -256,6 +259,8 @@ static void judge_stuck(int fd)
         log_info("and on");
         drain(fd);
         assert_string_equal(said, "prog: and on\n");
+        stop_listening();
+        close(fd);
 }
 
 static void test_stuck_pipe(void **state)
@@ -263,11 +268,7 @@ static void test_stuck_pipe(void **state)
         int fds[2];
 
         assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-        log_setup("prog", LOG_LEVEL_INFO);
-        listen_to(fds[1]);
-        judge_stuck(fds[0]);
-        stop_listening();
-        close(fds[0]);
+        judge_stuck(fds);
 }
 
 static void test_stuck_socket(void **state)
@@ -275,11 +276,7 @@ static void test_stuck_socket(void **state)
         int fds[2];
 
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-        log_setup("prog", LOG_LEVEL_INFO);
-        listen_to(fds[1]);
-        judge_stuck(fds[0]);
-        stop_listening();
-        close(fds[0]);
+        judge_stuck(fds);
 }
 
 /* A line of a kind that a pipe does not take at once. */

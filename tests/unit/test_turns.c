@@ -132,6 +132,14 @@ static void end(struct fixture *f, struct job *job)
         mutex_unlock(&f->lock);
 }
 
+static void end_all(struct fixture *f)
+{
+        for (unsigned i = 0; i < f->n_jobs; i++)
+                end(f, &f->jobs[i]);
+        for (unsigned i = 0; i < f->n_jobs; i++)
+                wait_for(f, &f->jobs[i].ended);
+}
+
 static void test_turns(void **state)
 {
         struct fixture f;
@@ -146,10 +154,7 @@ static void test_turns(void **state)
         submit(&f, "c1");
         submit(&f, "b2");
         submit(&f, "a4");
-        for (unsigned i = 0; i < f.n_jobs; i++)
-                end(&f, &f.jobs[i]);
-        for (unsigned i = 0; i < f.n_jobs; i++)
-                wait_for(&f, &f.jobs[i].ended);
+        end_all(&f);
         assert_string_equal(f.order, "a1a2b1c1a3b2a4");
         assert_int_equal(f.most, 1);
         tear_down(&f);
@@ -194,10 +199,7 @@ static void test_shares(void **state)
         end(&f, other);
         wait_for(&f, &f.jobs[21].begun); /* c's: a has its share */
         assert_string_equal(f.order, "aabc");
-        for (unsigned i = 0; i < f.n_jobs; i++)
-                end(&f, &f.jobs[i]);
-        for (unsigned i = 0; i < f.n_jobs; i++)
-                wait_for(&f, &f.jobs[i].ended);
+        end_all(&f);
         assert_int_equal(f.most, ALL);
         for (unsigned i = 0; i < PEERS; i++)
                 assert_true(f.most_of[i] <= PEER_SHARE);
@@ -249,10 +251,7 @@ static void test_shared(void **state)
         turns_share(f.turns, &wanted->turn, f.peer[1]);
         submit(&f, "c1");
         turns_share(f.turns, &wanted->turn, f.peer[2]); /* and goes no further back */
-        for (unsigned i = 0; i < f.n_jobs; i++)
-                end(&f, &f.jobs[i]);
-        for (unsigned i = 0; i < f.n_jobs; i++)
-                wait_for(&f, &f.jobs[i].ended);
+        end_all(&f);
         assert_string_equal(f.order, "a1a2b1a4c1a3");
         tear_down(&f);
 }
