@@ -1,5 +1,6 @@
 """A flood costs the flooder only: connections, calls, metadata, silence, and what there are no descriptors for."""
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -220,6 +221,13 @@ def large_files(w, number):
     return files
 
 
+def read_on(call):
+    """Takes all that comes, until the end."""
+    with contextlib.suppress(grpc.RpcError):
+        for _ in call:
+            pass
+
+
 def wants_of(files):
     return [workspace.FetchWant(id=i, path=path, hash_algorithm=3, digest=content_digest(content), size=len(content), list=True)
             for i, (path, content) in enumerate(files.items(), 1)]
@@ -332,10 +340,14 @@ def wants_flood(w):
     with Flood(w, 2) as flood:
         for _ in range(6):
             flood.fetch([wants(1 + 200 * i, 200) for i in range(20)])
-        ended = wait_until(lambda: [c for c in flood.calls if c.done()], "the end of a call that is too much")
+        wait_until(lambda: 'fsyncfs_rpc_duration_seconds_count{method="%s",code="RESOURCE_EXHAUSTED"}' % FETCH in server.counters(),
+                   "the end of a call that is too much")
+        reads_everything(w, server, files, "during")
+        for call in flood.calls:  # who has not read what has come is not told of the end
+            threading.Thread(target=read_on, args=[call], daemon=True).start()
+        ended = wait_until(lambda: [c for c in flood.calls if c.done()], "its end, at the other end")
         equal({c.code() for c in ended}, {Code.RESOURCE_EXHAUSTED}, "how it ends")
         check("from this address" in ended[0].details(), f"why: {ended[0].details()}")
-        reads_everything(w, server, files, "during")
 
 
 main()
