@@ -10,8 +10,8 @@
 
 #include "server/fetch_queue.h"
 #include "server/filehash.h"
-#include "server/turns.h"
 #include "server/master.h"
+#include "server/turns.h"
 
 #define FETCH_FILES_MAX 16 /* open at a time, for one call */
 

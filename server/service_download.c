@@ -12,10 +12,10 @@
 #include "proto/wire.h"
 #include "server/content.h"
 #include "server/filehash.h"
-#include "server/turns.h"
 #include "server/master.h"
 #include "server/metrics.h"
 #include "server/reply.h"
+#include "server/turns.h"
 
 #define REQUEST_MAX       65536
 #define STOCK_CHUNK_BYTES ((size_t)64 * 1024)

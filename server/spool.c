@@ -5,11 +5,10 @@
 #include <utlist.h>
 
 #include "base/io.h"
+#include "server/listings.h"
 #include "server/spool_private.h"
 
-#define IN_USE_MAX 256 /* each holds a descriptor and, while it is built, a view */
 #define UNUSED_MAX 64
-#define HELD_MAX   16 /* by one peer, when half of them are in use: who takes its time must not take them all */
 
 struct spools {
         struct pool *pool;
@@ -250,12 +249,6 @@ static void enlist_locked(struct spools *spools, struct spool *spool, struct tre
         turns_submit(spools->gatherings, &spool->job, peer);
 }
 
-static bool has_room_locked(const struct spools *spools, struct rpc_peer *peer) TSA_REQUIRES(spools->lock)
-{
-        return spools->in_use <
-               (rpc_peer_charged(peer, RPC_LISTINGS) < HELD_MAX ? IN_USE_MAX : IN_USE_MAX / 2);
-}
-
 int spools_get(struct spools *spools, const struct spool_key *key, struct tree_view *view, struct spool **ret)
 {
         struct spool *fresh = view ? spool_new(spools, key) : NULL, *spool;
@@ -265,7 +258,7 @@ int spools_get(struct spools *spools, const struct spool_key *key, struct tree_v
         spool = find_locked(spools, key);
         if (spool) {
                 turns_share(spools->gatherings, &spool->job, key->peer);
-        } else if (fresh && has_room_locked(spools, key->peer)) {
+        } else if (fresh && listings_have_room(spools->in_use, key->peer)) {
                 enlist_locked(spools, fresh, TAKE_PTR(view), key->peer);
                 spool = TAKE_PTR(fresh);
         } else {
@@ -341,11 +334,6 @@ int spool_publish(struct spool *spool, size_t len, size_t entries, bool last)
         return r;
 }
 
-void spool_give_way(struct spool *spool)
-{
-        turns_end(spool->owner->gatherings, &spool->job);
-}
-
 void spool_end(struct spool *spool, int error)
 {
         struct spools *spools = spool->owner;
@@ -359,6 +347,7 @@ void spool_end(struct spool *spool, int error)
         }
         wake_all_locked(spool);
         mutex_unlock(&spools->lock);
+        turns_end(spools->gatherings, &spool->job);
 }
 
 /* ---- reading ---- */

@@ -204,7 +204,6 @@ void spool_build(struct pool_job *job)
         tree_view_put(TAKE_PTR(spool->view));
         tell(spool, &b, r, began_ns);
         spool_end(spool, r);
-        spool_give_way(spool);
         pack_writer_free(b.writer);
         buffer_release(&b.plain);
         buffer_release(&b.packed);

@@ -50,8 +50,5 @@ void spool_decide(struct spool *spool, bool plain, const uint8_t *root_digest, s
 /** The LEN bytes behind the last frame were written to `fd`: they are the next one, with ENTRIES in it. LAST: nothing more will come. -ENOMEM. */
 int spool_publish(struct spool *spool, size_t len, size_t entries, bool last);
 
-/** The job has done what takes long. */
-void spool_give_way(struct spool *spool);
-
-/** Nothing more will come. ERROR: 0 or negative. */
+/** Nothing more will come, and the next listing may be gathered: once, by the job. ERROR: 0 or negative. */
 void spool_end(struct spool *spool, int error);

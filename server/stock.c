@@ -3,11 +3,10 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "server/listings.h"
 #include "server/stock_private.h"
 
 #define READ_BYTES ((size_t)64 * 1024)
-#define VIEWS_MAX  256 /* each holds a descriptor and, until it is made, a tree's view */
-#define HELD_MAX   16  /* of one peer's, when there are half of them: as for spools */
 
 int stock_views_new(const struct stock_views_options *options, struct stock_views **ret)
 {
@@ -119,17 +118,12 @@ static struct stock_view *find_locked(struct stock_views *views, const char *spi
         return view;
 }
 
-static bool has_room_locked(const struct stock_views *views, struct rpc_peer *peer) TSA_REQUIRES(views->lock)
-{
-        return views->count < (rpc_peer_charged(peer, RPC_LISTINGS) < HELD_MAX ? VIEWS_MAX : VIEWS_MAX / 2);
-}
-
 /* VIEW is charged to PEER, and made when it is his turn. */
 static void enlist_locked(struct stock_views *views, struct stock_view *view, struct rpc_peer *peer)
         TSA_REQUIRES(views->lock)
 {
         view->asker = rpc_peer_ref(peer);
-        rpc_peer_charge(peer, RPC_LISTINGS, 1); /* there is no limit but has_room_locked's */
+        rpc_peer_charge(peer, RPC_LISTINGS, 1); /* there is no limit but listings_have_room's */
         view->next = views->list;
         views->list = view;
         views->count++;
@@ -147,7 +141,7 @@ int stock_views_get(struct stock_views *views, const char *spider, const char *p
         view = find_locked(views, spider, path, tree_view_version(tree)->revision);
         if (view) {
                 turns_share(views->options.hashings, &view->job, request->peer);
-        } else if (!has_room_locked(views, request->peer)) {
+        } else if (!listings_have_room(views->count, request->peer)) {
                 r = -EMFILE;
         } else {
                 view = view_new(views, spider, path, tree);

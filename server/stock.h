@@ -5,8 +5,8 @@
  */
 #pragma once
 
-#include "server/turns.h"
 #include "server/pool.h"
+#include "server/turns.h"
 #include "server/versions.h"
 #include "server/workspace.h"
 

@@ -110,20 +110,26 @@ void turns_submit(struct turns *turns, struct turn *turn, struct rpc_peer *peer)
         mutex_unlock(&turns->lock);
 }
 
-void turns_share(struct turns *turns, struct turn *turn, struct rpc_peer *peer)
+/* Takes SEVERAL over; NULL, without memory: it waits as before. */
+static void share_locked(struct turns *turns, struct turn *turn, struct rpc_peer *several)
+        TSA_REQUIRES(turns->lock)
 {
-        struct rpc_peer *several = rpc_peer_get(peer->owner, SEVERAL);
-
-        mutex_lock(&turns->lock);
-        if (several && turn->waiting && turn->peer != peer && turn->peer != several) {
+        if (several && several != turn->peer) {
                 dequeue_locked(turns, turn);
                 rpc_peer_unref(turn->peer);
                 turn->peer = rpc_peer_ref(several);
                 enqueue_locked(turns, turn);
                 start_locked(turns);
         }
+        rpc_peer_unref(several);
+}
+
+void turns_share(struct turns *turns, struct turn *turn, struct rpc_peer *peer)
+{
+        mutex_lock(&turns->lock);
+        if (turn->waiting && turn->peer != peer)
+                share_locked(turns, turn, rpc_peer_get(peer->owner, SEVERAL));
         mutex_unlock(&turns->lock);
-        rpc_peer_unref(several); /* NULL, without memory: it waits as before */
 }
 
 bool turns_withdraw(struct turns *turns, struct turn *turn)
